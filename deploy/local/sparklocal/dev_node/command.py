@@ -1,0 +1,106 @@
+"""SparkApplication -> the command that runs its driver. Pure: reads no files and starts nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONNECT = "org.apache.spark.sql.connect.service.SparkConnectServer"
+THRIFT = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
+
+# Set by whoever launches a driver, so a template's values would never have had an effect.
+LAUNCHER_KEYS = ("spark.master", "spark.submit.deployMode", "spark.driver.host", "spark.driver.bindAddress")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What is the same for every driver of an environment."""
+
+    spark_home: Path
+    java_home: Path
+    pod_address_library: Path
+    master: str
+    archives: dict[str, Path]  # main class -> class-data-sharing archive
+
+
+@dataclass(frozen=True)
+class Command:
+    argv: list[str]
+    env: dict[str, str]
+
+
+def driver_command(app: dict, address: str, folder: Path, with_: Installation) -> Command:
+    spec = app["spec"]
+    driver = spec.get("driver") or {}
+    main_class = spec.get("mainClass")
+    argv = [str(with_.spark_home / "bin" / "spark-submit"), "--master", with_.master]
+    if driver.get("memory"):
+        argv += ["--driver-memory", driver["memory"]]
+    if main_class:
+        argv += ["--class", main_class]
+    for key, value in _confs(app, address, folder, with_).items():
+        argv += ["--conf", f"{key}={value}"]
+    argv.append(_application_file(spec))
+    argv += spec.get("arguments") or []
+    return Command(argv, _environment(driver, address, folder, with_))
+
+
+def _confs(app: dict, address: str, folder: Path, with_: Installation) -> dict[str, str]:
+    spec = app["spec"]
+    driver = spec.get("driver") or {}
+    confs = {
+        "spark.app.name": app["metadata"]["name"],
+        # A second driver on the machine would find the port of the first one's page taken, and try the next.
+        "spark.ui.enabled": "false",
+        "spark.sql.warehouse.dir": f"{folder}/warehouse",
+        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder}/metastore_db;create=true",
+    }
+    confs.update({key: str(value) for key, value in (spec.get("sparkConf") or {}).items()})
+    for key in LAUNCHER_KEYS:
+        confs.pop(key, None)
+    jars = (spec.get("deps") or {}).get("jars")
+    if jars:
+        confs["spark.jars"] = ",".join([*jars, *filter(None, [confs.get("spark.jars")])])
+    options = [driver.get("javaOptions"), confs.get("spark.driver.extraJavaOptions")]
+    if any(options):
+        confs["spark.driver.extraJavaOptions"] = " ".join(filter(None, options))
+    archive = with_.archives.get(spec.get("mainClass", ""))
+    if archive:
+        sharing = f"-XX:SharedArchiveFile={archive} -Xlog:cds=off"
+        confs["spark.driver.defaultJavaOptions"] = f"{sharing} {confs.get('spark.driver.defaultJavaOptions', '')}".strip()
+    confs.update(
+        {
+            "spark.driver.host": address,
+            "spark.driver.bindAddress": address,
+            "spark.local.dir": f"{folder}/local",
+            # The servers bind the wildcard address by default, which inside a Pod is the Pod's.
+            "spark.connect.grpc.binding.address": address,
+            "spark.hadoop.hive.server2.thrift.bind.host": address,
+        }
+    )
+    return confs
+
+
+def _application_file(spec: dict) -> str:
+    """Spark's own servers need no application file; anything else is a file on this machine."""
+    file = spec.get("mainApplicationFile") or ""
+    if spec.get("mainClass") in (CONNECT, THRIFT) or file.endswith("spark-internal"):
+        return "spark-internal"
+    return file.removeprefix("local://")
+
+
+def _environment(driver: dict, address: str, folder: Path, with_: Installation) -> dict[str, str]:
+    env = {name: str(value) for name, value in (driver.get("envVars") or {}).items()}
+    env.update({item["name"]: item["value"] for item in driver.get("env") or [] if "value" in item})
+    env.update(
+        {
+            "JAVA_HOME": str(with_.java_home),
+            "SPARK_HOME": str(with_.spark_home),
+            # An empty folder: the user's own Spark settings are not a Pod's.
+            "SPARK_CONF_DIR": str(folder / "conf"),
+            "SPARK_LOCAL_IP": address,
+            "POD_ADDRESS": address,
+            "LD_PRELOAD": str(with_.pod_address_library),
+        }
+    )
+    return env

@@ -1,0 +1,145 @@
+"""The Pod and the statuses that the real Spark Operator and kubelet would write. Pure."""
+
+from __future__ import annotations
+
+import datetime
+
+NODE = "dev-node"
+CONTAINER = "spark-kubernetes-driver"
+OPERATOR = "sparkoperator.k8s.io"
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def node() -> dict:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
+
+
+def node_status() -> dict:
+    """Ready, since otherwise the Pod garbage collector and readers of `kubectl get nodes` draw conclusions."""
+    ready = {"type": "Ready", "status": "True", "reason": "DevNode", "message": "processes, not containers"}
+    return {"status": {"conditions": [ready], "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}}
+
+
+def pod_name(app: dict) -> str:
+    return f"{app['metadata']['name']}-driver"
+
+
+def driver_pod(app: dict, submission_id: str) -> dict:
+    meta, spec = app["metadata"], app["spec"]
+    driver = spec.get("driver") or {}
+    labels = {
+        **(meta.get("labels") or {}),
+        **(driver.get("labels") or {}),
+        "spark-role": "driver",
+        "spark-app-name": meta["name"],
+        "spark-version": spec["sparkVersion"],
+        f"{OPERATOR}/app-name": meta["name"],
+        f"{OPERATOR}/launched-by-spark-operator": "true",
+        f"{OPERATOR}/submission-id": submission_id,
+    }
+    owner = {
+        "apiVersion": f"{OPERATOR}/v1beta2",
+        "kind": "SparkApplication",
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(app),
+            "namespace": meta["namespace"],
+            "labels": labels,
+            "annotations": driver.get("annotations") or {},
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "nodeName": NODE,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 30,
+            "containers": [{"name": CONTAINER, "image": spec.get("image") or driver.get("image") or "spark"}],
+        },
+    }
+
+
+def pod_running(address: str) -> dict:
+    state = {"running": {"startedAt": now()}}
+    status = _pod_status("Running", state, ready=True)
+    return {"status": {**status, "podIP": address, "podIPs": [{"ip": address}], "hostIP": "127.0.0.1", "startTime": now()}}
+
+
+def pod_ended(exit_code: int, reason: str) -> dict:
+    state = {"terminated": {"exitCode": exit_code, "reason": reason, "finishedAt": now()}}
+    return {"status": _pod_status("Failed" if exit_code else "Succeeded", state, ready=False)}
+
+
+def _pod_status(phase: str, state: dict, ready: bool) -> dict:
+    truth = {True: "True", False: "False"}
+    conditions = {"PodScheduled": True, "Initialized": True, "ContainersReady": ready, "Ready": ready}
+    container = {
+        "name": CONTAINER,
+        "ready": ready,
+        "started": ready,
+        "restartCount": 0,
+        "image": "",
+        "imageID": "",
+        "state": state,
+    }
+    return {
+        "phase": phase,
+        "conditions": [
+            {"type": kind, "status": truth[value], "lastTransitionTime": now()} for kind, value in conditions.items()
+        ],
+        "containerStatuses": [container],
+    }
+
+
+def app_submitted(app: dict, submission_id: str) -> dict:
+    return _app_status("SUBMITTED", **_submission(app, submission_id))
+
+
+def app_running(app_id: str) -> dict:
+    return _app_status("RUNNING", sparkApplicationId=app_id, executionAttempts=1)
+
+
+def app_submission_failed(app: dict, submission_id: str, log_tail: str) -> dict:
+    message = f"failed to run spark-submit: {log_tail}"
+    return _app_status("SUBMISSION_FAILED", message, **_submission(app, submission_id))
+
+
+def app_failing(message: str) -> dict:
+    return _app_status("FAILING", message, terminationTime=now())
+
+
+def app_failed(message: str) -> dict:
+    return _app_status("FAILED", message)
+
+
+def app_succeeding() -> dict:
+    return _app_status("SUCCEEDING", terminationTime=now())
+
+
+def app_completed() -> dict:
+    return _app_status("COMPLETED")
+
+
+def exit_message(exit_code: int, reason: str) -> str:
+    return f"driver container failed with ExitCode: {exit_code}, Reason: {reason}"
+
+
+def _submission(app: dict, submission_id: str) -> dict:
+    return {
+        "submissionID": submission_id,
+        "submissionAttempts": 1,
+        "lastSubmissionAttemptTime": now(),
+        "driverInfo": {"podName": pod_name(app)},
+    }
+
+
+def _app_status(state: str, message: str | None = None, **more) -> dict:
+    application_state = {"state": state, **({"errorMessage": message} if message else {})}
+    return {"status": {"applicationState": application_state, **more}}

@@ -1,0 +1,24 @@
+//! The custom resources: `SparkSessionPool` and `SparkInteractiveSession` are ours,
+//! `SparkApplication` belongs to the Spark Operator.
+//!
+//! Field names, defaults and printer columns are those of the Go operator that this project
+//! replaces, so its manifests apply unchanged; every field it did not have is optional. These
+//! types say what may be written into an object. What an object means is `crate::model`'s matter.
+
+pub mod crds;
+mod pool;
+mod session;
+mod spark_application;
+
+pub use pool::{
+    Access, IdentityMode, InstanceState, InstanceStatus, Metric, MetricType, Quota, QuotaMatch, Replicas,
+    Scaling, SessionPolicy, Sharing, SparkApplicationTemplate, SparkSessionPool, SparkSessionPoolSpec,
+    SparkSessionPoolStatus, Tls,
+};
+pub use session::{
+    SessionState, SparkInteractiveSession, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus,
+};
+pub use spark_application::{SparkApplication, SparkApplicationSpec, SparkApplicationStatus};
+
+/// API group of the project's own resources.
+pub const GROUP: &str = "sparkinteractive.io";

@@ -1,0 +1,400 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Protocol;
+
+/// What an administrator states once about a set of equal Spark servers behind one host name.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "sparkinteractive.io",
+    version = "v1alpha1",
+    kind = "SparkSessionPool",
+    plural = "sparksessionpools",
+    shortname = "ssp",
+    category = "spark",
+    namespaced,
+    status = "SparkSessionPoolStatus",
+    derive = "PartialEq",
+    doc = "A pool of interactive Spark servers behind one host name.",
+    selectable = ".spec.type",
+    selectable = ".spec.host",
+    validation = Rule::new("self.metadata.name.size() <= 40")
+        .message("the name of a pool may have at most 40 characters, so that the names made from it fit into labels"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.currentReplicas"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Sessions", type_ = "integer", json_path = ".status.totalActiveSessions"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
+    printcolumn(name = "Waiting", type_ = "integer", json_path = ".status.pendingSessions", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SparkSessionPoolSpec {
+    /// What the servers speak: `connect` (Spark Connect, gRPC) or `thrift` (HiveServer2 over HTTP).
+    #[x_kube(validation = ("self == oldSelf", "the type of a pool cannot change: create another pool"))]
+    #[serde(rename = "type")]
+    pub protocol: Protocol,
+    /// Host name that clients call. One host may serve one pool of each type.
+    #[schemars(length(min = 1, max = 253), regex(pattern = HOST_PATTERN))]
+    pub host: String,
+    #[serde(default)]
+    pub replicas: Replicas,
+    #[serde(default)]
+    pub scaling: Scaling,
+    /// The SparkApplication that every instance is made from.
+    pub spark_application_template: SparkApplicationTemplate,
+    #[serde(default)]
+    pub session_policy: SessionPolicy,
+    /// Who may use the pool. Without it every user who can log in may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// Certificate for the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Who may share one driver: everyone in the pool, the sessions of one user, or nobody.
+    #[serde(default)]
+    pub sharing: Sharing,
+    /// Whether the server itself enforces the authenticated user, or is trusted to.
+    #[serde(default)]
+    pub identity: IdentityMode,
+}
+
+/// A DNS name of lower-case labels; no wildcard, no port.
+const HOST_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+/// A decimal fraction from 0 to 1, written as a string because JSON numbers lose digits.
+const FRACTION_PATTERN: &str = r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$";
+
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.min <= self.max", "replicas.min must not be greater than replicas.max"))]
+pub struct Replicas {
+    /// Instances that always run. 0: start when the first user comes.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub min: i32,
+    /// Instances that ever run at the same time.
+    #[serde(default = "default_max")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max: i32,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self { min: 0, max: default_max() }
+    }
+}
+
+fn default_max() -> i32 {
+    5
+}
+
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "double(self.scaleDownThreshold) < double(self.scaleUpThreshold)",
+    "scaling.scaleDownThreshold must be less than scaling.scaleUpThreshold"
+))]
+pub struct Scaling {
+    #[serde(default)]
+    pub metrics: Metric,
+    /// An instance more than needed is started when the load is above this part of the target.
+    #[serde(default = "default_scale_up")]
+    #[schemars(regex(pattern = FRACTION_PATTERN))]
+    pub scale_up_threshold: String,
+    /// An instance is given up when the load is below this part of the target.
+    #[serde(default = "default_scale_down")]
+    #[schemars(regex(pattern = FRACTION_PATTERN))]
+    pub scale_down_threshold: String,
+    /// Seconds after a scaling action before instances are removed.
+    #[serde(default = "default_cooldown")]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub cooldown_seconds: i32,
+    /// Whether an instance first loses its sessions before it is removed.
+    #[serde(default = "default_true")]
+    pub drain_before_scale_down: bool,
+    /// Seconds that draining may take before the remaining sessions end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub drain_timeout_seconds: Option<i32>,
+    /// Ready instances with free places that are kept beyond what the load needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub spare_instances: Option<i32>,
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self {
+            metrics: Metric::default(),
+            scale_up_threshold: default_scale_up(),
+            scale_down_threshold: default_scale_down(),
+            cooldown_seconds: default_cooldown(),
+            drain_before_scale_down: true,
+            drain_timeout_seconds: None,
+            spare_instances: None,
+        }
+    }
+}
+
+fn default_scale_up() -> String {
+    "0.8".to_owned()
+}
+fn default_scale_down() -> String {
+    "0.3".to_owned()
+}
+fn default_cooldown() -> i32 {
+    300
+}
+fn default_true() -> bool {
+    true
+}
+
+/// The one measure that a pool is sized by.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Metric {
+    #[serde(rename = "type", default)]
+    pub metric_type: MetricType,
+    /// Sessions per instance, or percent of the requested CPU or memory. Default 20 sessions or 80 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub target_per_instance: Option<i32>,
+}
+
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub enum MetricType {
+    #[default]
+    ActiveSessions,
+    Cpu,
+    Memory,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SparkApplicationTemplate {
+    /// Spec of a SparkApplication (sparkoperator.k8s.io/v1beta2), passed on to the Spark Operator.
+    #[schemars(schema_with = "any_object")]
+    pub spec: serde_json::Map<String, serde_json::Value>,
+}
+
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionPolicy {
+    /// Sessions that one user may have in this pool at the same time.
+    #[serde(default = "default_per_user")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_sessions_per_user: i32,
+    /// Sessions that all users together may have in this pool.
+    #[serde(default = "default_total")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_total_sessions: i32,
+    /// Minutes without activity after which a session ends.
+    #[serde(default = "default_idle")]
+    #[schemars(range(min = 1, max = 525_600))]
+    pub idle_timeout_minutes: i32,
+    /// Minutes after which a session ends even while it is used. Without it: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 525_600))]
+    pub max_lifetime_minutes: Option<i32>,
+    /// Seconds that a session may wait for an instance before it fails. Default 900.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub start_timeout_seconds: Option<i32>,
+    /// Minutes that the object of an ended session is kept. Default 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 525_600))]
+    pub finished_ttl_minutes: Option<i32>,
+    /// Spark configuration that every session starts with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub default_session_conf: BTreeMap<String, String>,
+    /// Configuration keys (or prefixes ending in `*`) that users may not set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub protected_conf: Vec<String>,
+    /// Exceptions for users and groups. The first entry that matches a user counts, and only that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub quotas: Vec<Quota>,
+}
+
+impl Default for SessionPolicy {
+    fn default() -> Self {
+        Self {
+            max_sessions_per_user: default_per_user(),
+            max_total_sessions: default_total(),
+            idle_timeout_minutes: default_idle(),
+            max_lifetime_minutes: None,
+            start_timeout_seconds: None,
+            finished_ttl_minutes: None,
+            default_session_conf: BTreeMap::new(),
+            protected_conf: Vec::new(),
+            quotas: Vec::new(),
+        }
+    }
+}
+
+fn default_per_user() -> i32 {
+    5
+}
+fn default_total() -> i32 {
+    200
+}
+fn default_idle() -> i32 {
+    720
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quota {
+    #[serde(rename = "match")]
+    pub subject: QuotaMatch,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub max_sessions_per_user: Option<i32>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub session_conf: BTreeMap<String, String>,
+}
+
+/// Matches a user who is named, or who is in one of the groups.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[x_kube(validation = (
+    "(has(self.users) && self.users.size() > 0) || (has(self.groups) && self.groups.size() > 0)",
+    "a quota has to name users or groups"
+))]
+pub struct QuotaMatch {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub users: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub groups: Vec<String>,
+}
+
+/// Those who are named, or in one of the groups, may use the pool.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Access {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub users: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub groups: Vec<String>,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// A Secret of type kubernetes.io/tls in the pool's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+}
+
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Sharing {
+    #[default]
+    Pool,
+    User,
+    Session,
+}
+
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum IdentityMode {
+    #[default]
+    Enforced,
+    Trusted,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct SparkSessionPoolStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default)]
+    pub instances: Vec<InstanceStatus>,
+    /// Sessions that hold a place on an instance.
+    #[serde(default)]
+    pub total_active_sessions: i32,
+    /// Sessions that wait for a place.
+    #[serde(default)]
+    pub pending_sessions: i32,
+    /// Instances that exist and have not failed.
+    #[serde(default)]
+    pub current_replicas: i32,
+    /// Instances whose server answers.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Instances that the load asks for, within min and max.
+    #[serde(default)]
+    pub desired_replicas: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scale_time: Option<Time>,
+    /// Ordinal of the next instance: names are never used twice.
+    #[serde(default)]
+    pub next_ordinal: i64,
+    /// Instances that failed in a row; reset when one becomes ready.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub consecutive_failures: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_time: Option<Time>,
+    /// What the last failed instance (or the refused template) said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_message: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(n: &i32) -> bool {
+    *n == 0
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// Name of the SparkApplication.
+    pub name: String,
+    pub state: InstanceState,
+    #[serde(default)]
+    pub active_sessions: i32,
+    /// Address and port of the Spark server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// State of the SparkApplication in the Spark Operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spark_application_state: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_pod: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Time>,
+    /// What the instance waits for, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstanceState {
+    /// Created; its server does not answer yet.
+    Pending,
+    /// Its server answers.
+    Running,
+    /// Takes no new sessions.
+    Draining,
+    Failed,
+    /// Being deleted.
+    Terminated,
+}

@@ -1,0 +1,160 @@
+//! The composition root: the only file that knows every part. It starts them, and stops them all
+//! when one fails or the process is told to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::authn::{self, Authenticator};
+use crate::broker::{Broker, MaxHold, SessionWriter};
+use crate::edge;
+use crate::operator::{Applier, Readiness, Reconciler, Stores, watches};
+use crate::settings::Settings;
+use crate::telemetry::{self, Health, Metrics};
+use crate::xds::{AdsService, EnvoySettings, Publisher, translate};
+
+/// How much longer Envoy waits for an answer than the operator holds a request.
+const ANSWER_MARGIN: Duration = Duration::from_secs(15);
+/// How long a stopping operator waits for requests that are being answered.
+const DRAIN: Duration = Duration::from_secs(10);
+/// First bytes of a request's body that Envoy shows.
+const BODY_HEAD_BYTES: u32 = 8192;
+/// The control plane's cluster in `envoy/bootstrap.yaml`.
+const CONTROL_CLUSTER: &str = "spark-session-operator";
+
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    if settings.authn.skip_validation {
+        tracing::warn!("{}", authn::SKIP_VALIDATION_WARNING);
+    }
+    let client = kube::Client::try_default().await.context("no access to a Kubernetes cluster")?;
+    let http = authn::client_builder().build().context("the HTTP client cannot be set up")?;
+    let stop = CancellationToken::new();
+    let stores = Stores::new();
+    let publisher = Publisher::new();
+    let metrics = Arc::new(Metrics::default());
+    let mut tasks = JoinSet::new();
+
+    watches::spawn(&client, &settings.namespace, &stores, &mut tasks);
+    tasks.spawn(Readiness::new(stores.clone()).run());
+    let applier = Applier::new(&client, &settings.namespace, stores.clone());
+    Reconciler::new(stores.clone(), applier).spawn(&mut tasks);
+    tasks.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
+
+    let writer = SessionWriter::new(&client, &settings.namespace, stores.clone());
+    let authenticator = Authenticator::new(settings.authn, http);
+    let broker = Broker::new(
+        stores.clone(),
+        authenticator,
+        publisher.clone(),
+        writer,
+        settings.max_hold,
+        metrics.clone(),
+        stop.clone(),
+    );
+    let (reporter, grpc_health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let grpc = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_service(grpc_health)
+        .add_service(AdsService::new(publisher.clone(), stop.clone()).into_server())
+        .add_service(edge::service(Arc::new(broker)));
+    let incoming = tonic::transport::server::TcpIncoming::bind(settings.grpc_addr)
+        .with_context(|| format!("--grpc-addr {} cannot be bound", settings.grpc_addr))?
+        .with_nodelay(Some(true));
+    let stopping = stop.clone();
+    tasks.spawn(
+        async move { Ok(grpc.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await?) },
+    );
+
+    let readiness =
+        Arc::new(Ready { stores: stores.clone(), publisher: publisher.clone(), stop: stop.clone() });
+    tasks.spawn(telemetry::serve_health(settings.health_addr, readiness, stop.clone()));
+    if let Some(address) = settings.metrics_addr {
+        tasks.spawn(telemetry::serve_metrics(address, metrics, stop.clone()));
+    }
+    tracing::info!(namespace = settings.namespace, grpc = %settings.grpc_addr, "started");
+    until_stopped(tasks, stop).await
+}
+
+fn envoy_settings(settings: &Settings) -> EnvoySettings {
+    let MaxHold { connect, thrift } = settings.max_hold;
+    EnvoySettings {
+        listen_addr: settings.envoy_listen_addr,
+        ext_authz_timeout: connect.max(thrift) + ANSWER_MARGIN,
+        max_body_head: BODY_HEAD_BYTES,
+        control_cluster: CONTROL_CLUSTER.to_owned(),
+    }
+}
+
+/// Translates and publishes whenever hosts or servers change. Bursts become one snapshot.
+async fn publish_routing(
+    stores: Arc<Stores>,
+    publisher: Publisher,
+    settings: EnvoySettings,
+) -> anyhow::Result<()> {
+    stores.until_synced().await;
+    let mut published = None;
+    loop {
+        let routing = stores.read(|inventory| inventory.routing());
+        if published.as_ref() != Some(&routing) {
+            publisher.publish(translate(&routing, &settings));
+            published = Some(routing);
+        }
+        stores.routing_changed.notified().await;
+    }
+}
+
+struct Ready {
+    stores: Arc<Stores>,
+    publisher: Publisher,
+    stop: CancellationToken,
+}
+
+impl Health for Ready {
+    fn missing(&self) -> Option<String> {
+        if self.stop.is_cancelled() {
+            Some("stopping".to_owned())
+        } else if !self.stores.is_synced() {
+            Some("waiting for the Kubernetes API to list pools, sessions, applications and Pods".to_owned())
+        } else if !self.publisher.is_published() {
+            Some("nothing is published to Envoy yet".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+/// Ends when a task fails or a signal comes. Requests that are being answered get a while to end.
+async fn until_stopped(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(Ok(())) => Err(anyhow::anyhow!("a part of the operator ended")),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(anyhow::Error::new(error).context("a part of the operator failed")),
+        },
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    // The servers end by themselves; what runs forever is cut off with the set.
+    let servers_end = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Ok(Err(error)) = ended {
+                tracing::warn!(%error, "while stopping");
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN, servers_end).await;
+    outcome
+}

@@ -1,0 +1,94 @@
+//! Why a login fails: a closed set, in words that its user reads.
+//!
+//! What only an administrator can use (URLs, network errors) is logged where it happens instead.
+
+use super::credentials::CredentialsError;
+use super::provider::ProviderError;
+use super::token::TokenError;
+use super::user_name::UserNameError;
+
+/// Whose turn it is after a failed login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthnErrorKind {
+    /// The user's: other credentials are needed.
+    Rejected,
+    /// Nobody's: the identity provider does not answer, trying again later helps.
+    Unavailable,
+    /// The operator's administrator's.
+    Misconfigured,
+}
+
+/// Why a login fails. `Display` is for the user, says what to do, and never holds a credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthnError {
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    UserName(#[from] UserNameError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("Wrong user name or password.")]
+    WrongPassword,
+    #[error("A user name was sent without a password; send both, or a token.")]
+    NoPassword,
+    /// The password may be right, but the provider does not let the account in.
+    #[error("The identity provider refuses this login: {reason}. Fix this at the provider, then try again.")]
+    AccountRefused { reason: String },
+    #[error(
+        "This account needs an interactive login (a second factor, say): log in with a token instead of a password."
+    )]
+    InteractiveLoginNeeded,
+    #[error("Logging in with a password is not set up here; log in with a token of the identity provider.")]
+    PasswordLoginOff,
+    #[error("The identity provider does not answer at the moment; try again in a minute.")]
+    Unavailable,
+    #[error(
+        "Nobody can log in: the operator has no identity provider. Its administrator must set an OIDC issuer."
+    )]
+    NoProvider,
+    #[error(
+        "Nobody can log in: the identity provider and the operator's settings do not fit. \
+         Tell the operator's administrator; its log has the reason."
+    )]
+    Provider,
+    #[error(
+        "The identity provider does not accept the operator's own client ({code}), so nobody can log in with a \
+         password. Tell the operator's administrator: the client's id and secret must be right and password \
+         logins (direct access grants) allowed. A token may work meanwhile."
+    )]
+    ClientRefused { code: String },
+    #[error(
+        "The password was right, but the access token that the identity provider gave to the operator cannot be \
+         used: {problem} Tell the operator's administrator. A token may work meanwhile."
+    )]
+    AccessTokenUnusable { problem: String },
+}
+
+impl AuthnError {
+    pub fn kind(&self) -> AuthnErrorKind {
+        match self {
+            Self::Credentials(_)
+            | Self::UserName(_)
+            | Self::Token(_)
+            | Self::WrongPassword
+            | Self::NoPassword
+            | Self::AccountRefused { .. }
+            | Self::InteractiveLoginNeeded
+            | Self::PasswordLoginOff => AuthnErrorKind::Rejected,
+            Self::Unavailable => AuthnErrorKind::Unavailable,
+            Self::NoProvider
+            | Self::Provider
+            | Self::ClientRefused { .. }
+            | Self::AccessTokenUnusable { .. } => AuthnErrorKind::Misconfigured,
+        }
+    }
+}
+
+impl From<ProviderError> for AuthnError {
+    fn from(error: ProviderError) -> Self {
+        match error {
+            ProviderError::Unreachable(_) => Self::Unavailable,
+            ProviderError::Misconfigured(_) => Self::Provider,
+        }
+    }
+}

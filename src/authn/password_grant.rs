@@ -1,0 +1,170 @@
+//! Exchanges user name and password for an access token (RFC 6749 §4.3) at the discovered endpoint.
+//!
+//! Neither verifies the token nor remembers anything: `mod` and `cache` do.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::HeaderValue;
+use reqwest::{Client, RequestBuilder, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::discovery::{Discovery, Metadata};
+use super::error::AuthnError;
+use super::provider;
+use super::text::one_line;
+
+pub(super) struct PasswordGrant {
+    discovery: Arc<Discovery>,
+    http: Client,
+    client_id: String,
+    client_secret: Option<SecretString>,
+}
+
+impl PasswordGrant {
+    pub fn new(
+        discovery: Arc<Discovery>,
+        http: Client,
+        client_id: String,
+        client_secret: Option<SecretString>,
+    ) -> Self {
+        Self { discovery, http, client_id, client_secret }
+    }
+
+    /// Logs in at the provider. The token is unverified.
+    pub async fn access_token(
+        &self,
+        user: &str,
+        password: &SecretString,
+    ) -> Result<SecretString, AuthnError> {
+        // An empty password can count as an anonymous LDAP bind behind the provider (RFC 4513 §5.1.2).
+        if password.expose_secret().is_empty() {
+            return Err(AuthnError::NoPassword);
+        }
+        let metadata = self.discovery.get().await?;
+        let Some(endpoint) = &metadata.token_endpoint else {
+            tracing::warn!(issuer = %metadata.issuer, "the identity provider has no token endpoint");
+            return Err(AuthnError::PasswordLoginOff);
+        };
+        let request = self.request(endpoint, &metadata, user, password.expose_secret());
+        let (status, body) = provider::send(request).await.map_err(|error| {
+            tracing::warn!(%error, "a password login got no answer");
+            AuthnError::from(error)
+        })?;
+        let outcome = read_answer(status, &body, password.expose_secret());
+        if let Err(
+            error @ (AuthnError::ClientRefused { .. } | AuthnError::Provider | AuthnError::Unavailable),
+        ) = &outcome
+        {
+            tracing::warn!(%status, %endpoint, client_id = %self.client_id, code = %error_code(&body), %error,
+                "the identity provider does not let the operator log users in");
+        }
+        outcome
+    }
+
+    fn request(&self, endpoint: &str, metadata: &Metadata, user: &str, password: &str) -> RequestBuilder {
+        let mut form =
+            vec![("grant_type", "password"), ("scope", "openid"), ("username", user), ("password", password)];
+        let request = self.http.post(endpoint).header("accept", "application/json");
+        let Some(secret) = &self.client_secret else {
+            form.push(("client_id", &self.client_id));
+            return request.form(&form);
+        };
+        // Basic is what every server must know (RFC 6749 §2.3.1), but servers disagree on the
+        // encoding of special characters in it: the body is safer where it is supported.
+        let methods = &metadata.token_endpoint_auth_methods_supported;
+        if methods.iter().any(|method| method == "client_secret_post") {
+            form.push(("client_id", &self.client_id));
+            form.push(("client_secret", secret.expose_secret()));
+            return request.form(&form);
+        }
+        let request = match basic(&self.client_id, secret.expose_secret()) {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        };
+        request.form(&form)
+    }
+}
+
+/// Client authentication by Basic, both parts percent-encoded first.
+fn basic(id: &str, secret: &str) -> Option<HeaderValue> {
+    let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+    let secret = utf8_percent_encode(secret, NON_ALPHANUMERIC);
+    let mut value =
+        HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+}
+
+/// RFC 6749 §5.2.
+#[derive(Default, Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    error_description: String,
+}
+
+/// Maps the provider's answer. `password` only serves to keep it out of what is shown.
+fn read_answer(status: StatusCode, body: &[u8], password: &str) -> Result<SecretString, AuthnError> {
+    if status.is_success() {
+        return match serde_json::from_slice(body) {
+            Ok(Answer { access_token }) => Ok(access_token.into()),
+            Err(_) => Err(AuthnError::AccessTokenUnusable { problem: "the answer has none.".to_owned() }),
+        };
+    }
+    if provider::is_outage(status) {
+        return Err(AuthnError::Unavailable);
+    }
+    let Ok(refusal) = serde_json::from_slice::<Refusal>(body) else {
+        return Err(AuthnError::Provider);
+    };
+    let echoed = refusal.error_description.contains(password);
+    let description = one_line(&refusal.error_description, 200);
+    let description = description.trim_end_matches('.');
+    Err(match refusal.error.as_str() {
+        "invalid_grant" | "access_denied" if says_wrong_password(description) || echoed => {
+            AuthnError::WrongPassword
+        }
+        "invalid_grant" | "access_denied" => AuthnError::AccountRefused { reason: description.to_owned() },
+        // Auth0 and Microsoft; RFC 6749 has no code for it.
+        "mfa_required" | "interaction_required" | "consent_required" | "login_required" => {
+            AuthnError::InteractiveLoginNeeded
+        }
+        "temporarily_unavailable" | "server_error" | "slow_down" | "too_many_attempts" => {
+            AuthnError::Unavailable
+        }
+        "invalid_client"
+        | "unauthorized_client"
+        | "unsupported_grant_type"
+        | "invalid_scope"
+        | "invalid_request" => AuthnError::ClientRefused { code: refusal.error },
+        _ => AuthnError::Provider,
+    })
+}
+
+/// Whether the description says no more than that user name or password are wrong: Keycloak
+/// "Invalid user credentials", Auth0 "Wrong email or password.", Okta "The credentials provided
+/// were invalid.", Microsoft "AADSTS50126: Error validating credentials due to invalid username …".
+fn says_wrong_password(description: &str) -> bool {
+    let text = description.to_ascii_lowercase();
+    let wrong = ["invalid", "wrong", "incorrect", "bad"].iter().any(|word| text.contains(word));
+    text.is_empty() || (wrong && (text.contains("credential") || text.contains("password")))
+}
+
+/// The provider's error code, for the log.
+fn error_code(body: &[u8]) -> String {
+    one_line(&serde_json::from_slice::<Refusal>(body).unwrap_or_default().error, 60)
+}
+
+#[cfg(test)]
+#[path = "password_grant_tests.rs"]
+mod tests;

@@ -1,0 +1,271 @@
+//! Brings a request to its session: authenticates it, finds or creates the session, waits until an
+//! instance serves it, and waits until the Envoy that asks knows that instance.
+//!
+//! The broker does not place sessions and does not count quotas for good: the planner does, on the
+//! leader. Every replica answers requests. What to do is decided by [`decide`], which is pure; here
+//! is only the waiting.
+
+mod decide;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::decide::{Decision, decide};
+pub use self::writer::SessionWriter;
+use crate::authn::{Authenticator, AuthnError, AuthnErrorKind};
+use crate::edge::Checker;
+use crate::model::{Call, Check, Denial, DenialKind, Identity, Protocol, Route, Verdict};
+use crate::operator::Stores;
+use crate::telemetry::{Metrics, Outcome};
+use crate::xds::{Programmed, Publisher};
+
+/// How long requests are held while their session waits.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxHold {
+    pub connect: Duration,
+    pub thrift: Duration,
+}
+
+impl MaxHold {
+    fn of(self, protocol: Protocol) -> Duration {
+        match protocol {
+            Protocol::Connect => self.connect,
+            Protocol::Thrift => self.thrift,
+        }
+    }
+}
+
+/// How long an Envoy may take to acknowledge a cluster before the request goes on without: its
+/// `on_demand` filter then asks for the cluster itself.
+const ACK_PATIENCE: Duration = Duration::from_secs(2);
+/// When a client that was told to wait should come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+pub struct Broker {
+    stores: Arc<Stores>,
+    authenticator: Authenticator,
+    publisher: Publisher,
+    writer: SessionWriter,
+    max_hold: MaxHold,
+    metrics: Arc<Metrics>,
+    /// Held requests are given up when the operator stops: their clients try again elsewhere.
+    stop: CancellationToken,
+}
+
+impl Checker for Broker {
+    async fn check(&self, check: Check) -> Verdict {
+        let started = Instant::now();
+        let _in_flight = InFlight::new(&self.metrics);
+        let answer = self.answer(check).await;
+        self.metrics.check_seconds.observe(started.elapsed().as_secs_f64());
+        let outcome = match &answer {
+            Ok(_) => "Routed".to_owned(),
+            Err(denial) => format!("{:?}", denial.kind),
+        };
+        self.metrics.checks.get_or_create(&Outcome { outcome }).inc();
+        match answer {
+            Ok(route) => Verdict::Route(route),
+            Err(denial) => Verdict::Deny(denial),
+        }
+    }
+}
+
+/// Counts a check for as long as it lives: Envoy may drop it at any time.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.checks_in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.checks_in_flight.dec();
+    }
+}
+
+impl Broker {
+    pub fn new(
+        stores: Arc<Stores>,
+        authenticator: Authenticator,
+        publisher: Publisher,
+        writer: SessionWriter,
+        max_hold: MaxHold,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { stores, authenticator, publisher, writer, max_hold, metrics, stop }
+    }
+
+    async fn answer(&self, check: Check) -> Result<Route, Denial> {
+        if !self.stores.is_synced() {
+            let message = "The operator is starting and does not know the pools yet. Try again in a moment.";
+            return Err(retryable(message.to_owned()));
+        }
+        let protocol = match &check.call {
+            Call::Connect { .. } => Protocol::Connect,
+            Call::Thrift { .. } => Protocol::Thrift,
+            Call::Malformed { protocol, .. } => *protocol,
+            Call::Other { .. } => return Err(self.unknown_path(&check)),
+        };
+        let pool = self.stores.read(|inventory| match inventory.pool_for(&check.host, protocol) {
+            Some(pool) => Ok(pool.meta.name.clone()),
+            None => Err(decide::unknown_host(inventory, &check.host, protocol)),
+        })?;
+        let identity = self.authenticate(&check).await?;
+        let route = self.find_session(&pool, protocol, &identity, &check.call).await?;
+        self.until_programmed(check.node.as_deref(), &route).await;
+        Ok(route)
+    }
+
+    fn unknown_path(&self, check: &Check) -> Denial {
+        let message = if self.stores.read(|inventory| inventory.serves_host(&check.host)) {
+            format!(
+                "Nothing is served at {}. Spark Connect clients use sc://{}:PORT, JDBC clients \
+                 jdbc:hive2://{}:PORT/default;transportMode=http;httpPath=cliservice.",
+                check.path, check.host, check.host
+            )
+        } else {
+            format!("No pool has host {}. Check the host name in the connection URL.", check.host)
+        };
+        Denial::new(DenialKind::UnknownPath, message)
+    }
+
+    async fn authenticate(&self, check: &Check) -> Result<Arc<Identity>, Denial> {
+        let outcome = match &check.credentials {
+            Ok(credentials) => self.authenticator.authenticate(credentials).await,
+            Err(error) => Err(AuthnError::from(error.clone())),
+        };
+        outcome.map_err(|error| {
+            let kind = match error.kind() {
+                AuthnErrorKind::Rejected => DenialKind::Unauthenticated,
+                AuthnErrorKind::Unavailable => DenialKind::Unavailable,
+                AuthnErrorKind::Misconfigured => DenialKind::Internal,
+            };
+            tracing::info!(host = check.host, peer = ?check.peer, %error, "login refused");
+            Denial::new(kind, error.to_string())
+        })
+    }
+
+    async fn find_session(
+        &self,
+        pool: &str,
+        protocol: Protocol,
+        identity: &Arc<Identity>,
+        call: &Call,
+    ) -> Result<Route, Denial> {
+        let hold = self.max_hold.of(protocol);
+        let deadline = Instant::now() + hold;
+        let mut waited_for: Option<String> = None;
+        let mut waits_for = None;
+        // Subscribed before the first look, so that no change falls between look and wait.
+        let mut changes = self.stores.changes(pool);
+        loop {
+            changes.mark_unchanged();
+            let decision = self.stores.read(|inventory| match inventory.pool(pool) {
+                Some(pool) => decide(inventory, pool, identity, call, waited_for.as_deref()),
+                None => {
+                    Decision::Deny(Denial::new(DenialKind::UnknownHost, format!("Pool {pool} was deleted.")))
+                }
+            });
+            match decision {
+                Decision::Route(route) => return Ok(route),
+                Decision::Deny(denial) => return Err(denial),
+                Decision::Create(draft) => {
+                    let writer = self.writer.clone();
+                    detached(async move { writer.create(&draft).await }).await?;
+                }
+                Decision::Replace { uid, draft } => {
+                    let writer = self.writer.clone();
+                    detached(async move {
+                        writer.delete(&draft.name, &uid).await?;
+                        writer.create(&draft).await
+                    })
+                    .await?;
+                }
+                Decision::Claim { session, resource_version, session_id } => {
+                    let writer = self.writer.clone();
+                    detached(async move { writer.claim(&session, resource_version, session_id).await })
+                        .await?;
+                }
+                Decision::Wait { session, uid, explanation } => {
+                    if waited_for.as_ref() != Some(&uid) {
+                        tracing::info!(session, pool, user = identity.user, "request is held");
+                    }
+                    waited_for = Some(uid);
+                    waits_for = Some(explanation);
+                }
+            }
+            // After a write the stores know its outcome, or the watch brings it.
+            let changed = tokio::select! {
+                changed = tokio::time::timeout_at(deadline, changes.changed()) => changed.is_ok(),
+                () = self.stop.cancelled() => {
+                    return Err(retryable("The operator is restarting. Try again in a moment.".to_owned()));
+                }
+            };
+            if !changed {
+                let reason = waits_for.as_deref().unwrap_or("The API server has not shown it yet.");
+                let message = format!(
+                    "The session in pool {pool} is not ready after {} s of waiting. {reason} Try again.",
+                    hold.as_secs()
+                );
+                return Err(retryable(message));
+            }
+        }
+    }
+
+    /// Envoy must know the cluster before it hears its name, or it answers 503.
+    async fn until_programmed(&self, node: Option<&str>, route: &Route) {
+        let programmed = self.publisher.programmed(node, &route.cluster);
+        match tokio::time::timeout(ACK_PATIENCE, programmed).await {
+            Ok(Programmed::Acked) => {}
+            Ok(Programmed::NoStream) => {
+                tracing::debug!(
+                    node,
+                    cluster = route.cluster,
+                    "the Envoy has no ADS stream here, it will ask on demand"
+                );
+            }
+            Err(_) => tracing::warn!(node, cluster = route.cluster, "Envoy has not acknowledged the cluster"),
+        }
+    }
+}
+
+fn retryable(message: String) -> Denial {
+    Denial { retry_after: Some(RETRY_AFTER), ..Denial::new(DenialKind::NotReady, message) }
+}
+
+/// Runs a write to its end even if the client goes away: it may have happened already.
+async fn detached(
+    write: impl Future<Output = Result<(), kube::Error>> + Send + 'static,
+) -> Result<(), Denial> {
+    match tokio::spawn(write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the session could not be written");
+            Err(match error {
+                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Denial::new(
+                    DenialKind::StartFailed,
+                    format!("The session was refused by Kubernetes: {}", status.message),
+                ),
+                _ => Denial::new(
+                    DenialKind::Unavailable,
+                    "The session could not be created, because the Kubernetes API does not answer. Try again in a minute.",
+                ),
+            })
+        }
+        Err(error) => {
+            tracing::error!(%error, "writing a session failed");
+            Err(Denial::new(
+                DenialKind::Internal,
+                "The session could not be created; the operator's log says why.",
+            ))
+        }
+    }
+}

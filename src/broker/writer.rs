@@ -1,0 +1,95 @@
+//! Session objects in Kubernetes: the broker is the only one that creates them.
+
+use std::sync::Arc;
+
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::decide::Draft;
+use crate::api::SparkInteractiveSession;
+use crate::operator::{FIELD_MANAGER, Stores, Watched};
+
+/// Owner of `status.sessionId`, which the planner does not write.
+const CLAIM_MANAGER: &str = "spark-session-operator-broker";
+
+#[derive(Clone)]
+pub struct SessionWriter {
+    sessions: Api<SparkInteractiveSession>,
+    stores: Arc<Stores>,
+}
+
+impl SessionWriter {
+    pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>) -> Self {
+        Self { sessions: Api::namespaced(client.clone(), namespace), stores }
+    }
+
+    /// Creates the session, or adopts the one that another replica created at the same time.
+    pub async fn create(&self, draft: &Draft) -> Result<(), kube::Error> {
+        let mut session = SparkInteractiveSession::new(&draft.name, draft.spec.clone());
+        session.metadata = ObjectMeta {
+            name: Some(draft.name.clone()),
+            labels: Some([(crate::plan::POOL_LABEL.to_owned(), draft.spec.pool.clone())].into()),
+            ..ObjectMeta::default()
+        };
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.sessions.create(&params, &session).await {
+            Ok(created) => {
+                tracing::info!(
+                    session = draft.name,
+                    user = draft.spec.user,
+                    pool = draft.spec.pool,
+                    "session created"
+                );
+                self.written(created);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes this very object; a namesake that took its place stays.
+    pub async fn delete(&self, name: &str, uid: &str) -> Result<(), kube::Error> {
+        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        match self.sessions.delete(name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a session its Spark session id, unless it has changed since it was looked at: then
+    /// the caller looks again.
+    pub async fn claim(
+        &self,
+        name: &str,
+        resource_version: u64,
+        session_id: Uuid,
+    ) -> Result<(), kube::Error> {
+        let patch = json!({
+            "apiVersion": SparkInteractiveSession::api_version(&()),
+            "kind": SparkInteractiveSession::kind(&()),
+            "metadata": { "name": name, "resourceVersion": resource_version.to_string() },
+            "status": { "sessionId": session_id.to_string() },
+        });
+        let params = PatchParams::apply(CLAIM_MANAGER).force();
+        match self.sessions.patch_status(name, &params, &Patch::Apply(patch)).await {
+            Ok(claimed) => {
+                tracing::info!(session = name, %session_id, "session claimed");
+                self.written(claimed);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn written(&self, session: SparkInteractiveSession) {
+        if let Some(object) = session.into_domain() {
+            self.stores.written(object);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Envoy's question in the operator's words.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use envoy_types::pb::envoy::config::core::v3::address::Address;
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
+
+use crate::authn::credentials;
+use crate::model::{Call, Check, Protocol};
+use crate::spark::{connect_head, thrift_head};
+
+/// Where `node.id` stands: the filter's `bootstrap_metadata_labels_key` makes Envoy copy labels out of its own
+/// bootstrap into `destination.labels`, so that a client cannot set it.
+pub const NODE_ID_LABEL: &str = "node_id";
+
+const THRIFT_PATH: &str = "/cliservice";
+const DEFAULT_SESSION_NAME: &str = "default";
+
+/// Reads what Envoy says of a request. Never fails: what cannot be understood is part of the answer.
+pub fn read(request: &CheckRequest) -> Check {
+    let request = Request::of(request);
+    Check {
+        node: request.node.clone(),
+        host: host_name(request.host()),
+        path: request.path().to_owned(),
+        call: call(&request),
+        credentials: credentials::read(|name| request.header(name)),
+        peer: request.peer,
+    }
+}
+
+/// The parts of a CheckRequest that matter, with its many optional levels taken off.
+pub(super) struct Request<'a> {
+    http: Option<&'a HttpRequest>,
+    node: Option<String>,
+    peer: Option<IpAddr>,
+}
+
+impl<'a> Request<'a> {
+    pub fn of(request: &'a CheckRequest) -> Self {
+        let attributes = request.attributes.as_ref();
+        let http = attributes.and_then(|attributes| attributes.request.as_ref()?.http.as_ref());
+        let destination = attributes.and_then(|attributes| attributes.destination.as_ref());
+        let node = destination.and_then(|peer| peer.labels.get(NODE_ID_LABEL)).filter(|id| !id.is_empty());
+        let source = attributes.and_then(|attributes| attributes.source.as_ref());
+        Self { http, node: node.cloned(), peer: source.and_then(address) }
+    }
+
+    /// Names are lower case in Envoy's map.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers().and_then(|headers| headers.get(name)).map(String::as_str)
+    }
+
+    /// Without the query string.
+    pub fn path(&self) -> &'a str {
+        self.full_path().split_once(['?', '#']).map_or(self.full_path(), |(path, _)| path)
+    }
+
+    /// The query string, empty without one.
+    pub fn query(&self) -> &'a str {
+        let path = self.full_path();
+        let path = path.split_once('#').map_or(path, |(path, _)| path);
+        path.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    pub fn is_grpc(&self) -> bool {
+        self.header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"))
+    }
+
+    fn headers(&self) -> Option<&'a HashMap<String, String>> {
+        self.http.map(|http| &http.headers)
+    }
+
+    fn full_path(&self) -> &'a str {
+        self.http.map_or("", |http| http.path.as_str())
+    }
+
+    fn host(&self) -> &'a str {
+        self.http.map_or("", |http| http.host.as_str())
+    }
+
+    /// `raw_body` with `pack_as_bytes`, which is the only setting that binary bodies survive.
+    fn body(&self) -> &'a [u8] {
+        self.http
+            .map_or(&[], |http| if http.raw_body.is_empty() { http.body.as_bytes() } else { &http.raw_body })
+    }
+}
+
+fn address(peer: &Peer) -> Option<IpAddr> {
+    match peer.address.as_ref()?.address.as_ref()? {
+        Address::SocketAddress(socket) => socket.address.parse::<IpAddr>().ok().map(|ip| ip.to_canonical()),
+        _ => None,
+    }
+}
+
+/// `Spark.Example.com:443` is `spark.example.com`, `[::1]:443` is `[::1]`, and `::1` stays what it is.
+fn host_name(authority: &str) -> String {
+    let without_port = match authority.rsplit_once(':') {
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit())
+                && (name.ends_with(']') || !name.contains(':')) =>
+        {
+            name
+        }
+        _ => authority,
+    };
+    without_port.strip_suffix('.').unwrap_or(without_port).to_ascii_lowercase()
+}
+
+fn call(request: &Request<'_>) -> Call {
+    let path = request.path();
+    if let Some(method) = connect_head::method(path) {
+        if !request.is_grpc() {
+            let problem = "Spark Connect speaks gRPC: connect with PySpark or another Spark Connect client.";
+            return malformed(Protocol::Connect, problem);
+        }
+        return match connect_head::read(method, request.body()) {
+            Ok(head) => Call::Connect { method, head },
+            Err(error) => malformed(Protocol::Connect, error.to_string()),
+        };
+    }
+    match thrift_session_name(path) {
+        Some(Ok(name)) => thrift_call(name, request),
+        Some(Err(problem)) => malformed(Protocol::Thrift, problem),
+        None => Call::Other { grpc: request.is_grpc() },
+    }
+}
+
+fn thrift_call(name: &str, request: &Request<'_>) -> Call {
+    let session_name = name.to_owned();
+    if request.body().is_empty() {
+        return Call::Thrift { session_name, head: None };
+    }
+    if request.header("content-encoding").is_some_and(|coding| coding != "identity") {
+        return malformed(
+            Protocol::Thrift,
+            "The request's body is compressed. Switch compression off in the client.",
+        );
+    }
+    match thrift_head::read(request.body()) {
+        Ok(head) => Call::Thrift { session_name, head: Some(head) },
+        Err(error) => malformed(Protocol::Thrift, error.to_string()),
+    }
+}
+
+/// `None` if the path is not Thrift's at all.
+fn thrift_session_name(path: &str) -> Option<Result<&str, &'static str>> {
+    let rest = path.strip_prefix(THRIFT_PATH)?;
+    // PyHive posts to `/cliservice/`.
+    if rest.is_empty() || rest == "/" {
+        return Some(Ok(DEFAULT_SESSION_NAME));
+    }
+    let name = rest.strip_prefix('/')?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=63).contains(&name.len()) && name.bytes().all(allowed) {
+        Some(Ok(name))
+    } else {
+        Some(Err(
+            "The session's name in the path, /cliservice/<name>, must have 1 to 63 letters, digits, dots, dashes or \
+             underscores.",
+        ))
+    }
+}
+
+fn malformed(protocol: Protocol, problem: impl Into<String>) -> Call {
+    Call::Malformed { protocol, problem: problem.into() }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+use rstest::rstest;
+
+use super::*;
+use crate::edge::testing::{Asked, SESSION};
+use crate::model::{ConnectMethod, ThriftHead};
+
+fn call_of(asked: Asked) -> Call {
+    read(&asked.by_envoy()).call
+}
+
+fn problem_of(asked: Asked) -> (Protocol, String) {
+    match call_of(asked) {
+        Call::Malformed { protocol, problem } => (protocol, problem),
+        call => panic!("{call:?} was understood"),
+    }
+}
+
+#[rstest]
+#[case("Spark.Example.COM", "spark.example.com")]
+#[case("spark.example.com:443", "spark.example.com")]
+#[case("spark.example.com.:443", "spark.example.com")]
+#[case("[2001:DB8::1]:443", "[2001:db8::1]")]
+#[case("[::1]", "[::1]")]
+#[case("::1", "::1")]
+#[case("10.0.0.1:80", "10.0.0.1")]
+#[case("", "")]
+fn the_host_is_lower_case_and_without_port(#[case] authority: &str, #[case] host: &str) {
+    assert_eq!(read(&Asked::path("/").host(authority).by_envoy()).host, host);
+}
+
+#[test]
+fn the_asking_envoy_and_the_client_s_address_are_known() {
+    let check = read(&Asked::connect().by_envoy());
+    assert_eq!(check.node.as_deref(), Some("envoy-0"));
+    assert_eq!(check.peer, Some("10.0.0.7".parse().unwrap()));
+}
+
+#[test]
+fn a_connect_call_is_read_from_path_and_body() {
+    let Call::Connect { method, head } = call_of(Asked::connect()) else { panic!("not Connect") };
+    assert_eq!((method, head.session_id.to_string().as_str()), (ConnectMethod::Config, SESSION));
+}
+
+#[test]
+fn a_connect_call_whose_first_message_is_missing_is_told_so() {
+    let (protocol, problem) = problem_of(Asked::connect().body(b""));
+    assert_eq!(protocol, Protocol::Connect);
+    assert!(problem.starts_with("The request came without its first message"), "{problem}");
+}
+
+#[test]
+fn a_browser_on_spark_connect_s_path_is_told_to_use_another_client() {
+    let (protocol, problem) = problem_of(Asked::path("/spark.connect.SparkConnectService/Config"));
+    assert_eq!(protocol, Protocol::Connect);
+    assert!(problem.starts_with("Spark Connect speaks gRPC"), "{problem}");
+}
+
+#[rstest]
+#[case("/cliservice", "default")]
+#[case("/cliservice/", "default")]
+#[case("/cliservice?doAs=eve", "default")]
+#[case("/cliservice/etl-2.nightly", "etl-2.nightly")]
+fn a_thrift_session_is_named_by_its_path(#[case] path: &str, #[case] name: &str) {
+    let head = Some(ThriftHead { method: "OpenSession".into(), sequence_id: 1 });
+    assert_eq!(call_of(Asked::thrift(path)), Call::Thrift { session_name: name.into(), head });
+}
+
+#[rstest]
+#[case("/cliservice/a/b")]
+#[case("/cliservice/a%20b")]
+#[case("/cliservice/0123456789012345678901234567890123456789012345678901234567890123")]
+fn a_session_name_that_cannot_be_one_is_refused(#[case] path: &str) {
+    let (protocol, problem) = problem_of(Asked::thrift(path));
+    assert_eq!(protocol, Protocol::Thrift);
+    assert!(problem.contains("1 to 63"), "{problem}");
+}
+
+#[test]
+fn a_get_of_the_thrift_path_has_no_head() {
+    assert_eq!(
+        call_of(Asked::path("/cliservice")),
+        Call::Thrift { session_name: "default".into(), head: None }
+    );
+}
+
+#[test]
+fn a_body_that_is_not_thrift_is_malformed() {
+    assert_eq!(problem_of(Asked::path("/cliservice").body(b"user=ana")).0, Protocol::Thrift);
+    let (_, problem) = problem_of(Asked::thrift("/cliservice").header("content-encoding", "gzip"));
+    assert!(problem.contains("compressed"), "{problem}");
+}
+
+#[rstest]
+#[case(Asked::path("/favicon.ico"), false)]
+#[case(Asked::path("/cliservices"), false)]
+#[case(Asked::path("/grpc.health.v1.Health/Check").header("content-type", "application/grpc+proto"), true)]
+fn any_other_path_is_other(#[case] asked: Asked, #[case] grpc: bool) {
+    assert_eq!(call_of(asked), Call::Other { grpc });
+}
+
+#[test]
+fn the_path_is_kept_without_its_query() {
+    let request = Asked::path("/cliservice?a=b?c#d").by_envoy();
+    assert_eq!(read(&request).path, "/cliservice");
+    assert_eq!(Request::of(&request).query(), "a=b?c");
+}
+
+#[test]
+fn an_empty_request_is_read_as_something_unknown() {
+    let check = read(&CheckRequest::default());
+    assert_eq!((check.host.as_str(), check.path.as_str(), check.node), ("", "", None));
+    assert_eq!(check.call, Call::Other { grpc: false });
+}

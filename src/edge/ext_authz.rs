@@ -1,0 +1,94 @@
+//! The gRPC service that Envoy asks.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use futures::FutureExt;
+use tonic::{Request, Response, Status};
+
+use super::deny::{self, Form};
+use super::{allow, check};
+use crate::model::{Call, Check, Denial, DenialKind, Protocol, Verdict};
+
+/// Whoever decides; in production the broker.
+///
+/// Envoy drops the future when its client goes away: work that has to survive that belongs into a task of its own.
+pub trait Checker: Send + Sync + 'static {
+    fn check(&self, check: Check) -> impl Future<Output = Verdict> + Send;
+}
+
+/// `envoy.service.auth.v3.Authorization`, answered by `checker`.
+pub fn service<C: Checker>(checker: Arc<C>) -> AuthorizationServer<ExtAuthz<C>> {
+    AuthorizationServer::new(ExtAuthz { checker })
+}
+
+#[derive(Debug)]
+pub struct ExtAuthz<C> {
+    checker: Arc<C>,
+}
+
+#[tonic::async_trait]
+impl<C: Checker> Authorization for ExtAuthz<C> {
+    /// Always `Ok`: a gRPC error would make Envoy answer in its own words, without a reason.
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let answer = AssertUnwindSafe(answer(&*self.checker, request.get_ref())).catch_unwind().await;
+        Ok(Response::new(answer.unwrap_or_else(|panic| {
+            tracing::error!(panic = panic_text(&*panic), "a check ended in a panic: its request is refused");
+            // The call is not known any more, but gRPC is still told from the rest.
+            deny::response(&defect(), &Form::of(request.get_ref(), &Call::Other { grpc: false }))
+        })))
+    }
+}
+
+async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> CheckResponse {
+    let check = check::read(request);
+    let form = Form::of(request, &check.call);
+    let protocol = protocol(&check.call);
+    let denial = match checker.check(check).await {
+        Verdict::Deny(denial) => denial,
+        Verdict::Route(route) => match protocol {
+            Some(protocol) => match allow::response(&route, protocol, check::Request::of(request).query()) {
+                Ok(response) => return response,
+                Err(denial) => denial,
+            },
+            None => {
+                tracing::error!(
+                    session = route.session,
+                    "a route for a call that is not Spark's: it is refused"
+                );
+                defect()
+            }
+        },
+    };
+    deny::response(&denial, &form)
+}
+
+/// What a route may be given for. A call that could not be read is never let through.
+fn protocol(call: &Call) -> Option<Protocol> {
+    match call {
+        Call::Connect { .. } => Some(Protocol::Connect),
+        Call::Thrift { .. } => Some(Protocol::Thrift),
+        Call::Malformed { .. } | Call::Other { .. } => None,
+    }
+}
+
+fn defect() -> Denial {
+    let message = "The gateway failed on this request by a defect of its own. Try again; if it happens again, tell its \
+                   administrators, whose log has the details.";
+    Denial::new(DenialKind::Internal, message)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(not a text)")
+}
+
+#[cfg(test)]
+#[path = "ext_authz_tests.rs"]
+mod tests;

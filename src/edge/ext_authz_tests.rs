@@ -1,0 +1,56 @@
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+
+use super::*;
+use crate::edge::testing::Asked;
+use crate::model::Route;
+
+struct Always(fn() -> Verdict);
+
+impl Checker for Always {
+    async fn check(&self, _: Check) -> Verdict {
+        (self.0)()
+    }
+}
+
+async fn ask(verdict: fn() -> Verdict, asked: Asked) -> CheckResponse {
+    let service = ExtAuthz { checker: Arc::new(Always(verdict)) };
+    service.check(Request::new(asked.by_envoy())).await.unwrap().into_inner()
+}
+
+fn route() -> Verdict {
+    let [cluster, session, pool, user] = ["c", "s", "p", "ana"].map(str::to_owned);
+    Verdict::Route(Route { cluster, session, pool, user })
+}
+
+fn is_allowed(response: &CheckResponse) -> bool {
+    response.status.as_ref().is_none_or(|status| status.code == 0)
+}
+
+#[tokio::test]
+async fn a_route_is_a_yes_for_both_protocols() {
+    for asked in [Asked::connect(), Asked::thrift("/cliservice"), Asked::path("/cliservice")] {
+        let response = ask(route, asked).await;
+        assert!(is_allowed(&response) && matches!(response.http_response, Some(HttpResponse::OkResponse(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_denial_is_a_no() {
+    let verdict = || Verdict::Deny(Denial::new(DenialKind::QuotaExceeded, "Enough."));
+    assert!(!is_allowed(&ask(verdict, Asked::connect()).await));
+}
+
+#[tokio::test]
+async fn a_call_that_could_not_be_read_is_refused_even_with_a_route() {
+    for asked in [Asked::connect().body(b""), Asked::path("/admin"), Asked::path("/cliservice").body(b"x")] {
+        assert!(!is_allowed(&ask(route, asked).await));
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_no_in_words() {
+    let response = ask(|| panic!("defect"), Asked::connect()).await;
+    assert!(!is_allowed(&response));
+    let Some(HttpResponse::DeniedResponse(denied)) = response.http_response else { panic!("no words") };
+    assert!(denied.body.starts_with("The gateway failed"), "{}", denied.body);
+}

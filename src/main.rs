@@ -1,0 +1,34 @@
+use std::path::Path;
+
+use anyhow::Context;
+use clap::Parser;
+use spark_session_operator::settings::{Cli, Command};
+use spark_session_operator::{api, app, telemetry};
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Run(arguments) => {
+            let settings = arguments.validate()?;
+            telemetry::init_logs(settings.log_format, &settings.log_level)?;
+            rustls::crypto::aws_lc_rs::default_provider()
+                .install_default()
+                .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
+            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(app::run(settings))
+        }
+        Command::Crds { output_dir } => print_crds(output_dir.as_deref()),
+    }
+}
+
+fn print_crds(output_dir: Option<&Path>) -> anyhow::Result<()> {
+    for (name, yaml) in api::crds::manifests()? {
+        match output_dir {
+            None => print!("---\n{yaml}"),
+            Some(dir) => {
+                let path = dir.join(name);
+                std::fs::write(&path, yaml)
+                    .with_context(|| format!("{} cannot be written", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}

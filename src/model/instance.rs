@@ -1,0 +1,130 @@
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{Application, DriverPod, Endpoint, Protocol};
+
+/// One Spark server of a pool. It says nothing of SparkApplications, so that another launcher can
+/// stand beside the Spark Operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    pub name: String,
+    pub uid: String,
+    pub ordinal: i64,
+    pub created_at: Timestamp,
+    pub phase: InstancePhase,
+    /// Name and UID of the driver Pod.
+    pub pod: Option<(String, String)>,
+    /// Where the server listens, once the Pod has an address.
+    pub endpoint: Option<SocketAddr>,
+    /// What the launcher calls the state.
+    pub launcher_state: String,
+    /// What it waits for, or why it failed.
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstancePhase {
+    /// Exists; the server does not answer yet.
+    Starting,
+    /// The server answers.
+    Ready,
+    /// Will never answer again.
+    Failed,
+    /// Is being deleted.
+    Deleting,
+}
+
+impl Instance {
+    /// Joins what the two watches know. `answers` is what the readiness probe of that Pod found.
+    pub fn assemble(
+        protocol: Protocol,
+        application: &Application,
+        pod: Option<&DriverPod>,
+        answers: bool,
+    ) -> Self {
+        let endpoint = pod
+            .and_then(|pod| pod.ip)
+            .map(|ip| SocketAddr::new(ip, server_port(protocol, &application.spark_conf)));
+        let phase = if application.meta.deleting || pod.is_some_and(|pod| pod.meta.deleting) {
+            InstancePhase::Deleting
+        } else if application_has_failed(&application.state) || pod.is_some_and(|pod| pod.ended) {
+            InstancePhase::Failed
+        } else if answers && endpoint.is_some() {
+            InstancePhase::Ready
+        } else {
+            InstancePhase::Starting
+        };
+        let message = application.error_message.clone().or_else(|| pod.and_then(|pod| pod.message.clone()));
+        Self {
+            name: application.meta.name.clone(),
+            uid: application.meta.uid.clone(),
+            ordinal: ordinal_of(&application.meta.name).unwrap_or(-1),
+            created_at: application.meta.created_at,
+            phase,
+            pod: pod.map(|pod| (pod.meta.name.clone(), pod.meta.uid.clone())),
+            endpoint,
+            launcher_state: application.state.clone(),
+            message,
+        }
+    }
+
+    /// Envoy's name of the server. It holds the Pod's UID, so that it never means two addresses.
+    pub fn cluster(&self) -> Option<String> {
+        let (_, pod_uid) = self.pod.as_ref()?;
+        self.endpoint.map(|_| cluster_name(&self.name, pod_uid))
+    }
+
+    pub fn is_alive(&self) -> bool {
+        matches!(self.phase, InstancePhase::Starting | InstancePhase::Ready)
+    }
+}
+
+pub(super) fn cluster_name(instance: &str, pod_uid: &str) -> String {
+    format!("{instance}/{pod_uid}")
+}
+
+/// What Envoy needs to reach the server in this Pod, whether it answers already or not.
+pub(super) fn endpoint_of(
+    protocol: Protocol,
+    application: &Application,
+    pod: &DriverPod,
+) -> Option<Endpoint> {
+    let port = server_port(protocol, &application.spark_conf);
+    pod.ip.filter(|_| !pod.ended).map(|ip| Endpoint { protocol, address: SocketAddr::new(ip, port) })
+}
+
+/// States of the Spark Operator (v2) after which the driver does not come back by itself.
+/// `SUBMISSION_FAILED` and `PENDING_RERUN` are not among them: the operator may try again, and
+/// says `FAILED` when it does not.
+fn application_has_failed(state: &str) -> bool {
+    matches!(state, "FAILED" | "FAILING" | "COMPLETED" | "SUCCEEDING" | "SUSPENDED" | "SUSPENDING")
+}
+
+/// Spark's configuration key of the server's port, and the port without it.
+pub const fn port_setting(protocol: Protocol) -> (&'static str, u16) {
+    match protocol {
+        Protocol::Connect => ("spark.connect.grpc.binding.port", 15002),
+        Protocol::Thrift => ("spark.hadoop.hive.server2.thrift.http.port", 10001),
+    }
+}
+
+/// The port that the server listens on, from the configuration of its application.
+pub fn server_port(protocol: Protocol, spark_conf: &Map<String, Value>) -> u16 {
+    let (key, default) = port_setting(protocol);
+    match spark_conf.get(key) {
+        Some(Value::String(port)) => port.trim().parse().unwrap_or(default),
+        Some(Value::Number(port)) => port.as_u64().and_then(|port| port.try_into().ok()).unwrap_or(default),
+        _ => default,
+    }
+}
+
+/// Name of the pool's instance with this ordinal.
+pub fn instance_name(pool: &str, ordinal: i64) -> String {
+    format!("{pool}-{ordinal}")
+}
+
+pub fn ordinal_of(instance: &str) -> Option<i64> {
+    instance.rsplit_once('-')?.1.parse().ok().filter(|ordinal| *ordinal >= 0)
+}

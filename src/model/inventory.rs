@@ -1,0 +1,367 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::instance::{cluster_name, endpoint_of};
+use super::{Application, DriverPod, Instance, Meta, Pool, Protocol, Routing, Session, VirtualHost};
+
+/// Everything the watches know, indexed for the questions that are asked of it.
+///
+/// The watches are not consistent with each other: a session may name an instance that is not here
+/// yet, a Pod may come before its application. Every look-up tolerates that.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    pools: BTreeMap<String, Arc<Pool>>,
+    sessions: HashMap<String, Arc<Session>>,
+    applications: HashMap<String, Arc<Application>>,
+    pods: HashMap<String, Arc<DriverPod>>,
+    /// UIDs of the driver Pods whose server answered.
+    answering: HashSet<String>,
+
+    /// Pools by host and type, oldest first: the first one serves the host.
+    hosts: BTreeMap<String, BTreeMap<Protocol, BTreeSet<(Timestamp, String)>>>,
+    /// Session names by pool and user.
+    sessions_by_owner: HashMap<String, BTreeMap<String, BTreeSet<String>>>,
+    sessions_by_spark_id: HashMap<Uuid, BTreeSet<String>>,
+    applications_by_pool: HashMap<String, BTreeSet<String>>,
+    pods_by_instance: HashMap<String, BTreeSet<String>>,
+}
+
+/// What the plan of one pool is made from.
+#[derive(Clone, Debug)]
+pub struct PoolView {
+    pub pool: Arc<Pool>,
+    /// The older pool that has this pool's host and type already.
+    pub host_taken_by: Option<String>,
+    /// By ordinal.
+    pub instances: Vec<Instance>,
+    /// Oldest first.
+    pub sessions: Vec<Arc<Session>>,
+}
+
+impl Inventory {
+    pub fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pools.get(name)
+    }
+
+    pub fn pool_names(&self) -> impl Iterator<Item = &str> {
+        self.pools.keys().map(String::as_str)
+    }
+
+    pub fn session(&self, name: &str) -> Option<&Arc<Session>> {
+        self.sessions.get(name)
+    }
+
+    pub fn serves_host(&self, host: &str) -> bool {
+        self.hosts.contains_key(host)
+    }
+
+    /// The pool that answers for this host and protocol.
+    pub fn pool_for(&self, host: &str, protocol: Protocol) -> Option<&Arc<Pool>> {
+        let (_, name) = self.hosts.get(host)?.get(&protocol)?.first()?;
+        self.pools.get(name)
+    }
+
+    /// Sessions of a Spark Connect id in a pool, oldest first. More than one only where someone
+    /// made a second object by hand.
+    pub fn sessions_with_spark_id(&self, pool: &str, id: Uuid) -> Vec<&Arc<Session>> {
+        let names = self.sessions_by_spark_id.get(&id).into_iter().flatten();
+        let mut found: Vec<_> =
+            names.filter_map(|name| self.sessions.get(name)).filter(|s| s.spec.pool == pool).collect();
+        found.sort_by_key(|session| (session.meta.created_at, session.meta.name.clone()));
+        found
+    }
+
+    /// Sessions of a user in a pool, oldest first.
+    pub fn sessions_of(&self, pool: &str, user: &str) -> Vec<&Arc<Session>> {
+        let names = self.sessions_by_owner.get(pool).and_then(|users| users.get(user)).into_iter().flatten();
+        let mut found: Vec<_> = names.filter_map(|name| self.sessions.get(name)).collect();
+        found.sort_by_key(|session| (session.meta.created_at, session.meta.name.clone()));
+        found
+    }
+
+    pub fn sessions_in(&self, pool: &str) -> impl Iterator<Item = &Arc<Session>> {
+        let users = self.sessions_by_owner.get(pool).into_iter().flatten();
+        users.flat_map(|(_, names)| names).filter_map(|name| self.sessions.get(name))
+    }
+
+    pub fn instance(&self, name: &str) -> Option<Instance> {
+        let application = self.applications.get(name)?;
+        let pool = self.pools.get(&application.pool)?;
+        let pod = self.current_pod(name);
+        let answers = pod.is_some_and(|pod| self.answering.contains(&pod.meta.uid));
+        Some(Instance::assemble(pool.protocol(), application, pod.map(AsRef::as_ref), answers))
+    }
+
+    pub fn instances_of(&self, pool: &str) -> Vec<Instance> {
+        let names = self.applications_by_pool.get(pool).into_iter().flatten();
+        let mut instances: Vec<_> = names.filter_map(|name| self.instance(name)).collect();
+        instances.sort_by_key(|instance| instance.ordinal);
+        instances
+    }
+
+    /// The Pod that counts when an application has more than one: the newest.
+    fn current_pod(&self, instance: &str) -> Option<&Arc<DriverPod>> {
+        let names = self.pods_by_instance.get(instance)?;
+        names
+            .iter()
+            .filter_map(|name| self.pods.get(name))
+            .max_by_key(|pod| (pod.meta.created_at, pod.meta.resource_version))
+    }
+
+    pub fn pool_view(&self, name: &str) -> Option<PoolView> {
+        let pool = self.pools.get(name)?;
+        let owner = self.pool_for(&pool.spec.host, pool.protocol())?;
+        let mut sessions: Vec<_> = self.sessions_in(name).cloned().collect();
+        sessions.sort_by_key(|session| (session.meta.created_at, session.meta.name.clone()));
+        Some(PoolView {
+            host_taken_by: (owner.name() != name).then(|| owner.name().to_owned()),
+            pool: Arc::clone(pool),
+            instances: self.instances_of(name),
+            sessions,
+        })
+    }
+
+    /// What Envoy has to know. A server is listed as soon as its Pod has an address: when it
+    /// answers, Envoy knows it already.
+    pub fn routing(&self) -> Routing {
+        let mut routing = Routing::default();
+        for (host, claims) in &self.hosts {
+            let pool =
+                |protocol| claims.get(&protocol).and_then(BTreeSet::first).map(|(_, name)| name.clone());
+            let virtual_host =
+                VirtualHost { connect: pool(Protocol::Connect), thrift: pool(Protocol::Thrift) };
+            routing.hosts.insert(host.clone(), virtual_host);
+        }
+        for pod in self.pods.values() {
+            let Some(application) = self.applications.get(&pod.instance) else { continue };
+            let Some(pool) = self.pools.get(&application.pool) else { continue };
+            if let Some(endpoint) = endpoint_of(pool.protocol(), application, pod) {
+                routing.endpoints.insert(cluster_name(&pod.instance, &pod.meta.uid), endpoint);
+            }
+        }
+        routing
+    }
+
+    /// Servers that the readiness probe has still to hear from: UID of the Pod and the server.
+    pub fn servers_to_probe(&self) -> Vec<(String, super::Endpoint)> {
+        let unproven =
+            self.pods.values().filter(|pod| !self.answering.contains(&pod.meta.uid) && !pod.meta.deleting);
+        unproven
+            .filter_map(|pod| {
+                let application = self.applications.get(&pod.instance)?;
+                let pool = self.pools.get(&application.pool)?;
+                Some((pod.meta.uid.clone(), endpoint_of(pool.protocol(), application, pod)?))
+            })
+            .collect()
+    }
+
+    /// Notes that the server in this Pod answers. Returns the pool if that is news.
+    pub fn server_answers(&mut self, pod_uid: &str) -> Option<String> {
+        let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
+        let pool = pod.pool.clone();
+        self.answering.insert(pod_uid.to_owned()).then_some(pool)
+    }
+
+    /// Enters an object, or a newer version of it. Returns the names of the pools that are touched.
+    pub fn put(&mut self, object: Object) -> Vec<String> {
+        match object {
+            Object::Pool(pool) => self.put_pool(pool),
+            Object::Session(session) => self.put_session(session),
+            Object::Application(application) => self.put_application(application),
+            Object::Pod(pod) => self.put_pod(pod),
+        }
+    }
+
+    fn put_pool(&mut self, pool: Pool) -> Vec<String> {
+        let name = pool.meta.name.clone();
+        let mut touched = BTreeSet::from([name.clone()]);
+        if let Some(old) = self.pools.get(&name).cloned() {
+            if old.spec.host != pool.spec.host || old.meta.created_at != pool.meta.created_at {
+                touched.extend(self.give_up_host(&old));
+            }
+        }
+        let claims =
+            self.hosts.entry(pool.spec.host.clone()).or_default().entry(pool.protocol()).or_default();
+        claims.insert((pool.meta.created_at, name.clone()));
+        touched.extend(claims.iter().map(|(_, name)| name.clone()));
+        self.pools.insert(name, Arc::new(pool));
+        touched.into_iter().collect()
+    }
+
+    fn remove_pool(&mut self, name: &str) -> Vec<String> {
+        let Some(old) = self.pools.remove(name) else { return Vec::new() };
+        let mut touched = self.give_up_host(&old);
+        touched.insert(name.to_owned());
+        touched.into_iter().collect()
+    }
+
+    /// Returns the pools that still claim the host: one of them may have it now.
+    fn give_up_host(&mut self, pool: &Pool) -> BTreeSet<String> {
+        let Some(claims) = self.hosts.get_mut(&pool.spec.host) else { return BTreeSet::new() };
+        let mut others = BTreeSet::new();
+        if let Some(names) = claims.get_mut(&pool.protocol()) {
+            names.remove(&(pool.meta.created_at, pool.meta.name.clone()));
+            others.extend(names.iter().map(|(_, name)| name.clone()));
+            if names.is_empty() {
+                claims.remove(&pool.protocol());
+            }
+        }
+        if claims.is_empty() {
+            self.hosts.remove(&pool.spec.host);
+        }
+        others
+    }
+
+    fn put_session(&mut self, session: Session) -> Vec<String> {
+        let name = session.meta.name.clone();
+        self.remove_session(&name);
+        let pool = session.spec.pool.clone();
+        let owners = self.sessions_by_owner.entry(pool.clone()).or_default();
+        owners.entry(session.spec.user.clone()).or_default().insert(name.clone());
+        if let Some(id) = session.spark_session_id() {
+            self.sessions_by_spark_id.entry(id).or_default().insert(name.clone());
+        }
+        self.sessions.insert(name, Arc::new(session));
+        vec![pool]
+    }
+
+    fn remove_session(&mut self, name: &str) -> Vec<String> {
+        let Some(old) = self.sessions.remove(name) else { return Vec::new() };
+        if let Some(users) = self.sessions_by_owner.get_mut(&old.spec.pool) {
+            remove_from(users, &old.spec.user, name);
+            if users.is_empty() {
+                self.sessions_by_owner.remove(&old.spec.pool);
+            }
+        }
+        if let Some(id) = old.spark_session_id()
+            && let Some(names) = self.sessions_by_spark_id.get_mut(&id)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.sessions_by_spark_id.remove(&id);
+            }
+        }
+        vec![old.spec.pool.clone()]
+    }
+
+    fn put_application(&mut self, application: Application) -> Vec<String> {
+        let pool = application.pool.clone();
+        self.applications_by_pool.entry(pool.clone()).or_default().insert(application.meta.name.clone());
+        self.applications.insert(application.meta.name.clone(), Arc::new(application));
+        vec![pool]
+    }
+
+    fn remove_application(&mut self, name: &str) -> Vec<String> {
+        let Some(old) = self.applications.remove(name) else { return Vec::new() };
+        if let Some(names) = self.applications_by_pool.get_mut(&old.pool) {
+            names.remove(name);
+            if names.is_empty() {
+                self.applications_by_pool.remove(&old.pool);
+            }
+        }
+        vec![old.pool.clone()]
+    }
+
+    fn put_pod(&mut self, pod: DriverPod) -> Vec<String> {
+        // A Pod of the same name with another UID is another Pod: what answered is gone.
+        if self.pods.get(&pod.meta.name).is_some_and(|old| old.meta.uid != pod.meta.uid) {
+            self.remove_pod(&pod.meta.name);
+        }
+        let pool = pod.pool.clone();
+        self.pods_by_instance.entry(pod.instance.clone()).or_default().insert(pod.meta.name.clone());
+        self.pods.insert(pod.meta.name.clone(), Arc::new(pod));
+        vec![pool]
+    }
+
+    fn remove_pod(&mut self, name: &str) -> Vec<String> {
+        let Some(old) = self.pods.remove(name) else { return Vec::new() };
+        self.answering.remove(&old.meta.uid);
+        if let Some(names) = self.pods_by_instance.get_mut(&old.instance) {
+            names.remove(name);
+            if names.is_empty() {
+                self.pods_by_instance.remove(&old.instance);
+            }
+        }
+        vec![old.pool.clone()]
+    }
+
+    /// The version of an object that is known here, to tell newer ones from older.
+    pub fn version(&self, kind: Kind, name: &str) -> Option<u64> {
+        let meta = match kind {
+            Kind::Pool => self.pools.get(name).map(|pool| &pool.meta),
+            Kind::Session => self.sessions.get(name).map(|session| &session.meta),
+            Kind::Application => self.applications.get(name).map(|application| &application.meta),
+            Kind::Pod => self.pods.get(name).map(|pod| &pod.meta),
+        };
+        meta.map(|meta| meta.resource_version)
+    }
+
+    /// Removes an object. Returns the names of the pools that are touched, as all changes do.
+    pub fn remove(&mut self, kind: Kind, name: &str) -> Vec<String> {
+        match kind {
+            Kind::Pool => self.remove_pool(name),
+            Kind::Session => self.remove_session(name),
+            Kind::Application => self.remove_application(name),
+            Kind::Pod => self.remove_pod(name),
+        }
+    }
+
+    pub fn names(&self, kind: Kind) -> HashSet<String> {
+        match kind {
+            Kind::Pool => self.pools.keys().cloned().collect(),
+            Kind::Session => self.sessions.keys().cloned().collect(),
+            Kind::Application => self.applications.keys().cloned().collect(),
+            Kind::Pod => self.pods.keys().cloned().collect(),
+        }
+    }
+}
+
+/// A watched object.
+#[derive(Clone, Debug)]
+pub enum Object {
+    Pool(Pool),
+    Session(Session),
+    Application(Application),
+    Pod(DriverPod),
+}
+
+impl Object {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Pool(_) => Kind::Pool,
+            Self::Session(_) => Kind::Session,
+            Self::Application(_) => Kind::Application,
+            Self::Pod(_) => Kind::Pod,
+        }
+    }
+
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::Pool(pool) => &pool.meta,
+            Self::Session(session) => &session.meta,
+            Self::Application(application) => &application.meta,
+            Self::Pod(pod) => &pod.meta,
+        }
+    }
+}
+
+/// The kinds of object that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Pool,
+    Session,
+    Application,
+    Pod,
+}
+
+fn remove_from(sets: &mut BTreeMap<String, BTreeSet<String>>, key: &str, name: &str) {
+    if let Some(names) = sets.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            sets.remove(key);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The domain: pools, instances, sessions and requests, in the words of Spark and Kubernetes.
+//!
+//! Everything here is plain data and pure functions. It knows the shapes of the custom resources
+//! (`crate::api`), but no Kubernetes client, no Envoy protobuf, no socket and no clock: where time
+//! matters, `now` is a parameter.
+
+mod identity;
+mod instance;
+mod inventory;
+mod objects;
+mod protocol;
+mod request;
+mod routing;
+mod session_key;
+
+pub use identity::Identity;
+pub use instance::{Instance, InstancePhase, instance_name, ordinal_of, port_setting, server_port};
+pub use inventory::{Inventory, Kind, Object, PoolView};
+pub use objects::{Application, DriverPod, Meta, Pool, Session};
+pub use protocol::Protocol;
+pub use request::{Call, Check, ConnectHead, ConnectMethod, Denial, DenialKind, Route, ThriftHead, Verdict};
+pub use routing::{Endpoint, Routing, VirtualHost};
+pub use session_key::{DEFAULT_SESSION_NAME, SessionKey};

@@ -1,0 +1,99 @@
+//! The objects that the operator watches, reduced to what it reasons about.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::Protocol;
+use crate::api::{
+    SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus,
+};
+
+/// What every watched object has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    pub name: String,
+    pub uid: String,
+    /// Orders the versions of one object; 0 where unknown. Kubernetes compares them as numbers.
+    pub resource_version: u64,
+    pub generation: i64,
+    pub created_at: Timestamp,
+    pub deleting: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    pub meta: Meta,
+    pub spec: SparkSessionPoolSpec,
+    pub status: SparkSessionPoolStatus,
+}
+
+impl Pool {
+    pub fn name(&self) -> &str {
+        &self.meta.name
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        self.spec.protocol
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    pub meta: Meta,
+    pub spec: SparkInteractiveSessionSpec,
+    pub status: SparkInteractiveSessionStatus,
+}
+
+impl Session {
+    pub fn name(&self) -> &str {
+        &self.meta.name
+    }
+
+    /// The name that its owner calls it by: `default` unless the spec says otherwise.
+    pub fn called(&self) -> &str {
+        self.spec.name.as_deref().unwrap_or(super::DEFAULT_SESSION_NAME)
+    }
+
+    /// Spark Connect's id: from the spec, or from the connection that claimed the session.
+    pub fn spark_session_id(&self) -> Option<Uuid> {
+        self.spec.session_id.as_deref().or(self.status.session_id.as_deref()).and_then(|id| id.parse().ok())
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.status.state.is_finished()
+    }
+
+    /// The reason and the message of the `Ready` condition, for those who ask about the session.
+    pub fn explanation(&self) -> Option<(&str, &str)> {
+        let ready = self.status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+        Some((&ready.reason, &ready.message))
+    }
+}
+
+/// A SparkApplication that carries an instance of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Application {
+    pub meta: Meta,
+    pub pool: String,
+    /// State in the Spark Operator's words; empty while it has not looked at the application.
+    pub state: String,
+    pub error_message: Option<String>,
+    pub spark_conf: Map<String, Value>,
+}
+
+/// The Pod that the Spark server runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverPod {
+    pub meta: Meta,
+    pub pool: String,
+    /// Name of the SparkApplication.
+    pub instance: String,
+    pub ip: Option<IpAddr>,
+    /// Has ended, well or badly.
+    pub ended: bool,
+    /// Why it waits or ended, in the kubelet's words: `ImagePullBackOff: …`.
+    pub message: Option<String>,
+}

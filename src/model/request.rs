@@ -1,0 +1,153 @@
+use std::net::IpAddr;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Protocol;
+use crate::authn::{Credentials, CredentialsError};
+
+/// One request that Envoy holds until it hears a [`Verdict`], as far as the operator sees it:
+/// headers and the first bytes of the body.
+#[derive(Debug)]
+pub struct Check {
+    /// `node.id` of the Envoy that asks, if it says so.
+    pub node: Option<String>,
+    /// The host the client called: lower case, without a port.
+    pub host: String,
+    pub path: String,
+    pub call: Call,
+    pub credentials: Result<Credentials, CredentialsError>,
+    /// The client's address as Envoy sees it.
+    pub peer: Option<IpAddr>,
+}
+
+/// What the client wants, told by path and body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Connect {
+        method: ConnectMethod,
+        head: ConnectHead,
+    },
+    /// `session_name` is the last part of `/cliservice/<name>`, `default` without one.
+    Thrift {
+        session_name: String,
+        head: Option<ThriftHead>,
+    },
+    /// A gRPC call that is not Spark Connect, or a body whose head cannot be read.
+    Malformed {
+        protocol: Protocol,
+        problem: String,
+    },
+    /// Any other path: browsers, scanners, wrong URLs.
+    Other {
+        grpc: bool,
+    },
+}
+
+/// RPCs of `spark.connect.SparkConnectService`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectMethod {
+    ExecutePlan,
+    AnalyzePlan,
+    Config,
+    AddArtifacts,
+    ArtifactStatus,
+    Interrupt,
+    ReattachExecute,
+    ReleaseExecute,
+    ReleaseSession,
+    FetchErrorDetails,
+    CloneSession,
+    /// A method of a later Spark: routed like the others.
+    Unknown,
+}
+
+impl ConnectMethod {
+    /// Whether this call is reason enough to start a session (and with it an instance).
+    /// Clean-up calls are not: without a session there is nothing to clean up.
+    pub fn starts_session(self) -> bool {
+        !matches!(
+            self,
+            Self::ReleaseExecute | Self::ReleaseSession | Self::Interrupt | Self::FetchErrorDetails
+        )
+    }
+}
+
+/// The fields that stand first in every Spark Connect request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectHead {
+    /// Chosen by the client, one per `SparkSession`.
+    pub session_id: Uuid,
+    /// What the client believes the server's side of the session to be, if it has seen one.
+    pub observed_server_session_id: Option<String>,
+}
+
+/// The head of a Thrift binary-protocol message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThriftHead {
+    pub method: String,
+    /// Echoed in the answer, or the client refuses it.
+    pub sequence_id: i32,
+}
+
+/// The answer to a [`Check`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Route(Route),
+    Deny(Denial),
+}
+
+/// Where an allowed request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Envoy's name of the instance's cluster.
+    pub cluster: String,
+    /// Name of the SparkInteractiveSession.
+    pub session: String,
+    pub pool: String,
+    pub user: String,
+}
+
+/// A refusal in words that the client's user reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub kind: DenialKind,
+    /// Complete sentences: what is wrong and what to do. Never holds a credential.
+    pub message: String,
+    /// When the client should try again by itself.
+    pub retry_after: Option<Duration>,
+}
+
+impl Denial {
+    pub fn new(kind: DenialKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
+    }
+}
+
+/// The kinds of refusal: each decides a gRPC status, an HTTP status and a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DenialKind {
+    /// No credentials, or wrong ones.
+    Unauthenticated,
+    /// Known, but not allowed to use this pool or session.
+    PermissionDenied,
+    /// No pool has this host, or none for this protocol.
+    UnknownHost,
+    /// The path is neither Spark Connect's nor Thrift's.
+    UnknownPath,
+    /// The request cannot be understood.
+    BadRequest,
+    QuotaExceeded,
+    /// Still starting: trying again later will work.
+    NotReady,
+    /// The session has ended; a new one is needed.
+    SessionClosed,
+    /// The instance that held the session is gone.
+    SessionChanged,
+    /// The session cannot start: the message has the cause.
+    StartFailed,
+    /// A part of the system (identity provider, API server) does not answer.
+    Unavailable,
+    /// A defect of the operator itself; details are in its log.
+    Internal,
+}

@@ -1,0 +1,192 @@
+//! Executes actions: the only writer of pools' and sessions' statuses and of SparkApplications.
+//!
+//! What the API server answers goes straight into the stores, so that the next plan builds on it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::runtime::events::{Event as ClusterEvent, EventType, Recorder, Reporter};
+use kube::{Api, Client, Resource};
+use serde_json::json;
+
+use super::convert::Watched;
+use super::stores::Stores;
+use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::plan::{About, Action, Event};
+
+/// Owner of the fields that the planner writes.
+pub const FIELD_MANAGER: &str = "spark-session-operator";
+
+pub struct Applier {
+    pools: Api<SparkSessionPool>,
+    sessions: Api<SparkInteractiveSession>,
+    applications: Api<SparkApplication>,
+    recorder: Recorder,
+    namespace: String,
+    stores: Arc<Stores>,
+}
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server does not take the SparkApplication; trying again as it is will not help.
+    #[error("{0}")]
+    Refused(String),
+    /// The object was changed or deleted meanwhile: a new plan follows anyway.
+    #[error("the object has changed meanwhile: {0}")]
+    Outdated(String),
+    #[error(transparent)]
+    Api(kube::Error),
+}
+
+impl Applier {
+    pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>) -> Self {
+        let reporter =
+            Reporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() };
+        Self {
+            pools: Api::namespaced(client.clone(), namespace),
+            sessions: Api::namespaced(client.clone(), namespace),
+            applications: Api::namespaced(client.clone(), namespace),
+            recorder: Recorder::new(client.clone(), reporter),
+            namespace: namespace.to_owned(),
+            stores,
+        }
+    }
+
+    pub async fn apply(&self, action: Action) -> Result<(), ApplyError> {
+        match action {
+            Action::UpdatePoolStatus { pool, uid, status } => {
+                let patch = status_patch::<SparkSessionPool>(&pool, &uid, &json!(status));
+                let written = self.pools.patch_status(&pool, &params(), &Patch::Apply(patch)).await;
+                self.written(written.map_err(classify)?);
+            }
+            Action::UpdateSessionStatus { session, uid, status } => {
+                let patch = status_patch::<SparkInteractiveSession>(&session, &uid, &json!(status));
+                let written = self.sessions.patch_status(&session, &params(), &Patch::Apply(patch)).await;
+                self.written(written.map_err(classify)?);
+            }
+            Action::CreateInstance { pool, application } => self.create(&pool, &application).await?,
+            Action::DeleteInstance { name, uid } => {
+                let params = DeleteParams {
+                    propagation_policy: Some(PropagationPolicy::Background),
+                    ..precondition(uid)
+                };
+                gone_is_fine(self.applications.delete(&name, &params).await)?;
+                tracing::info!(instance = name, "instance deleted");
+            }
+            Action::DeleteSession { name, uid } => {
+                gone_is_fine(self.sessions.delete(&name, &precondition(uid)).await)?;
+                tracing::info!(session = name, "ended session removed");
+            }
+            Action::Event(event) => self.publish(event).await,
+        }
+        Ok(())
+    }
+
+    async fn create(&self, pool: &str, application: &SparkApplication) -> Result<(), ApplyError> {
+        let name = application.metadata.name.as_deref().unwrap_or_default();
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.applications.create(&params, application).await {
+            Ok(created) => {
+                self.written(created);
+                tracing::info!(pool, instance = name, "SparkApplication created");
+                Ok(())
+            }
+            // Planned twice: names are deterministic, so it is the same instance.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
+                Err(ApplyError::Refused(status.message.clone()))
+            }
+            Err(error) => Err(ApplyError::Api(error)),
+        }
+    }
+
+    fn written<K: Watched>(&self, object: K) {
+        if let Some(object) = object.into_domain() {
+            self.stores.written(object);
+        }
+    }
+
+    /// Events are best effort: losing one changes nothing.
+    async fn publish(&self, event: Event) {
+        let (kind, api_version, name, uid) = match event.about {
+            About::Pool { name, uid } => {
+                (SparkSessionPool::kind(&()), SparkSessionPool::api_version(&()), name, uid)
+            }
+            About::Session { name, uid } => {
+                (SparkInteractiveSession::kind(&()), SparkInteractiveSession::api_version(&()), name, uid)
+            }
+        };
+        let reference = ObjectReference {
+            api_version: Some(api_version.into_owned()),
+            kind: Some(kind.into_owned()),
+            name: Some(name),
+            namespace: Some(self.namespace.clone()),
+            uid: Some(uid),
+            ..ObjectReference::default()
+        };
+        let event = ClusterEvent {
+            type_: if event.warning { EventType::Warning } else { EventType::Normal },
+            reason: event.reason.to_owned(),
+            note: Some(shortened(event.note)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
+            tracing::warn!(%error, reason = event.reason, "Event not recorded");
+        }
+    }
+}
+
+/// The API server refuses longer notes.
+fn shortened(mut note: String) -> String {
+    const LONGEST: usize = 1000;
+    if note.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+        note.truncate(end);
+        note.push('…');
+    }
+    note
+}
+
+fn params() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}
+
+/// With the UID, a namesake that was created meanwhile is not touched: the API server answers 409.
+fn status_patch<K: Resource<DynamicType = ()>>(
+    name: &str,
+    uid: &str,
+    status: &serde_json::Value,
+) -> serde_json::Value {
+    json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": name, "uid": uid },
+        "status": status,
+    })
+}
+
+fn precondition(uid: String) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+        ..DeleteParams::default()
+    }
+}
+
+fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), ApplyError> {
+    match result.map_err(classify) {
+        Ok(_) | Err(ApplyError::Outdated(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn classify(error: kube::Error) -> ApplyError {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 404 | 409) => {
+            ApplyError::Outdated(status.message.clone())
+        }
+        error => ApplyError::Api(error),
+    }
+}

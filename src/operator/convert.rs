@@ -1,0 +1,108 @@
+//! Kubernetes objects to domain objects, once, before any lock is taken.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::api::ObjectMeta;
+
+use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::model::{Application, DriverPod, Kind, Meta, Object, Pool, Session};
+use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
+
+/// A Kubernetes kind that the operator watches.
+pub trait Watched {
+    const KIND: Kind;
+
+    /// `None` for an object that is not one of ours.
+    fn into_domain(self) -> Option<Object>;
+}
+
+impl Watched for SparkSessionPool {
+    const KIND: Kind = Kind::Pool;
+
+    fn into_domain(self) -> Option<Object> {
+        let (meta, spec, status) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
+        Some(Object::Pool(Pool { meta, spec, status }))
+    }
+}
+
+impl Watched for SparkInteractiveSession {
+    const KIND: Kind = Kind::Session;
+
+    fn into_domain(self) -> Option<Object> {
+        let (meta, spec, status) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
+        Some(Object::Session(Session { meta, spec, status }))
+    }
+}
+
+impl Watched for SparkApplication {
+    const KIND: Kind = Kind::Application;
+
+    fn into_domain(mut self) -> Option<Object> {
+        let pool = self.metadata.labels.as_mut()?.remove(POOL_LABEL)?;
+        let state = self.status.and_then(|status| status.application_state).unwrap_or_default();
+        let spark_conf = match self.spec.fields.remove("sparkConf") {
+            Some(serde_json::Value::Object(conf)) => conf,
+            _ => serde_json::Map::new(),
+        };
+        Some(Object::Application(Application {
+            meta: meta(self.metadata)?,
+            pool,
+            state: state.state,
+            error_message: state.error_message.filter(|message| !message.is_empty()),
+            spark_conf,
+        }))
+    }
+}
+
+impl Watched for Pod {
+    const KIND: Kind = Kind::Pod;
+
+    fn into_domain(mut self) -> Option<Object> {
+        let labels = self.metadata.labels.as_mut()?;
+        let (pool, instance) = (labels.remove(POOL_LABEL)?, labels.remove(INSTANCE_LABEL)?);
+        let status = self.status.unwrap_or_default();
+        let phase = status.phase.as_deref().unwrap_or_default();
+        let containers = status.container_statuses.as_deref().unwrap_or_default();
+        let unschedulable = status.conditions.iter().flatten().find_map(|condition| {
+            let waits = condition.type_ == "PodScheduled" && condition.status == "False";
+            condition.message.clone().filter(|_| waits)
+        });
+        Some(Object::Pod(DriverPod {
+            meta: meta(self.metadata)?,
+            pool,
+            instance,
+            ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
+            ended: matches!(phase, "Failed" | "Succeeded"),
+            message: containers.iter().find_map(trouble).or(unschedulable).or(status.message),
+        }))
+    }
+}
+
+/// What keeps a container from running, in the kubelet's words.
+fn trouble(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
+            return None;
+        }
+        return Some(match &waiting.message {
+            Some(message) => format!("{reason}: {message}"),
+            None => reason.to_owned(),
+        });
+    }
+    let ended = state.terminated.as_ref()?;
+    let reason = ended.reason.as_deref().unwrap_or("Terminated");
+    Some(format!("driver container ended with exit code {}, reason {reason}", ended.exit_code))
+}
+
+fn meta(meta: ObjectMeta) -> Option<Meta> {
+    Some(Meta {
+        name: meta.name?,
+        uid: meta.uid?,
+        resource_version: meta.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0),
+        generation: meta.generation.unwrap_or(0),
+        created_at: meta.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        deleting: meta.deletion_timestamp.is_some(),
+    })
+}

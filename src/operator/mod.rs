@@ -1,0 +1,18 @@
+//! The Kubernetes half: watches fill the stores, touched pools are planned, plans are carried out.
+//!
+//! What should happen is decided in `crate::plan`; here is only how it is learned and done. Watches
+//! and readiness probes run on every replica, reconciling on the leader.
+
+mod apply;
+mod convert;
+mod queue;
+mod readiness;
+mod reconcile;
+mod stores;
+pub mod watches;
+
+pub use apply::{Applier, FIELD_MANAGER};
+pub use convert::Watched;
+pub use readiness::Readiness;
+pub use reconcile::Reconciler;
+pub use stores::Stores;

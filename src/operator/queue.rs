@@ -1,0 +1,139 @@
+//! The work queue of pools: each is planned by one worker at a time, as often as needed and no
+//! oftener.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Keys with the time from which they are due. A key that is added twice is handed out once; one
+/// that is added while a worker has it is handed out again afterwards.
+#[derive(Default)]
+pub struct WorkQueue {
+    state: Mutex<State>,
+    added: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    due: BTreeSet<(Instant, String)>,
+    due_by_key: HashMap<String, Instant>,
+    running: HashSet<String>,
+    /// Due, but a worker has the key.
+    again: HashMap<String, Instant>,
+}
+
+impl State {
+    fn schedule(&mut self, key: &str, at: Instant) {
+        if self.running.contains(key) {
+            let again = self.again.entry(key.to_owned()).or_insert(at);
+            *again = (*again).min(at);
+            return;
+        }
+        match self.due_by_key.get(key) {
+            Some(earlier) if *earlier <= at => return,
+            Some(later) => {
+                self.due.remove(&(*later, key.to_owned()));
+            }
+            None => {}
+        }
+        self.due_by_key.insert(key.to_owned(), at);
+        self.due.insert((at, key.to_owned()));
+    }
+}
+
+impl WorkQueue {
+    /// Due now.
+    pub fn add(&self, key: &str) {
+        self.add_after(key, Duration::ZERO);
+    }
+
+    /// Due after this time, if it is not due earlier.
+    pub fn add_after(&self, key: &str, delay: Duration) {
+        self.lock().schedule(key, Instant::now() + delay);
+        self.added.notify_one();
+    }
+
+    /// The next key that is due. The caller has it for itself until it calls [`done`](Self::done).
+    pub async fn next(&self) -> String {
+        loop {
+            let wait = {
+                let mut state = self.lock();
+                match state.due.first().cloned() {
+                    Some((at, key)) if at <= Instant::now() => {
+                        state.due.remove(&(at, key.clone()));
+                        state.due_by_key.remove(&key);
+                        state.running.insert(key.clone());
+                        if state.due.first().is_some_and(|(at, _)| *at <= Instant::now()) {
+                            // Wakes another worker: a `Notify` holds one permit, however many were added.
+                            self.added.notify_one();
+                        }
+                        return key;
+                    }
+                    Some((at, _)) => Some(at),
+                    None => None,
+                }
+            };
+            match wait {
+                Some(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = self.added.notified() => {}
+                },
+                None => self.added.notified().await,
+            }
+        }
+    }
+
+    /// Gives the key back.
+    pub fn done(&self, key: &str) {
+        let mut state = self.lock();
+        state.running.remove(key);
+        if let Some(at) = state.again.remove(key) {
+            state.schedule(key, at);
+            self.added.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_added_twice_is_handed_out_once() {
+        let queue = WorkQueue::default();
+        queue.add("a");
+        queue.add("a");
+        assert_eq!(queue.next().await, "a");
+        queue.done("a");
+        assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_added_while_a_worker_has_it_is_handed_out_again_afterwards() {
+        let queue = WorkQueue::default();
+        queue.add("a");
+        assert_eq!(queue.next().await, "a");
+        queue.add("a");
+        assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
+        queue.done("a");
+        assert_eq!(queue.next().await, "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_of_two_times_counts() {
+        let queue = WorkQueue::default();
+        let start = Instant::now();
+        queue.add_after("a", Duration::from_secs(60));
+        queue.add_after("a", Duration::from_secs(5));
+        queue.add_after("a", Duration::from_secs(30));
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(start.elapsed().as_secs(), 5);
+    }
+}

@@ -1,0 +1,141 @@
+//! Plans every pool that was touched and has the plan carried out. Runs on the leader only.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::apply::{Applier, ApplyError};
+use super::stores::Stores;
+use crate::plan::{self, Action, Observations, Plan, Refusal};
+
+/// Pools that are planned at the same time.
+const WORKERS: usize = 8;
+/// Sessions of one pool whose status is written at the same time.
+const WRITES: usize = 16;
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// A pool is planned at least this often: a watch that lost something is made good by then.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(300);
+
+pub struct Reconciler {
+    stores: Arc<Stores>,
+    applier: Applier,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// What is remembered of a pool between plans.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    observations: Observations,
+    /// Plans in a row that could not be carried out.
+    failures: u32,
+}
+
+impl Reconciler {
+    pub fn new(stores: Arc<Stores>, applier: Applier) -> Arc<Self> {
+        Arc::new(Self { stores, applier, memory: Mutex::default() })
+    }
+
+    /// Starts the workers. Nothing is planned before every watch has listed its objects once.
+    pub fn spawn(self: &Arc<Self>, tasks: &mut JoinSet<anyhow::Result<()>>) {
+        for _ in 0..WORKERS {
+            let reconciler = Arc::clone(self);
+            tasks.spawn(async move {
+                reconciler.stores.until_synced().await;
+                loop {
+                    let pool = reconciler.stores.queue.next().await;
+                    let again = reconciler.reconcile(&pool).await;
+                    reconciler.stores.queue.done(&pool);
+                    if let Some(delay) = again {
+                        reconciler.stores.queue.add_after(&pool, delay);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Returns when to plan the pool again.
+    async fn reconcile(&self, pool: &str) -> Option<Duration> {
+        let now = Timestamp::now();
+        let mut memory = self.remembered(pool);
+        let view = self.stores.read(|inventory| inventory.pool_view(pool));
+        let plan = match &view {
+            Some(view) => plan::plan(view, &memory.observations, now),
+            None => {
+                let sessions: Vec<_> =
+                    self.stores.read(|inventory| inventory.sessions_in(pool).cloned().collect());
+                plan::plan_without_pool(&sessions, now)
+            }
+        };
+        let generation = view.as_ref().map_or(0, |view| view.pool.meta.generation);
+        let wake_at = plan.wake_at;
+        let outcome = self.carry_out(plan).await;
+        let again = match outcome {
+            Ok(()) => {
+                memory.failures = 0;
+                let until_wake =
+                    wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
+                Some(until_wake.map_or(AT_LEAST_EVERY, |delay| delay.min(AT_LEAST_EVERY)))
+            }
+            Err(ApplyError::Refused(message)) => {
+                tracing::warn!(pool, message, "the API server refuses the pool's SparkApplication");
+                memory.observations.refusal = Some(Refusal { generation, at: now, message });
+                Some(Duration::ZERO)
+            }
+            Err(error) => {
+                memory.failures = memory.failures.saturating_add(1);
+                let retry =
+                    (FIRST_RETRY * 2_u32.saturating_pow(memory.failures.min(10) - 1)).min(LONGEST_RETRY);
+                match error {
+                    ApplyError::Outdated(detail) => tracing::debug!(pool, detail, "planned on an old state"),
+                    error => {
+                        tracing::warn!(pool, %error, "plan was not carried out, trying again in {retry:?}")
+                    }
+                }
+                Some(retry)
+            }
+        };
+        self.remember(pool, view.is_some().then_some(memory));
+        again.filter(|_| view.is_some())
+    }
+
+    /// In order, except for the sessions' statuses, which do not depend on each other.
+    async fn carry_out(&self, plan: Plan) -> Result<(), ApplyError> {
+        let mut statuses = Vec::new();
+        let mut events = Vec::new();
+        for action in plan.actions {
+            match action {
+                Action::UpdateSessionStatus { .. } | Action::DeleteSession { .. } => statuses.push(action),
+                Action::Event(_) => events.push(action),
+                action => self.apply(action).await?,
+            }
+        }
+        let writes = statuses.into_iter().map(|action| self.apply(action));
+        let outcomes: Vec<_> = futures::stream::iter(writes).buffer_unordered(WRITES).collect().await;
+        for event in events {
+            self.apply(event).await?;
+        }
+        outcomes.into_iter().collect()
+    }
+
+    async fn apply(&self, action: Action) -> Result<(), ApplyError> {
+        tracing::debug!(?action, "applying");
+        self.applier.apply(action).await
+    }
+
+    fn remembered(&self, pool: &str) -> Memory {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(pool).cloned().unwrap_or_default()
+    }
+
+    fn remember(&self, pool: &str, memory: Option<Memory>) {
+        let mut memories = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        match memory {
+            Some(memory) => memories.insert(pool.to_owned(), memory),
+            None => memories.remove(pool),
+        };
+    }
+}

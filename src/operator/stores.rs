@@ -1,0 +1,141 @@
+//! The inventory behind a lock, and who is told when it changes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::{Notify, watch};
+
+use super::queue::WorkQueue;
+use crate::model::{Inventory, Kind, Object};
+
+/// What this replica knows of the cluster. Watches write it; the planner, the broker and the
+/// translation to xDS read it. No lock is held across an `.await`.
+pub struct Stores {
+    inventory: RwLock<State>,
+    /// Pools to plan.
+    pub queue: WorkQueue,
+    /// Something changed that Envoy or the readiness probes have to know.
+    pub servers_changed: Notify,
+    /// The same for the second listener: a `Notify` wakes one.
+    pub routing_changed: Notify,
+    synced: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    inventory: Inventory,
+    /// The newest resource version that the watch of each kind has shown.
+    seen: HashMap<Kind, u64>,
+    /// Those who wait for a change in a pool.
+    waiters: HashMap<String, watch::Sender<()>>,
+}
+
+/// How many kinds are watched: pools, sessions, applications, Pods.
+const WATCHES: usize = 4;
+
+impl Stores {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inventory: RwLock::default(),
+            queue: WorkQueue::default(),
+            servers_changed: Notify::new(),
+            routing_changed: Notify::new(),
+            synced: watch::Sender::new(0),
+        })
+    }
+
+    pub fn read<T>(&self, question: impl FnOnce(&Inventory) -> T) -> T {
+        question(&self.lock_read().inventory)
+    }
+
+    /// Enters what a watch has shown.
+    pub fn shown(&self, object: Object) {
+        let kind = object.kind();
+        self.change(kind, |state| {
+            let seen = state.seen.entry(kind).or_default();
+            *seen = (*seen).max(object.meta().resource_version);
+            state.inventory.put(object)
+        });
+    }
+
+    /// Enters what the API server answered to a write, so that the next plan knows it before the
+    /// watch has shown it. What the watch has shown since then stands.
+    pub fn written(&self, object: Object) {
+        let kind = object.kind();
+        let version = object.meta().resource_version;
+        self.change(kind, |state| {
+            let newer = match state.inventory.version(kind, &object.meta().name) {
+                Some(known) => version > known,
+                // Unknown, though the watch is past it: deleted in the meantime.
+                None => version > state.seen.get(&kind).copied().unwrap_or(0),
+            };
+            if newer { state.inventory.put(object) } else { Vec::new() }
+        });
+    }
+
+    /// `version`: that of the deletion, 0 where it is not known.
+    pub fn gone(&self, kind: Kind, name: &str, version: u64) {
+        self.change(kind, |state| {
+            let seen = state.seen.entry(kind).or_default();
+            *seen = (*seen).max(version);
+            state.inventory.remove(kind, name)
+        });
+    }
+
+    pub fn server_answers(&self, pod_uid: &str) {
+        self.change(Kind::Pod, |state| state.inventory.server_answers(pod_uid).into_iter().collect());
+    }
+
+    fn change(&self, kind: Kind, edit: impl FnOnce(&mut State) -> Vec<String>) {
+        let touched = {
+            let mut state = self.lock_write();
+            let touched = edit(&mut state);
+            for pool in &touched {
+                if state.waiters.get(pool).is_some_and(|waiters| waiters.send(()).is_err()) {
+                    // Nobody waits any more.
+                    state.waiters.remove(pool);
+                }
+            }
+            touched
+        };
+        if touched.is_empty() {
+            return;
+        }
+        for pool in touched {
+            self.queue.add(&pool);
+        }
+        if kind != Kind::Session {
+            self.servers_changed.notify_one();
+            self.routing_changed.notify_one();
+        }
+    }
+
+    /// Tells of every change in the pool, its instances and its sessions from now on.
+    pub fn changes(&self, pool: &str) -> watch::Receiver<()> {
+        let mut state = self.lock_write();
+        state.waiters.entry(pool.to_owned()).or_insert_with(|| watch::Sender::new(())).subscribe()
+    }
+
+    /// A watch has listed everything once.
+    pub fn watch_synced(&self) {
+        self.synced.send_modify(|count| *count += 1);
+    }
+
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow() >= WATCHES
+    }
+
+    pub async fn until_synced(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.synced.subscribe().wait_for(|count| *count >= WATCHES).await;
+    }
+
+    // A panic while the lock was held leaves data that is whole: every edit is a map operation.
+    fn lock_read(&self) -> RwLockReadGuard<'_, State> {
+        self.inventory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_write(&self) -> RwLockWriteGuard<'_, State> {
+        self.inventory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,115 @@
+//! The watches: Kubernetes events into the stores. They run on every replica.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::convert::Watched;
+use super::stores::Stores;
+use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::plan::POOL_LABEL;
+
+/// Starts the four watches of a namespace.
+pub fn spawn(
+    client: &Client,
+    namespace: &str,
+    stores: &Arc<Stores>,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
+    let everything = watcher::Config::default();
+    let of_pools = watcher::Config::default().labels(POOL_LABEL);
+    let drivers = watcher::Config::default().labels(&format!("{POOL_LABEL},spark-role=driver"));
+    tasks.spawn(follow::<SparkSessionPool>(
+        client.clone(),
+        namespace.to_owned(),
+        everything.clone(),
+        stores.clone(),
+    ));
+    tasks.spawn(follow::<SparkInteractiveSession>(
+        client.clone(),
+        namespace.to_owned(),
+        everything,
+        stores.clone(),
+    ));
+    tasks.spawn(follow::<SparkApplication>(client.clone(), namespace.to_owned(), of_pools, stores.clone()));
+    tasks.spawn(follow::<Pod>(client.clone(), namespace.to_owned(), drivers, stores.clone()));
+}
+
+async fn follow<K>(
+    client: Client,
+    namespace: String,
+    config: watcher::Config,
+    stores: Arc<Stores>,
+) -> anyhow::Result<()>
+where
+    K: Watched + Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(client, &namespace);
+    let mut events = std::pin::pin!(watch(api, config).default_backoff());
+    let mut listed = HashSet::new();
+    let mut synced = false;
+    loop {
+        match events.try_next().await {
+            Ok(Some(Event::Init)) => listed = HashSet::new(),
+            Ok(Some(Event::InitApply(object))) => {
+                if let Some(name) = enter(object, &stores) {
+                    listed.insert(name);
+                }
+            }
+            Ok(Some(Event::InitDone)) => {
+                // A list does not tell what was deleted while nobody watched.
+                let known = stores.read(|inventory| inventory.names(K::KIND));
+                for name in known.difference(&listed) {
+                    stores.gone(K::KIND, name, 0);
+                }
+                if !std::mem::replace(&mut synced, true) {
+                    tracing::debug!(kind = %K::kind(&()), objects = listed.len(), "watch has synced");
+                    stores.watch_synced();
+                }
+            }
+            Ok(Some(Event::Apply(object))) => {
+                enter(object, &stores);
+            }
+            Ok(Some(Event::Delete(object))) => {
+                let meta = object.meta();
+                let version = meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0);
+                if let Some(name) = &meta.name {
+                    stores.gone(K::KIND, name, version);
+                }
+            }
+            Ok(None) => anyhow::bail!("the watch of {} ended", K::kind(&())),
+            // The backoff follows; what is known stays valid in the meantime.
+            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch is interrupted, trying again"),
+        }
+    }
+}
+
+/// Returns the object's name. An object that does not fit its type is skipped, not fatal: one bad
+/// object must not stop the watch of all others.
+fn enter<K>(object: DeserializeGuard<K>, stores: &Stores) -> Option<String>
+where
+    K: Watched + Resource<DynamicType = ()>,
+{
+    let name = object.meta().name.clone();
+    match object.0 {
+        Ok(object) => {
+            if let Some(object) = object.into_domain() {
+                stores.shown(object);
+            }
+        }
+        Err(error) => {
+            tracing::warn!(kind = %K::kind(&()), ?name, error = %error.error, "object cannot be read, skipped");
+        }
+    }
+    name
+}

@@ -1,0 +1,141 @@
+//! What should be done about one pool, computed and not executed.
+//!
+//! [`plan`] reads a [`PoolView`], what was [observed](Observations) of earlier actions, and the
+//! time; it returns [`Action`]s in the order in which they have to be carried out. Planning again
+//! without a change in between gives the same actions with the same names, so nothing is made
+//! twice. This module calls no API and reads no clock; `operator::apply` is the only one that
+//! executes actions.
+
+mod application;
+mod conditions;
+mod instances;
+pub mod quota;
+mod sessions;
+mod size;
+mod status;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::{SparkApplication, SparkInteractiveSessionStatus, SparkSessionPoolStatus};
+use crate::model::PoolView;
+
+pub use application::INSTANCE_LABEL;
+pub use application::POOL_LABEL;
+pub use sessions::plan_without_pool;
+
+/// One thing to do. The order within a plan is the order of execution.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// The fields of the pool's status that the planner owns: all of them.
+    UpdatePoolStatus {
+        pool: String,
+        uid: String,
+        status: Box<SparkSessionPoolStatus>,
+    },
+    CreateInstance {
+        pool: String,
+        application: Box<SparkApplication>,
+    },
+    DeleteInstance {
+        name: String,
+        uid: String,
+    },
+    /// The fields of the session's status that the planner owns: `sessionId` and `lastActivityAt`
+    /// are written by others and empty here.
+    UpdateSessionStatus {
+        session: String,
+        uid: String,
+        status: Box<SparkInteractiveSessionStatus>,
+    },
+    DeleteSession {
+        name: String,
+        uid: String,
+    },
+    Event(Event),
+}
+
+/// A Kubernetes Event: tells the story of an object in `kubectl describe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub about: About,
+    pub warning: bool,
+    /// One word in CamelCase, for machines.
+    pub reason: &'static str,
+    /// A sentence, for people.
+    pub note: String,
+}
+
+/// The object that an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    Pool { name: String, uid: String },
+    Session { name: String, uid: String },
+}
+
+/// What earlier actions on this pool met, kept in memory only: a restart learns it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observations {
+    pub refusal: Option<Refusal>,
+}
+
+/// The API server did not take the instance's SparkApplication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Generation of the pool whose template was refused.
+    pub generation: i64,
+    pub at: Timestamp,
+    pub message: String,
+}
+
+/// How long a refused template is left alone, unless the pool changes.
+const REFUSAL_RETRY: SignedDuration = SignedDuration::from_secs(60);
+
+impl Observations {
+    /// The refusal that still stands for this version of the pool.
+    fn standing_refusal(&self, generation: i64, now: Timestamp) -> Option<&Refusal> {
+        let standing = |refusal: &&Refusal| {
+            refusal.generation == generation
+                && now < refusal.at.saturating_add(REFUSAL_RETRY).unwrap_or(Timestamp::MAX)
+        };
+        self.refusal.as_ref().filter(standing)
+    }
+}
+
+/// Actions, and when to plan again if nothing changes until then.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// Plans one pool: its instances, its sessions, and what their statuses say.
+pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let mut drafts = sessions::Drafts::new(view, now);
+    drafts.release_lost();
+    drafts.admit();
+    let outlook = instances::plan_instances(view, &drafts, observations, now, &mut plan);
+    drafts.place(&outlook.removed);
+    drafts.give_up(&outlook, &mut plan);
+    let status = status::pool_status(view, &drafts, &outlook, now);
+    let status_changed = status != view.pool.status;
+    let events = status::events(view, &status, &outlook);
+    if status_changed {
+        // First: it holds the next ordinal, which must be written before an instance uses it.
+        let update = Action::UpdatePoolStatus {
+            pool: view.pool.meta.name.clone(),
+            uid: view.pool.meta.uid.clone(),
+            status: Box::new(status),
+        };
+        plan.actions.insert(0, update);
+    }
+    drafts.finish(&outlook, &mut plan);
+    plan.actions.extend(events.into_iter().map(Action::Event));
+    plan
+}

@@ -1,0 +1,142 @@
+//! The head of a Spark Connect request: whose session it is about.
+//!
+//! Every request of `spark.connect.SparkConnectService` has the session id as field 1 and the user context as field
+//! 2, and real clients write them first, even before a plan of 50 MB. So the first 8 KiB are enough to route.
+//!
+//! On the server the **last** of duplicated fields wins. A message that shows two is refused, since it could be
+//! routed by one id and executed under the other. Only what is visible can be checked: for messages longer than the
+//! prefix the instance (or the identity interceptor inside it) is the boundary.
+
+use uuid::Uuid;
+
+use super::protobuf::{self, Value};
+use crate::model::{ConnectHead, ConnectMethod};
+
+/// All of Spark Connect lives under this path.
+pub const SERVICE_PATH: &str = "/spark.connect.SparkConnectService/";
+
+/// Why a request's head cannot be used, in words for the person who sent it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    #[error(
+        "The request came without its first message, so that the session it belongs to is unknown. \
+         Send the first message together with the headers."
+    )]
+    Empty,
+    #[error(
+        "The request is compressed, so that the session it belongs to cannot be read. \
+         Switch gRPC compression off in the client."
+    )]
+    Compressed,
+    #[error("The request is not a gRPC message of Spark Connect.")]
+    NotGrpc,
+    #[error("The request is cut off before its session id.")]
+    Cut,
+    #[error("The request has no session id within its first {0} bytes.")]
+    NoSession(usize),
+    #[error("The request names its session or its user twice, which Spark Connect clients never do.")]
+    Duplicate,
+    /// Spark's own words for this mistake, so that a search for them helps.
+    #[error(
+        "[INVALID_HANDLE.FORMAT] The handle {0} is invalid. Handle must be an UUID string of the format \
+         '00112233-4455-6677-8899-aabbccddeeff'. SQLSTATE: HY000"
+    )]
+    NotUuid(String),
+}
+
+/// The RPC that a path names, `None` if it is not Spark Connect's.
+pub fn method(path: &str) -> Option<ConnectMethod> {
+    let name = path.strip_prefix(SERVICE_PATH)?;
+    Some(match name {
+        "ExecutePlan" => ConnectMethod::ExecutePlan,
+        "AnalyzePlan" => ConnectMethod::AnalyzePlan,
+        "Config" => ConnectMethod::Config,
+        "AddArtifacts" => ConnectMethod::AddArtifacts,
+        "ArtifactStatus" => ConnectMethod::ArtifactStatus,
+        "Interrupt" => ConnectMethod::Interrupt,
+        "ReattachExecute" => ConnectMethod::ReattachExecute,
+        "ReleaseExecute" => ConnectMethod::ReleaseExecute,
+        "ReleaseSession" => ConnectMethod::ReleaseSession,
+        "FetchErrorDetails" => ConnectMethod::FetchErrorDetails,
+        "CloneSession" => ConnectMethod::CloneSession,
+        _ => ConnectMethod::Unknown,
+    })
+}
+
+/// Reads the head from `body`, the first bytes of a gRPC request, which may end anywhere after the session id.
+///
+/// Whether the message is complete is told by its own frame header and not by Envoy's
+/// `x-envoy-auth-partial-body`: the frame is what Spark will go by.
+pub fn read(method: ConnectMethod, body: &[u8]) -> Result<ConnectHead, HeadError> {
+    let (message, complete) = first_message(body)?;
+    let mut session = None;
+    let mut user_seen = false;
+    let mut observed = None;
+    for field in protobuf::fields(message) {
+        let field = field.map_err(|protobuf::Malformed| HeadError::NotGrpc)?;
+        match field.number {
+            1 if session.is_some() => return Err(HeadError::Duplicate),
+            2 if user_seen => return Err(HeadError::Duplicate),
+            2 => user_seen = true,
+            _ => {}
+        }
+        match field.value {
+            Value::Bytes(value) if field.number == 1 => session = Some(parse_session(value)?),
+            Value::Bytes(value) if Some(field.number) == observed_field(method) => {
+                observed = std::str::from_utf8(value).ok().filter(|id| !id.is_empty()).map(str::to_owned);
+            }
+            Value::Scalar if field.number == 1 => return Err(HeadError::NotGrpc),
+            Value::Cut if complete => return Err(HeadError::NotGrpc),
+            Value::Bytes(_) | Value::Scalar | Value::Cut => {}
+        }
+    }
+    match session {
+        Some(session_id) => Ok(ConnectHead { session_id, observed_server_session_id: observed }),
+        // An empty string is not sent at all in proto3: Spark would see the handle "".
+        None if complete => Err(HeadError::NotUuid(String::new())),
+        None => Err(HeadError::NoSession(body.len())),
+    }
+}
+
+/// The field in which a request says which server-side session its client has seen.
+fn observed_field(method: ConnectMethod) -> Option<u64> {
+    match method {
+        ConnectMethod::ExecutePlan | ConnectMethod::Config => Some(8),
+        ConnectMethod::AnalyzePlan => Some(17),
+        ConnectMethod::AddArtifacts | ConnectMethod::Interrupt | ConnectMethod::ReleaseExecute => Some(7),
+        ConnectMethod::ReattachExecute => Some(6),
+        ConnectMethod::FetchErrorDetails | ConnectMethod::CloneSession | ConnectMethod::ArtifactStatus => {
+            Some(5)
+        }
+        ConnectMethod::ReleaseSession | ConnectMethod::Unknown => None,
+    }
+}
+
+/// What is visible of the first gRPC message, and whether that is all of it.
+fn first_message(body: &[u8]) -> Result<(&[u8], bool), HeadError> {
+    let Some((flag, rest)) = body.split_first() else { return Err(HeadError::Empty) };
+    match flag {
+        0 => {}
+        1 => return Err(HeadError::Compressed),
+        _ => return Err(HeadError::NotGrpc),
+    }
+    let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Err(HeadError::Cut) };
+    let length = u32::from_be_bytes(*length) as usize;
+    match rest.get(..length) {
+        Some(message) => Ok((message, true)),
+        None => Ok((rest, false)),
+    }
+}
+
+/// Only the 36-character form: it is the one Spark asks for, and others (braces, no dashes) are other keys to Spark.
+fn parse_session(value: &[u8]) -> Result<Uuid, HeadError> {
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|text| text.len() == 36)
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .ok_or_else(|| HeadError::NotUuid(String::from_utf8_lossy(value).chars().take(64).collect()))
+}
+
+#[cfg(test)]
+#[path = "connect_head_tests.rs"]
+mod tests;

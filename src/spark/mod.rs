@@ -1,0 +1,18 @@
+//! What the operator has to know of Spark's own protocols, and no more.
+//!
+//! ```text
+//! connect_head   first bytes of a Spark Connect request -> session id          pure
+//! protobuf       the few wire rules which that takes                           pure
+//! thrift_head    first bytes of a Thrift message -> method, sequence id        pure
+//! thrift_reply   an error in the words of TCLIService                          pure
+//! probe          does the server in an instance answer?
+//! ```
+//!
+//! Requests are read from their first 8 KiB, as Envoy hands them over; bodies are never parsed as a
+//! whole and never changed here. Nothing in this module knows pools, users or Envoy.
+
+pub mod connect_head;
+pub mod probe;
+mod protobuf;
+pub mod thrift_head;
+pub mod thrift_reply;

@@ -1,0 +1,48 @@
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The operator's metrics. Labels are closed sets; none holds a user's name.
+pub struct Metrics {
+    registry: Registry,
+    /// Answered checks by outcome: `routed`, or the kind of refusal.
+    pub checks: Family<Outcome, Counter>,
+    /// Checks that are being answered now, most of them because their session waits.
+    pub checks_in_flight: Gauge,
+    /// From a check's arrival to its answer.
+    pub check_seconds: Histogram,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Outcome {
+    pub outcome: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("spark_session_operator");
+        let checks = Family::default();
+        registry.register("checks", "Answered authorization checks", checks.clone());
+        let checks_in_flight = Gauge::default();
+        registry.register(
+            "checks_in_flight",
+            "Authorization checks being answered",
+            checks_in_flight.clone(),
+        );
+        let check_seconds = Histogram::new(exponential_buckets(0.0005, 4.0, 10));
+        registry.register("check_seconds", "Time to answer an authorization check", check_seconds.clone());
+        Self { registry, checks, checks_in_flight, check_seconds }
+    }
+}
+
+impl Metrics {
+    /// In the OpenMetrics text format.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut encoded = String::new();
+        text::encode(&mut encoded, &self.registry)?;
+        Ok(encoded)
+    }
+}

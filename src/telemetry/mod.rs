@@ -1,0 +1,9 @@
+//! What the operator tells about itself: logs, metrics, health. It holds no logic of the product.
+
+mod http;
+mod logs;
+mod metrics;
+
+pub use http::{Health, serve_health, serve_metrics};
+pub use logs::{LogFormat, init_logs};
+pub use metrics::{Metrics, Outcome};

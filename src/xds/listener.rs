@@ -1,0 +1,147 @@
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::{
+    HeaderMutation, HeaderMutationRules, header_mutation,
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    ApiVersion, GrpcService, Http2ProtocolOptions, KeepaliveSettings, TypedExtensionConfig,
+    grpc_service::{EnvoyGrpc, TargetSpecifier},
+};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use envoy_types::pb::envoy::extensions::filters::http::{
+    ext_authz::v3::{BufferSettings, ExtAuthz, ext_authz},
+    on_demand::v3::{OnDemand, OnDemandCds},
+    router::v3::Router,
+};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds,
+    http_connection_manager::{CodecType, RouteSpecifier, StripPortMode},
+    http_filter,
+};
+use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
+use envoy_types::pb::envoy::r#type::{
+    matcher::v3::RegexMatcher,
+    v3::{HttpStatus, StatusCode},
+};
+use envoy_types::pb::google::protobuf::Any;
+use envoy_types::util::pack_any;
+
+use super::proto::{address, duration, extension, from_ads, seconds, yes};
+use super::{CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, ROUTES};
+
+/// The name by which routes address this filter.
+pub const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
+
+/// How long a request waits for a cluster which this Envoy has not heard of yet. Usually the check was
+/// held until it had; this is for an Envoy whose ADS stream ends at another replica than its check did.
+const ON_DEMAND_TIMEOUT_SECONDS: u64 = 5;
+
+pub fn listener(settings: &EnvoySettings) -> Listener {
+    let manager = Filter {
+        name: "envoy.filters.network.http_connection_manager".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(pack_any(connection_manager(settings)))),
+    };
+    Listener {
+        name: LISTENER.to_owned(),
+        address: Some(address(settings.listen_addr)),
+        filter_chains: vec![FilterChain { filters: vec![manager], ..Default::default() }],
+        ..Default::default()
+    }
+}
+
+fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: "spark".to_owned(),
+        // HTTP/1.1, and HTTP/2 by its preface: one port for JDBC tools and for gRPC without TLS.
+        codec_type: CodecType::Auto.into(),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: Some(from_ads()),
+            route_config_name: ROUTES.to_owned(),
+        })),
+        // A held check and a query that computes for hours both look idle.
+        stream_idle_timeout: seconds(0),
+        request_headers_timeout: seconds(10),
+        // gRPC clients send the port along in `:authority`.
+        strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
+        // Otherwise the client's address, by which failed logins are limited, is what the client says.
+        use_remote_address: yes(),
+        normalize_path: yes(),
+        http2_protocol_options: Some(Http2ProtocolOptions {
+            connection_keepalive: Some(KeepaliveSettings {
+                interval: seconds(30),
+                timeout: seconds(15),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        early_header_mutation_extensions: vec![forget_the_clients_routing_header()],
+        http_filters: vec![
+            http_filter(EXT_AUTHZ, pack_any(ext_authz(settings))),
+            http_filter("envoy.filters.http.on_demand", pack_any(on_demand())),
+            http_filter("envoy.filters.http.router", pack_any(Router::default())),
+        ],
+        ..Default::default()
+    }
+}
+
+/// A client could steer itself to any instance whenever an answer of ours lacked the header. Early,
+/// because filters run only after the first route matching.
+fn forget_the_clients_routing_header() -> TypedExtensionConfig {
+    let remove = HeaderMutation { action: Some(header_mutation::Action::Remove(CLUSTER_HEADER.to_owned())) };
+    extension(
+        "envoy.http.early_header_mutation.header_mutation",
+        pack_any(early::HeaderMutation { mutations: vec![remove] }),
+    )
+}
+
+fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
+    ExtAuthz {
+        transport_api_version: ApiVersion::V3.into(),
+        services: Some(ext_authz::Services::GrpcService(GrpcService {
+            timeout: duration(settings.ext_authz_timeout),
+            target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+                cluster_name: settings.control_cluster.clone(),
+                ..Default::default()
+            })),
+            ..Default::default()
+        })),
+        with_request_body: Some(BufferSettings {
+            max_request_bytes: settings.max_body_head,
+            allow_partial_message: true,
+            pack_as_bytes: true,
+        }),
+        // Without it the route keeps the cluster it had before our answer: none.
+        clear_route_cache: true,
+        failure_mode_allow: false,
+        // The default, 403, tells clients never to try again.
+        status_on_error: Some(HttpStatus { code: StatusCode::ServiceUnavailable.into() }),
+        // `allow_expression` restricts nothing unless everything else is disallowed. `:path` is in it
+        // because only our answer can take the query string off a Thrift request (see `route`).
+        decoder_header_mutation_rules: Some(HeaderMutationRules {
+            disallow_all: yes(),
+            allow_expression: Some(RegexMatcher {
+                regex: "x-spark-.*|authorization|:path".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        bootstrap_metadata_labels_key: NODE_METADATA_KEY.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn on_demand() -> OnDemand {
+    OnDemand {
+        odcds: Some(OnDemandCds {
+            source: Some(from_ads()),
+            timeout: seconds(ON_DEMAND_TIMEOUT_SECONDS),
+            ..Default::default()
+        }),
+    }
+}
+
+fn http_filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    }
+}

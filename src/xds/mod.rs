@@ -1,0 +1,38 @@
+//! What Envoy is told, and what each Envoy is known to have.
+//!
+//! ```text
+//!  model::Routing ──► translate (pure) ──► Snapshot ──► Publisher ──┬─► one Stream per Envoy ──► ADS
+//!                                                                  └─► programmed(): which Envoy has which cluster
+//! ```
+//!
+//! `translate` turns the domain into Envoy's resources; `subscription` is the state machine of one delta
+//! stream and knows neither sockets nor tasks; `publisher` holds the newest snapshot and every stream's
+//! ACKs; `ads` speaks gRPC.
+//!
+//! Not here: who may use which session (`broker`), reading Envoy's checks (`edge`), certificates, and the
+//! state-of-the-world variant of ADS.
+
+mod ads;
+mod cluster;
+mod listener;
+mod proto;
+mod publisher;
+mod route;
+mod snapshot;
+mod stream;
+mod subscription;
+mod translate;
+
+pub use ads::{AdsService, MAX_REQUEST_BYTES};
+pub use publisher::{Programmed, Publisher, Registration, Rejected};
+pub use route::{CONTEXT_POOL, CONTEXT_PROTOCOL, THRIFT_PATH};
+pub use snapshot::{Kind, Resource, Snapshot, Version};
+pub use stream::Stream;
+pub use subscription::{Receipt, Refused, Rejection, Subscription};
+pub use translate::{EnvoySettings, LISTENER, NODE_LABEL, NODE_METADATA_KEY, ROUTES, translate};
+
+/// The header by which ext_authz tells Envoy the cluster of the session's instance.
+///
+/// Only our own answer may carry it: a client's is removed before any route is matched, and nobody
+/// upstream sees it.
+pub const CLUSTER_HEADER: &str = "x-spark-session-cluster";

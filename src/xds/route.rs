@@ -1,0 +1,182 @@
+use std::collections::{BTreeMap, HashMap};
+
+use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
+use envoy_types::pb::envoy::config::route::v3::{
+    DirectResponseAction, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+    VirtualHost as EnvoyHost, header_matcher::HeaderMatchSpecifier, route, route_action, route_match,
+};
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
+    CheckSettings, ExtAuthzPerRoute, ext_authz_per_route,
+};
+use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
+use envoy_types::pb::google::protobuf::Any;
+use envoy_types::util::pack_any;
+
+use super::listener::EXT_AUTHZ;
+use super::proto::{number, seconds};
+use super::{CLUSTER_HEADER, ROUTES};
+use crate::model::{Protocol, VirtualHost};
+
+/// Keys of the ext_authz context by which a check says what its route knows.
+pub const CONTEXT_POOL: &str = "pool";
+pub const CONTEXT_PROTOCOL: &str = "protocol";
+
+const ANY_HOST: &str = "*";
+const CONNECT_PREFIX: &str = "/spark.connect.SparkConnectService/";
+/// Where every Thrift server answers. An allowed Thrift request must be given this `:path` by ext_authz.
+pub const THRIFT_PATH: &str = "/cliservice";
+
+/// What Spark has no business to see: how we route, and how the user logged in. `authorization` is not
+/// in the list, because there our answer to the check has put what the instance expects.
+const PRIVATE_HEADERS: [&str; 5] =
+    [CLUSTER_HEADER, "x-spark-session", "x-spark-username", "x-spark-password", "cookie"];
+
+pub fn routes(hosts: &BTreeMap<String, VirtualHost>) -> RouteConfiguration {
+    // Two virtual hosts for one domain would make Envoy refuse all of them.
+    let unknown = VirtualHost::default();
+    let any_other = (ANY_HOST, hosts.get(ANY_HOST).unwrap_or(&unknown));
+    let named = hosts.iter().map(|(name, host)| (name.as_str(), host)).filter(|(name, _)| *name != ANY_HOST);
+    RouteConfiguration {
+        name: ROUTES.to_owned(),
+        virtual_hosts: named.chain([any_other]).map(|(name, host)| virtual_host(name, host)).collect(),
+        ..Default::default()
+    }
+}
+
+/// Every host has the same routes, known or not and with or without such a pool: a request that
+/// leads nowhere still reaches ext_authz, whose refusal says why in the client's own protocol.
+fn virtual_host(name: &str, host: &VirtualHost) -> EnvoyHost {
+    EnvoyHost {
+        name: name.to_owned(),
+        domains: vec![name.to_owned()],
+        routes: vec![
+            connect_route(host),
+            thrift_route_with_query(host),
+            thrift_route(host),
+            any_other_route(),
+        ],
+        ..Default::default()
+    }
+}
+
+fn connect_route(host: &VirtualHost) -> Route {
+    let pool = host.pool(Protocol::Connect);
+    Route {
+        name: "connect".to_owned(),
+        r#match: matching(route_match::PathSpecifier::Prefix(CONNECT_PREFIX.to_owned())),
+        typed_per_filter_config: HashMap::from([checked(pool, Protocol::Connect)]),
+        request_headers_to_remove: private_headers(),
+        action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance(String::new()))),
+        ..Default::default()
+    }
+}
+
+/// No query string may reach Spark: `?doAs=eve` makes HiveServer2 run as someone else. None of Envoy's
+/// path rewrites takes it off, and `:path` is closed to its header mutations, so ext_authz overwrites
+/// `:path` and Envoy matches anew. What is still here then was not overwritten, and stops.
+fn thrift_route_with_query(host: &VirtualHost) -> Route {
+    let mut route = thrift_route(host);
+    route.name = "thrift-with-query".to_owned();
+    if let Some(matching) = &mut route.r#match {
+        matching.headers = vec![with_query()];
+    }
+    route.action = Some(answer(400, "A Thrift URL must not have a query string."));
+    route
+}
+
+fn thrift_route(host: &VirtualHost) -> Route {
+    let pool = host.pool(Protocol::Thrift);
+    Route {
+        name: "thrift".to_owned(),
+        r#match: matching(route_match::PathSpecifier::PathSeparatedPrefix(THRIFT_PATH.to_owned())),
+        typed_per_filter_config: HashMap::from([checked(pool, Protocol::Thrift)]),
+        request_headers_to_remove: private_headers(),
+        // HiveServer2's cookie would stand for a login that the next request may not have.
+        response_headers_to_remove: vec!["set-cookie".to_owned()],
+        // The session's name, in `/cliservice/<name>`, is for us alone.
+        action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance(THRIFT_PATH.to_owned()))),
+        ..Default::default()
+    }
+}
+
+/// Everything else is answered by ext_authz, without its body: a bidirectional gRPC stream (server
+/// reflection) sends none until it hears an answer, and would hang in the check (envoy#42800).
+fn any_other_route() -> Route {
+    let settings = CheckSettings { disable_request_body_buffering: true, ..Default::default() };
+    Route {
+        name: "other".to_owned(),
+        r#match: matching(route_match::PathSpecifier::Prefix("/".to_owned())),
+        typed_per_filter_config: HashMap::from([check_settings(settings)]),
+        action: Some(not_found()),
+        ..Default::default()
+    }
+}
+
+fn matching(path: route_match::PathSpecifier) -> Option<RouteMatch> {
+    Some(RouteMatch { path_specifier: Some(path), ..Default::default() })
+}
+
+fn private_headers() -> Vec<String> {
+    PRIVATE_HEADERS.map(str::to_owned).to_vec()
+}
+
+fn checked(pool: Option<&str>, protocol: Protocol) -> (String, Any) {
+    let mut context = HashMap::from([(CONTEXT_PROTOCOL.to_owned(), protocol.to_string())]);
+    if let Some(pool) = pool {
+        context.insert(CONTEXT_POOL.to_owned(), pool.to_owned());
+    }
+    check_settings(CheckSettings { context_extensions: context, ..Default::default() })
+}
+
+fn check_settings(settings: CheckSettings) -> (String, Any) {
+    let per_route =
+        ExtAuthzPerRoute { r#override: Some(ext_authz_per_route::Override::CheckSettings(settings)) };
+    (EXT_AUTHZ.to_owned(), pack_any(per_route))
+}
+
+/// `:path` with a query string. Path matchers do not look at it.
+fn with_query() -> HeaderMatcher {
+    let question_mark = StringMatcher {
+        match_pattern: Some(string_matcher::MatchPattern::Contains("?".to_owned())),
+        ..Default::default()
+    };
+    HeaderMatcher {
+        name: ":path".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(question_mark)),
+        ..Default::default()
+    }
+}
+
+/// With an empty `path`, the client's stays.
+fn to_the_sessions_instance(path: String) -> route::Action {
+    route::Action::Route(RouteAction {
+        path_rewrite: path,
+        cluster_specifier: Some(route_action::ClusterSpecifier::ClusterHeader(CLUSTER_HEADER.to_owned())),
+        // Queries run as long as they run.
+        timeout: seconds(0),
+        idle_timeout: seconds(0),
+        // Only where the server cannot have seen the request: nothing must run twice.
+        retry_policy: Some(RetryPolicy {
+            retry_on: "connect-failure,refused-stream,reset-before-request".to_owned(),
+            num_retries: number(2),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}
+
+/// What a client hears if ext_authz let a request pass that leads nowhere.
+fn not_found() -> route::Action {
+    answer(404, "No Spark pool is served here. Check the host and the path of the URL.")
+}
+
+fn answer(status: u32, text: &str) -> route::Action {
+    route::Action::DirectResponse(DirectResponseAction {
+        status,
+        body: Some(DataSource {
+            specifier: Some(data_source::Specifier::InlineString(text.to_owned())),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}

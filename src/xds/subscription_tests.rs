@@ -1,0 +1,311 @@
+use std::collections::HashMap;
+
+use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::rpc::Status;
+use proptest::prelude::*;
+
+use super::*;
+
+type World = BTreeMap<String, Resource>;
+
+fn world(resources: &[(&str, &str)]) -> World {
+    let resource = |version: &str| Resource { version: Version::reported(version), body: Any::default() };
+    resources.iter().map(|(name, version)| ((*name).to_owned(), resource(version))).collect()
+}
+
+fn asks_for(names: &[&str]) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+fn acks(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest { response_nonce: response.nonce.clone(), ..Default::default() }
+}
+
+fn nacks(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+    let error = Status { message: "field-invalid".to_owned(), ..Default::default() };
+    DeltaDiscoveryRequest { error_detail: Some(error), ..acks(response) }
+}
+
+fn names(response: &DeltaDiscoveryResponse) -> Vec<&str> {
+    response.resources.iter().map(|resource| resource.name.as_str()).collect()
+}
+
+/// A client that has asked for everything.
+fn wildcard() -> Subscription {
+    let mut subscription = Subscription::new(Kind::Cluster);
+    subscription.receive(asks_for(&[]));
+    subscription
+}
+
+fn respond(subscription: &mut Subscription, world: &World) -> DeltaDiscoveryResponse {
+    subscription.respond(world).expect("a response is due")
+}
+
+#[test]
+fn nothing_is_sent_to_who_has_asked_for_nothing() {
+    assert!(Subscription::new(Kind::Cluster).respond(&world(&[("a", "1")])).is_none());
+}
+
+#[test]
+fn a_resource_counts_as_delivered_when_it_is_acknowledged() {
+    let mut subscription = wildcard();
+    let response = respond(&mut subscription, &world(&[("a", "1")]));
+    assert_eq!(names(&response), ["a"]);
+    assert!(subscription.delivered().is_empty());
+
+    let receipt = subscription.receive(acks(&response));
+
+    assert_eq!(receipt.gained, ["a"]);
+    assert!(subscription.delivered().contains_key("a"));
+    assert!(subscription.respond(&world(&[("a", "1")])).is_none());
+}
+
+#[test]
+fn an_empty_world_is_answered_too_because_envoys_start_waits_for_it() {
+    let response = respond(&mut wildcard(), &World::new());
+    assert!(response.resources.is_empty() && response.removed_resources.is_empty());
+}
+
+#[test]
+fn changes_during_a_response_go_into_the_next_one_together() {
+    let mut subscription = wildcard();
+    let first = respond(&mut subscription, &world(&[("a", "1")]));
+    assert!(subscription.respond(&world(&[("a", "2")])).is_none());
+
+    subscription.receive(acks(&first));
+    let next = respond(&mut subscription, &world(&[("a", "3"), ("b", "1")]));
+
+    assert_eq!(names(&next), ["a", "b"]);
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_remembered_and_sent_when_it_appears() {
+    let mut subscription = wildcard();
+    let response = respond(&mut subscription, &World::new());
+    subscription.receive(acks(&response));
+
+    subscription.receive(asks_for(&["late"]));
+    assert!(subscription.respond(&World::new()).is_none());
+
+    assert_eq!(names(&respond(&mut subscription, &world(&[("late", "1")]))), ["late"]);
+}
+
+#[test]
+fn an_explicit_name_brings_no_others() {
+    let mut subscription = Subscription::new(Kind::Route);
+    subscription.receive(asks_for(&["a"]));
+    let response = respond(&mut subscription, &world(&[("a", "1"), ("b", "1")]));
+    assert_eq!(names(&response), ["a"]);
+}
+
+#[test]
+fn what_disappears_is_removed() {
+    let mut subscription = wildcard();
+    let response = respond(&mut subscription, &world(&[("a", "1")]));
+    subscription.receive(acks(&response));
+
+    let response = respond(&mut subscription, &World::new());
+
+    assert_eq!(response.removed_resources, ["a"]);
+    subscription.receive(acks(&response));
+    assert!(subscription.delivered().is_empty());
+    assert!(subscription.respond(&World::new()).is_none());
+}
+
+#[test]
+fn a_reconnecting_envoy_is_sent_only_what_changed_meanwhile() {
+    let mut subscription = Subscription::new(Kind::Cluster);
+    let versions = [("same", "1"), ("changed", "1"), ("gone", "1")];
+    let initial_resource_versions =
+        versions.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect();
+    let mut receipt =
+        subscription.receive(DeltaDiscoveryRequest { initial_resource_versions, ..asks_for(&["*"]) });
+    receipt.gained.sort();
+    assert_eq!(receipt.gained, ["changed", "gone", "same"]);
+
+    let response = respond(&mut subscription, &world(&[("same", "1"), ("changed", "2")]));
+
+    assert_eq!(names(&response), ["changed"]);
+    assert_eq!(response.removed_resources, ["gone"]);
+}
+
+#[test]
+fn a_name_asked_for_again_is_sent_again() {
+    let mut subscription = wildcard();
+    let response = respond(&mut subscription, &world(&[("a", "1")]));
+    subscription.receive(acks(&response));
+
+    let receipt = subscription.receive(asks_for(&["a"]));
+
+    assert_eq!(receipt, Receipt::default());
+    assert_eq!(names(&respond(&mut subscription, &world(&[("a", "1")]))), ["a"]);
+}
+
+#[test]
+fn a_name_no_longer_wanted_is_lost() {
+    let mut subscription = Subscription::new(Kind::Cluster);
+    subscription.receive(asks_for(&["a"]));
+    let response = respond(&mut subscription, &world(&[("a", "1")]));
+    subscription.receive(acks(&response));
+
+    let resource_names_unsubscribe = vec!["a".to_owned()];
+    let receipt =
+        subscription.receive(DeltaDiscoveryRequest { resource_names_unsubscribe, ..Default::default() });
+
+    assert_eq!(receipt.lost, ["a"]);
+    assert!(subscription.respond(&world(&[("a", "2")])).is_none());
+}
+
+#[test]
+fn an_unknown_nonce_acknowledges_nothing() {
+    let mut subscription = wildcard();
+    respond(&mut subscription, &world(&[("a", "1")]));
+    let stale =
+        DeltaDiscoveryRequest { response_nonce: "of another stream".to_owned(), ..Default::default() };
+    assert_eq!(subscription.receive(stale), Receipt::default());
+    assert!(subscription.delivered().is_empty());
+}
+
+#[test]
+fn a_rejected_version_is_not_sent_again_but_its_successor_is() {
+    let mut subscription = wildcard();
+    let response = respond(&mut subscription, &world(&[("bad", "1")]));
+    let rejection = subscription.receive(nacks(&response)).rejection.expect("a rejection");
+    assert!(rejection.is_final());
+    assert_eq!(rejection.message, "field-invalid");
+    assert!(subscription.respond(&world(&[("bad", "1")])).is_none());
+    assert!(subscription.rejected().contains_key("bad"));
+
+    assert_eq!(names(&respond(&mut subscription, &world(&[("bad", "2")]))), ["bad"]);
+    assert!(subscription.rejected().is_empty());
+}
+
+#[test]
+fn one_bad_resource_does_not_keep_the_others_away() {
+    let all: Vec<String> = (0..100).map(|n| format!("c{n:03}")).collect();
+    let world = world(&all.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>());
+    let mut subscription = wildcard();
+    let mut responses = 0;
+    while let Some(response) = subscription.respond(&world) {
+        responses += 1;
+        let bad = names(&response).contains(&"c042");
+        subscription.receive(if bad { nacks(&response) } else { acks(&response) });
+    }
+    assert_eq!(subscription.delivered().len(), 99);
+    assert_eq!(subscription.rejected().keys().collect::<Vec<_>>(), ["c042"]);
+    assert!(responses < 30, "{responses} responses");
+}
+
+/// Envoy, as far as it matters here: takes a response as a whole or not at all.
+#[derive(Debug, Default)]
+struct Envoy {
+    has: HashMap<String, String>,
+}
+
+impl Envoy {
+    fn connect(&self) -> Subscription {
+        let mut subscription = Subscription::new(Kind::Cluster);
+        let initial_resource_versions = self.has.clone();
+        subscription.receive(DeltaDiscoveryRequest { initial_resource_versions, ..Default::default() });
+        subscription
+    }
+
+    /// `partly`: an error of a single resource, found only when it is built. The others stay.
+    fn take(&mut self, response: &DeltaDiscoveryResponse, partly: bool) -> DeltaDiscoveryRequest {
+        let bad = |resource: &WireResource| resource.version == BAD;
+        let refused = response.resources.iter().any(bad);
+        if !refused || partly {
+            for resource in response.resources.iter().filter(|resource| !bad(resource)) {
+                self.has.insert(resource.name.clone(), resource.version.clone());
+            }
+            for name in &response.removed_resources {
+                self.has.remove(name);
+            }
+        }
+        if refused { nacks(response) } else { acks(response) }
+    }
+}
+
+const BAD: &str = "bad";
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(World),
+    Send,
+    Answer { partly: bool },
+    Ask(String),
+    Reconnect,
+}
+
+fn any_world() -> impl Strategy<Value = World> {
+    let version = prop_oneof![Just("1"), Just("2"), Just("3"), Just(BAD)];
+    proptest::collection::btree_map("[a-f]", version, 0..6).prop_map(|versions| {
+        world(&versions.iter().map(|(name, version)| (name.as_str(), *version)).collect::<Vec<_>>())
+    })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => any_world().prop_map(Step::Publish),
+        4 => Just(Step::Send),
+        4 => any::<bool>().prop_map(|partly| Step::Answer { partly }),
+        1 => "[a-h]".prop_map(Step::Ask),
+        1 => Just(Step::Reconnect),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_history_ends_with_the_snapshot_less_what_envoy_refuses(
+        steps in proptest::collection::vec(any_step(), 0..60),
+        last in any_world(),
+        partly in any::<bool>(),
+    ) {
+        let mut envoy = Envoy::default();
+        let mut subscription = envoy.connect();
+        let mut now = World::new();
+        let mut pending: Option<DeltaDiscoveryResponse> = None;
+        for step in steps {
+            match step {
+                Step::Publish(world) => now = world,
+                Step::Send => if let Some(response) = subscription.respond(&now) {
+                    prop_assert!(pending.replace(response).is_none(), "two responses in flight");
+                },
+                Step::Answer { partly } => if let Some(response) = pending.take() {
+                    subscription.receive(envoy.take(&response, partly));
+                },
+                Step::Ask(name) => {
+                    subscription.receive(asks_for(&[&name]));
+                }
+                Step::Reconnect => {
+                    pending = None;
+                    subscription = envoy.connect();
+                }
+            }
+        }
+
+        if let Some(response) = pending {
+            subscription.receive(envoy.take(&response, partly));
+        }
+        let mut rounds = 0;
+        while let Some(response) = subscription.respond(&last) {
+            rounds += 1;
+            prop_assert!(rounds < 50, "does not come to rest");
+            subscription.receive(envoy.take(&response, partly));
+        }
+
+        for (name, resource) in &last {
+            if resource.version.as_str() == BAD {
+                prop_assert!(subscription.rejected().contains_key(name));
+            } else {
+                prop_assert_eq!(envoy.has.get(name).map(String::as_str), Some(resource.version.as_str()));
+                prop_assert_eq!(subscription.delivered().get(name), Some(&resource.version));
+            }
+        }
+        let stale: Vec<_> = envoy.has.keys().filter(|name| !last.contains_key(*name)).collect();
+        prop_assert!(stale.is_empty(), "left behind: {stale:?}");
+    }
+}

@@ -1,0 +1,105 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use envoy_types::util::pack_any;
+
+use super::{Kind, Resource, Snapshot, Version, cluster, listener, route};
+use crate::model::Routing;
+
+/// The name of the only listener.
+pub const LISTENER: &str = "spark";
+/// The name of the only route configuration.
+pub const ROUTES: &str = "spark";
+
+/// Key in the bootstrap's `node.metadata` whose string fields Envoy repeats in every ext_authz check, as
+/// `attributes.destination.labels`.
+pub const NODE_METADATA_KEY: &str = "spark-session-operator";
+/// The label in there that repeats `node.id`. Envoy itself does not say in a check who asks.
+pub const NODE_LABEL: &str = "node";
+
+/// What of Envoy's configuration is the administrator's choice.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EnvoySettings {
+    /// Where Envoy listens for Spark's clients.
+    pub listen_addr: SocketAddr,
+    /// How long Envoy waits for our answer: longer than the longest hold, or held requests fail.
+    pub ext_authz_timeout: Duration,
+    /// How many bytes of a request's body a check carries: enough for the head of a Spark Connect request.
+    pub max_body_head: u32,
+    /// The bootstrap's static cluster that leads to the operator.
+    pub control_cluster: String,
+}
+
+/// Makes Envoy's resources of the domain. The same input always gives the same versions.
+pub fn translate(routing: &Routing, settings: &EnvoySettings) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (name, endpoint) in &routing.endpoints {
+        let resource = Resource {
+            version: Version::of(&(name, endpoint)),
+            body: pack_any(cluster::cluster(name, endpoint)),
+        };
+        snapshot.insert(Kind::Cluster, name, resource);
+    }
+    let listener = Resource { version: Version::of(settings), body: pack_any(listener::listener(settings)) };
+    snapshot.insert(Kind::Listener, LISTENER, listener);
+    let routes =
+        Resource { version: Version::of(&routing.hosts), body: pack_any(route::routes(&routing.hosts)) };
+    snapshot.insert(Kind::Route, ROUTES, routes);
+    snapshot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Endpoint, Protocol, VirtualHost};
+
+    fn settings() -> EnvoySettings {
+        EnvoySettings {
+            listen_addr: ([0, 0, 0, 0], 8080).into(),
+            ext_authz_timeout: Duration::from_secs(60),
+            max_body_head: 8192,
+            control_cluster: "spark-session-operator".to_owned(),
+        }
+    }
+
+    fn routing() -> Routing {
+        let mut routing = Routing::default();
+        let host = VirtualHost { connect: Some("ns/pool".to_owned()), thrift: None };
+        routing.hosts.insert("spark.example.com".to_owned(), host);
+        let address = ([10, 0, 0, 1], 15002).into();
+        routing.endpoints.insert("pool-0-uid".to_owned(), Endpoint { protocol: Protocol::Connect, address });
+        routing
+    }
+
+    #[test]
+    fn translating_twice_gives_the_same_versions() {
+        assert_eq!(translate(&routing(), &settings()), translate(&routing(), &settings()));
+    }
+
+    #[test]
+    fn a_new_instance_leaves_listener_and_routes_untouched() {
+        let before = translate(&routing(), &settings());
+        let mut more = routing();
+        let address = ([10, 0, 0, 2], 15002).into();
+        more.endpoints.insert("pool-1-uid".to_owned(), Endpoint { protocol: Protocol::Connect, address });
+        let after = translate(&more, &settings());
+
+        assert_eq!(after.of(Kind::Listener), before.of(Kind::Listener));
+        assert_eq!(after.of(Kind::Route), before.of(Kind::Route));
+        assert_eq!(after.of(Kind::Cluster).get("pool-0-uid"), before.of(Kind::Cluster).get("pool-0-uid"));
+        assert_eq!(after.of(Kind::Cluster).len(), 2);
+    }
+
+    #[test]
+    fn a_longer_hold_changes_the_listener_only() {
+        let before = translate(&routing(), &settings());
+        let after = translate(
+            &routing(),
+            &EnvoySettings { ext_authz_timeout: Duration::from_secs(90), ..settings() },
+        );
+
+        assert_ne!(after.of(Kind::Listener), before.of(Kind::Listener));
+        assert_eq!(after.of(Kind::Route), before.of(Kind::Route));
+        assert_eq!(after.of(Kind::Cluster), before.of(Kind::Cluster));
+    }
+}
