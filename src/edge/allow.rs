@@ -8,39 +8,25 @@ use envoy_types::pb::google::rpc::Status;
 
 use super::headers;
 use crate::model::{Denial, DenialKind, Protocol, Route};
-
-/// The header by which Envoy's route chooses the cluster. Envoy removes it from what clients send.
-pub const CLUSTER_HEADER: &str = "x-spark-session-cluster";
-
-/// Everything by which clients present credentials. Spark sees none of it: the user is known by now.
-///
-/// `cookie` is among them, since a browser's login and the Thrift Server's own cookie would travel in it.
-pub const CREDENTIAL_HEADERS: [&str; 6] = [
-    "authorization",
-    "authentication",
-    "proxy-authorization",
-    "x-spark-username",
-    "x-spark-password",
-    "cookie",
-];
+use crate::xds::{CLUSTER_HEADER, THRIFT_PATH};
 
 /// The answer that lets a request pass, or the refusal of a user whom Spark would take for somebody else.
 ///
-/// `query` is the request's query string: the Thrift Server takes `?doAs=eve` as an order to act as eve, so all
-/// parameters are removed.
-pub fn response(route: &Route, protocol: Protocol, query: &str) -> Result<CheckResponse, Denial> {
-    let mut set = vec![headers::set(CLUSTER_HEADER, &route.cluster)];
-    let mut remove = CREDENTIAL_HEADERS.to_vec();
-    if protocol == Protocol::Thrift {
-        set.push(headers::set("authorization", thrift_authorization(&route.user)?));
-        remove.retain(|name| *name != "authorization");
-    }
-    let ok = OkHttpResponse {
-        headers: set,
-        headers_to_remove: remove.into_iter().map(str::to_owned).collect(),
-        query_parameters_to_remove: parameter_names(query),
+/// It decides about `authorization` and `:path`; the route itself takes off the other headers that Spark has no
+/// business to see (`xds::route`). A Thrift request loses the session's name and its query string: the Thrift Server
+/// takes `?doAs=eve` as an order to act as eve.
+pub fn response(route: &Route, protocol: Protocol) -> Result<CheckResponse, Denial> {
+    let mut ok = OkHttpResponse {
+        headers: vec![headers::set(CLUSTER_HEADER, &route.cluster)],
         ..OkHttpResponse::default()
     };
+    match protocol {
+        Protocol::Connect => ok.headers_to_remove.push("authorization".to_owned()),
+        Protocol::Thrift => {
+            ok.headers.push(headers::set("authorization", thrift_authorization(&route.user)?));
+            ok.headers.push(headers::set(":path", THRIFT_PATH));
+        }
+    }
     Ok(CheckResponse {
         status: Some(Status::default()),
         dynamic_metadata: headers::metadata([
@@ -64,18 +50,6 @@ fn thrift_authorization(user: &str) -> Result<String, Denial> {
     Ok(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:x"))))
 }
 
-/// As they are written: Envoy compares names without decoding them.
-fn parameter_names(query: &str) -> Vec<String> {
-    let mut names: Vec<_> = query
-        .split('&')
-        .filter(|parameter| !parameter.is_empty())
-        .map(|parameter| parameter.split_once('=').map_or(parameter, |(name, _)| name).to_owned())
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,17 +67,15 @@ mod tests {
 
     #[test]
     fn connect_is_routed_without_any_credentials() {
-        let (ok, set) = parts(response(&route("ana"), Protocol::Connect, "").unwrap());
+        let (ok, set) = parts(response(&route("ana"), Protocol::Connect).unwrap());
         assert_eq!(set, [("x-spark-session-cluster".to_owned(), "p/i/u".to_owned())]);
-        assert!(
-            CREDENTIAL_HEADERS.iter().all(|name| ok.headers_to_remove.iter().any(|removed| removed == name))
-        );
+        assert_eq!(ok.headers_to_remove, ["authorization"]);
     }
 
     #[test]
     #[allow(deprecated)]
     fn a_client_s_own_value_of_a_header_is_never_kept() {
-        let (ok, _) = parts(response(&route("ana"), Protocol::Thrift, "").unwrap());
+        let (ok, _) = parts(response(&route("ana"), Protocol::Thrift).unwrap());
         for option in ok.headers {
             assert_eq!(option.append.map(|append| append.value), Some(false));
             assert_eq!(option.append_action, 2, "OVERWRITE_IF_EXISTS_OR_ADD");
@@ -112,33 +84,26 @@ mod tests {
 
     #[test]
     fn thrift_is_told_the_user_and_nothing_else() {
-        let (ok, set) = parts(response(&route("ana"), Protocol::Thrift, "").unwrap());
+        let (ok, set) = parts(response(&route("ana"), Protocol::Thrift).unwrap());
         assert_eq!(set[1], ("authorization".to_owned(), "Basic YW5hOng=".to_owned()));
-        assert!(!ok.headers_to_remove.contains(&"authorization".to_owned()));
-        assert!(ok.headers_to_remove.contains(&"x-spark-password".to_owned()));
+        assert_eq!(set[2], (":path".to_owned(), "/cliservice".to_owned()));
+        assert!(ok.headers_to_remove.is_empty());
     }
 
     #[test]
     fn a_user_whose_name_holds_another_user_s_is_refused() {
         for user in ["ana:eve", "", "ana\n"] {
             assert_eq!(
-                response(&route(user), Protocol::Thrift, "").unwrap_err().kind,
+                response(&route(user), Protocol::Thrift).unwrap_err().kind,
                 DenialKind::PermissionDenied
             );
-            assert!(response(&route(user), Protocol::Connect, "").is_ok());
+            assert!(response(&route(user), Protocol::Connect).is_ok());
         }
     }
 
     #[test]
-    fn no_query_parameter_reaches_spark() {
-        let (ok, _) =
-            parts(response(&route("ana"), Protocol::Thrift, "doAs=eve&x&d%6fAs=eve&doAs=mallory").unwrap());
-        assert_eq!(ok.query_parameters_to_remove, ["d%6fAs", "doAs", "x"]);
-    }
-
-    #[test]
     fn access_logs_learn_session_pool_and_user() {
-        let metadata = response(&route("ana"), Protocol::Connect, "").unwrap().dynamic_metadata.unwrap();
+        let metadata = response(&route("ana"), Protocol::Connect).unwrap().dynamic_metadata.unwrap();
         let mut keys: Vec<_> = metadata.fields.keys().map(String::as_str).collect();
         keys.sort_unstable();
         assert_eq!(keys, ["pool", "protocol", "session", "user"]);

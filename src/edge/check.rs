@@ -8,15 +8,9 @@ use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 
 use crate::authn::credentials;
-use crate::model::{Call, Check, Protocol};
+use crate::model::{Call, Check, DEFAULT_SESSION_NAME, Protocol};
 use crate::spark::{connect_head, thrift_head};
-
-/// Where `node.id` stands: the filter's `bootstrap_metadata_labels_key` makes Envoy copy labels out of its own
-/// bootstrap into `destination.labels`, so that a client cannot set it.
-pub const NODE_ID_LABEL: &str = "node_id";
-
-const THRIFT_PATH: &str = "/cliservice";
-const DEFAULT_SESSION_NAME: &str = "default";
+use crate::xds::{NODE_LABEL, THRIFT_PATH};
 
 /// Reads what Envoy says of a request. Never fails: what cannot be understood is part of the answer.
 pub fn read(request: &CheckRequest) -> Check {
@@ -43,7 +37,7 @@ impl<'a> Request<'a> {
         let attributes = request.attributes.as_ref();
         let http = attributes.and_then(|attributes| attributes.request.as_ref()?.http.as_ref());
         let destination = attributes.and_then(|attributes| attributes.destination.as_ref());
-        let node = destination.and_then(|peer| peer.labels.get(NODE_ID_LABEL)).filter(|id| !id.is_empty());
+        let node = destination.and_then(|peer| peer.labels.get(NODE_LABEL)).filter(|id| !id.is_empty());
         let source = attributes.and_then(|attributes| attributes.source.as_ref());
         Self { http, node: node.cloned(), peer: source.and_then(address) }
     }
@@ -56,13 +50,6 @@ impl<'a> Request<'a> {
     /// Without the query string.
     pub fn path(&self) -> &'a str {
         self.full_path().split_once(['?', '#']).map_or(self.full_path(), |(path, _)| path)
-    }
-
-    /// The query string, empty without one.
-    pub fn query(&self) -> &'a str {
-        let path = self.full_path();
-        let path = path.split_once('#').map_or(path, |(path, _)| path);
-        path.split_once('?').map_or("", |(_, query)| query)
     }
 
     pub fn is_grpc(&self) -> bool {

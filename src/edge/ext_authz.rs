@@ -50,7 +50,7 @@ async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> CheckRespons
     let denial = match checker.check(check).await {
         Verdict::Deny(denial) => denial,
         Verdict::Route(route) => match protocol {
-            Some(protocol) => match allow::response(&route, protocol, check::Request::of(request).query()) {
+            Some(protocol) => match allow::response(&route, protocol) {
                 Ok(response) => return response,
                 Err(denial) => denial,
             },

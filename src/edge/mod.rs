@@ -17,8 +17,6 @@ pub mod deny;
 pub mod ext_authz;
 mod headers;
 
-pub use allow::CLUSTER_HEADER;
-pub use check::NODE_ID_LABEL;
 pub use ext_authz::{Checker, service};
 
 #[cfg(test)]

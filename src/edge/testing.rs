@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 
-use super::NODE_ID_LABEL;
+use crate::xds::NODE_LABEL;
 
 pub const SESSION: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
@@ -53,7 +53,7 @@ impl Asked {
     pub fn by_envoy(self) -> CheckRequest {
         let address = SocketAddress { address: "::ffff:10.0.0.7".into(), ..SocketAddress::default() };
         let address = Address { address: Some(Inner::SocketAddress(address)) };
-        let labels = HashMap::from([(NODE_ID_LABEL.to_owned(), "envoy-0".to_owned())]);
+        let labels = HashMap::from([(NODE_LABEL.to_owned(), "envoy-0".to_owned())]);
         CheckRequest {
             attributes: Some(AttributeContext {
                 source: Some(Peer { address: Some(address), ..Peer::default() }),

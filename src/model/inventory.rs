@@ -178,10 +178,9 @@ impl Inventory {
     fn put_pool(&mut self, pool: Pool) -> Vec<String> {
         let name = pool.meta.name.clone();
         let mut touched = BTreeSet::from([name.clone()]);
-        if let Some(old) = self.pools.get(&name).cloned() {
-            if old.spec.host != pool.spec.host || old.meta.created_at != pool.meta.created_at {
-                touched.extend(self.give_up_host(&old));
-            }
+        let claim = |pool: &Pool| (pool.spec.host.clone(), pool.protocol(), pool.meta.created_at);
+        if let Some(old) = self.pools.get(&name).filter(|old| claim(old) != claim(&pool)).cloned() {
+            touched.extend(self.give_up_host(&old));
         }
         let claims =
             self.hosts.entry(pool.spec.host.clone()).or_default().entry(pool.protocol()).or_default();

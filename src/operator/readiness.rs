@@ -41,11 +41,9 @@ impl Readiness {
                 keep
             });
             for (pod_uid, endpoint) in wanted {
-                if !running.contains_key(&pod_uid) {
-                    let attempt =
-                        attempts.spawn(until_it_answers(self.stores.clone(), pod_uid.clone(), endpoint));
-                    running.insert(pod_uid, attempt);
-                }
+                running.entry(pod_uid).or_insert_with_key(|pod_uid| {
+                    attempts.spawn(until_it_answers(self.stores.clone(), pod_uid.clone(), endpoint))
+                });
             }
             tokio::select! {
                 () = self.stores.servers_changed.notified() => {}

@@ -23,13 +23,22 @@ pub const CONTEXT_PROTOCOL: &str = "protocol";
 
 const ANY_HOST: &str = "*";
 const CONNECT_PREFIX: &str = "/spark.connect.SparkConnectService/";
-/// Where every Thrift server answers. An allowed Thrift request must be given this `:path` by ext_authz.
+/// Where every Thrift server answers. An allowed Thrift request is given this `:path` by ext_authz: what
+/// follows it in the client's path, the name of the session, is for us alone.
 pub const THRIFT_PATH: &str = "/cliservice";
 
 /// What Spark has no business to see: how we route, and how the user logged in. `authorization` is not
 /// in the list, because there our answer to the check has put what the instance expects.
-const PRIVATE_HEADERS: [&str; 5] =
-    [CLUSTER_HEADER, "x-spark-session", "x-spark-username", "x-spark-password", "cookie"];
+const PRIVATE_HEADERS: [&str; 7] = [
+    CLUSTER_HEADER,
+    "x-spark-session",
+    "x-spark-username",
+    "x-spark-password",
+    // In what Spark's Scala client has sent its credentials.
+    "authentication",
+    "proxy-authorization",
+    "cookie",
+];
 
 pub fn routes(hosts: &BTreeMap<String, VirtualHost>) -> RouteConfiguration {
     // Two virtual hosts for one domain would make Envoy refuse all of them.
@@ -66,7 +75,7 @@ fn connect_route(host: &VirtualHost) -> Route {
         r#match: matching(route_match::PathSpecifier::Prefix(CONNECT_PREFIX.to_owned())),
         typed_per_filter_config: HashMap::from([checked(pool, Protocol::Connect)]),
         request_headers_to_remove: private_headers(),
-        action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance(String::new()))),
+        action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance())),
         ..Default::default()
     }
 }
@@ -93,8 +102,7 @@ fn thrift_route(host: &VirtualHost) -> Route {
         request_headers_to_remove: private_headers(),
         // HiveServer2's cookie would stand for a login that the next request may not have.
         response_headers_to_remove: vec!["set-cookie".to_owned()],
-        // The session's name, in `/cliservice/<name>`, is for us alone.
-        action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance(THRIFT_PATH.to_owned()))),
+        action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance())),
         ..Default::default()
     }
 }
@@ -147,10 +155,8 @@ fn with_query() -> HeaderMatcher {
     }
 }
 
-/// With an empty `path`, the client's stays.
-fn to_the_sessions_instance(path: String) -> route::Action {
+fn to_the_sessions_instance() -> route::Action {
     route::Action::Route(RouteAction {
-        path_rewrite: path,
         cluster_specifier: Some(route_action::ClusterSpecifier::ClusterHeader(CLUSTER_HEADER.to_owned())),
         // Queries run as long as they run.
         timeout: seconds(0),

@@ -27,9 +27,11 @@ pub struct Subscription {
     names: BTreeSet<String>,
     /// What Envoy has, by its own word.
     delivered: BTreeMap<String, Version>,
-    /// To be sent whatever `delivered` says: asked for again, or part of a response that Envoy refused as
-    /// a whole but may have taken in part.
+    /// To be sent whatever `delivered` says, because Envoy asked for it again.
     resend: BTreeSet<String>,
+    /// Resources and removals of refused responses, which Envoy may have taken in part. What `delivered`
+    /// says of them counts for nothing until Envoy acknowledges a response with them.
+    uncertain: BTreeSet<String>,
     rejected: BTreeMap<String, Refused>,
     in_flight: Option<InFlight>,
     /// An answer is owed even if it says nothing: Envoy's start waits for one, also when nothing exists.
@@ -90,6 +92,7 @@ impl Subscription {
             names: BTreeSet::new(),
             delivered: BTreeMap::new(),
             resend: BTreeSet::new(),
+            uncertain: BTreeSet::new(),
             rejected: BTreeMap::new(),
             in_flight: None,
             owes_first_answer: false,
@@ -168,10 +171,10 @@ impl Subscription {
     fn accept(&mut self, answered: InFlight, receipt: &mut Receipt) {
         self.batch = self.batch.saturating_mul(2);
         for name in answered.removed {
-            self.delivered.remove(&name);
-            self.resend.remove(&name);
+            self.forget(&name);
         }
         for (name, version) in answered.resources {
+            self.uncertain.remove(&name);
             // Unsubscribed while it was on its way: Envoy has dropped it again.
             if self.wants(&name) && self.delivered.insert(name.clone(), version).is_none() {
                 receipt.gained.push(name);
@@ -179,17 +182,22 @@ impl Subscription {
         }
     }
 
+    /// Envoy does not have it any more.
+    fn forget(&mut self, name: &str) {
+        self.delivered.remove(name);
+        self.resend.remove(name);
+        self.uncertain.remove(name);
+    }
+
     fn refuse(&mut self, answered: InFlight, message: &str, receipt: &mut Receipt) {
         if !answered.resources.is_empty() {
-            // Done or not: Envoy does not say.
-            self.resend.extend(answered.removed.iter().cloned());
+            self.uncertain.extend(answered.removed.iter().cloned());
         }
         match answered.resources.len() {
             // Nothing in it can be at fault but the removals, and those are not worth a loop.
             0 => {
                 for name in &answered.removed {
-                    self.delivered.remove(name);
-                    self.resend.remove(name);
+                    self.forget(name);
                 }
             }
             1 => self.rejected.extend(answered.resources.iter().map(|(name, version)| {
@@ -199,7 +207,7 @@ impl Subscription {
                 self.batch = several.div_ceil(2);
                 let (wildcard, names) = (self.wildcard, &self.names);
                 let wanted = answered.resources.keys().filter(|name| wildcard || names.contains(*name));
-                self.resend.extend(wanted.cloned());
+                self.uncertain.extend(wanted.cloned());
             }
         }
         receipt.rejection =
@@ -248,6 +256,7 @@ impl Subscription {
         }
         if !self.wildcard {
             self.resend.retain(|name| self.names.contains(name));
+            self.uncertain.retain(|name| self.names.contains(name));
             let unwanted = self.delivered.extract_if(.., |name, _| !self.names.contains(name));
             receipt.lost.extend(unwanted.map(|(name, _)| name));
         }
@@ -268,11 +277,14 @@ impl Subscription {
     fn is_due(&self, name: &str, resource: &Resource) -> bool {
         self.wants(name)
             && self.rejected.get(name).is_none_or(|refused| refused.version != resource.version)
-            && (self.resend.contains(name) || self.delivered.get(name) != Some(&resource.version))
+            && (self.resend.contains(name)
+                || self.uncertain.contains(name)
+                || self.delivered.get(name) != Some(&resource.version))
     }
 
     fn removed(&self, existing: &BTreeMap<String, Resource>) -> Vec<String> {
-        let had: BTreeSet<&String> = self.delivered.keys().chain(&self.resend).collect();
+        let had: BTreeSet<&String> =
+            self.delivered.keys().chain(&self.resend).chain(&self.uncertain).collect();
         had.into_iter().filter(|name| !existing.contains_key(*name)).cloned().collect()
     }
 }

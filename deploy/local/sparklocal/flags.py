@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from .ports import DEFAULT_BASE, PORTS, env_name
 from .settings import LOCAL, NAMESPACE, REPOSITORY
 
 DEFAULT_STATE = REPOSITORY / "target" / "local"
 
-UP = f"""\
+UP = """\
 Starts everything on this machine, as an ordinary user and on loopback only: etcd, kube-apiserver and
 kube-controller-manager, Keycloak, Envoy, the operator, and two pools of Spark servers (Connect and Thrift) that start on
 first use. It ends by running one query through each protocol as the user alice, and prints what to copy.
 
 A second `up` leaves alone what is well, starts what died, and restarts the operator when its code changed.
-The first run obtains and builds everything into ${{XDG_CACHE_HOME:-~/.cache}}/spark-session-operator, which takes minutes;
+The first run obtains and builds everything into ${XDG_CACHE_HOME:-~/.cache}/spark-session-operator, which takes minutes;
 later ones take about half a minute.
 
 There is no container runtime here. In the place of the Spark Operator and the kubelet stands a "dev node", which

@@ -20,8 +20,8 @@ PORTS = {
     "operator-metrics": (5, "the operator's /metrics"),
     "operator-rest": (6, "the operator's REST API and web page"),
     "apiserver": (7, "kube-apiserver"),
-    "etcd": (8, "etcd, clients"),
-    "etcd-peer": (9, "etcd, peers"),
+    "etcd": (8, "etcd"),
+    "etcd-peer": (9, "etcd's peers"),
 }
 
 
@@ -73,7 +73,7 @@ def answers(port: int, address: str = "127.0.0.1", timeout: float = 1.0) -> bool
 def require_free(name: str, port: int) -> None:
     if not is_free(port):
         raise Failure(
-            f"port {port} is taken, and {PORTS[name][1]} wants it",
+            f"port {port}, meant for {PORTS[name][1]}, is taken",
             hint=f"Choose another with --{name}-port N (or {env_name(name)}=N), or move all with --port-base N.",
         )
 
