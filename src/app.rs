@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -37,13 +37,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stores = Stores::new();
     let publisher = Publisher::new();
     let metrics = Arc::new(Metrics::default());
-    let mut tasks = JoinSet::new();
+    // What runs for ever, and what ends by itself when it is told to stop.
+    let mut background = JoinSet::new();
+    let mut servers = JoinSet::new();
 
-    watches::spawn(&client, &settings.namespace, &stores, &mut tasks);
-    tasks.spawn(Readiness::new(stores.clone()).run());
+    watches::spawn(&client, &settings.namespace, &stores, &mut background);
+    background.spawn(Readiness::new(stores.clone()).run());
     let applier = Applier::new(&client, &settings.namespace, stores.clone());
-    Reconciler::new(stores.clone(), applier).spawn(&mut tasks);
-    tasks.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
+    Reconciler::new(stores.clone(), applier).spawn(&mut background);
+    background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
 
     let writer = SessionWriter::new(&client, &settings.namespace, stores.clone());
     let authenticator = Authenticator::new(settings.authn, http);
@@ -67,18 +69,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .with_context(|| format!("--grpc-addr {} cannot be bound", settings.grpc_addr))?
         .with_nodelay(Some(true));
     let stopping = stop.clone();
-    tasks.spawn(
-        async move { Ok(grpc.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await?) },
-    );
+    servers.spawn(async move {
+        Ok(grpc.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await?)
+    });
 
     let readiness =
         Arc::new(Ready { stores: stores.clone(), publisher: publisher.clone(), stop: stop.clone() });
-    tasks.spawn(telemetry::serve_health(settings.health_addr, readiness, stop.clone()));
+    servers.spawn(telemetry::serve_health(settings.health_addr, readiness, stop.clone()));
     if let Some(address) = settings.metrics_addr {
-        tasks.spawn(telemetry::serve_metrics(address, metrics, stop.clone()));
+        servers.spawn(telemetry::serve_metrics(address, metrics, stop.clone()));
     }
     tracing::info!(namespace = settings.namespace, grpc = %settings.grpc_addr, "started");
-    until_stopped(tasks, stop).await
+    until_stopped(background, servers, stop).await
 }
 
 fn envoy_settings(settings: &Settings) -> EnvoySettings {
@@ -131,7 +133,8 @@ impl Health for Ready {
 
 /// Ends when a task fails or a signal comes. Requests that are being answered get a while to end.
 async fn until_stopped(
-    mut tasks: JoinSet<anyhow::Result<()>>,
+    mut background: JoinSet<anyhow::Result<()>>,
+    mut servers: JoinSet<anyhow::Result<()>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -139,22 +142,28 @@ async fn until_stopped(
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        Some(ended) = tasks.join_next() => match ended {
-            Ok(Ok(())) => Err(anyhow::anyhow!("a part of the operator ended")),
-            Ok(Err(error)) => Err(error),
-            Err(error) => Err(anyhow::Error::new(error).context("a part of the operator failed")),
-        },
+        Some(ended) = background.join_next() => Err(why_ended(ended)),
+        Some(ended) = servers.join_next() => Err(why_ended(ended)),
     };
     tracing::info!("stopping");
     stop.cancel();
-    // The servers end by themselves; what runs forever is cut off with the set.
-    let servers_end = async {
-        while let Some(ended) = tasks.join_next().await {
-            if let Ok(Err(error)) = ended {
-                tracing::warn!(%error, "while stopping");
+    let drained = async {
+        while let Some(ended) = servers.join_next().await {
+            if !matches!(ended, Ok(Ok(()))) {
+                tracing::warn!(error = %why_ended(ended), "while stopping");
             }
         }
     };
-    let _ = tokio::time::timeout(DRAIN, servers_end).await;
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("some requests were still being answered after {DRAIN:?}");
+    }
     outcome
+}
+
+fn why_ended(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow::anyhow!("a part of the operator ended"),
+        Ok(Err(error)) => error,
+        Err(error) => anyhow::Error::new(error).context("a part of the operator failed"),
+    }
 }

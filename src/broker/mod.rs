@@ -119,8 +119,13 @@ impl Broker {
             None => Err(decide::unknown_host(inventory, &check.host, protocol)),
         })?;
         let identity = self.authenticate(&check).await?;
-        let route = self.find_session(&pool, protocol, &identity, &check.call).await?;
+        let arrived = Instant::now();
+        let (route, held) = self.find_session(&pool, protocol, &identity, &check.call).await?;
         self.until_programmed(check.node.as_deref(), &route).await;
+        if held {
+            let held_ms = arrived.elapsed().as_millis();
+            tracing::info!(session = route.session, cluster = route.cluster, held_ms, "request released");
+        }
         Ok(route)
     }
 
@@ -153,13 +158,14 @@ impl Broker {
         })
     }
 
+    /// The session's route, and whether the request had to wait for it.
     async fn find_session(
         &self,
         pool: &str,
         protocol: Protocol,
         identity: &Arc<Identity>,
         call: &Call,
-    ) -> Result<Route, Denial> {
+    ) -> Result<(Route, bool), Denial> {
         let hold = self.max_hold.of(protocol);
         let deadline = Instant::now() + hold;
         let mut waited_for: Option<String> = None;
@@ -175,7 +181,7 @@ impl Broker {
                 }
             });
             match decision {
-                Decision::Route(route) => return Ok(route),
+                Decision::Route(route) => return Ok((route, waited_for.is_some())),
                 Decision::Deny(denial) => return Err(denial),
                 Decision::Create(draft) => {
                     let writer = self.writer.clone();

@@ -40,8 +40,8 @@ pub enum Action {
         name: String,
         uid: String,
     },
-    /// The fields of the session's status that the planner owns: `sessionId` and `lastActivityAt`
-    /// are written by others and empty here.
+    /// The fields of the session's status that the planner owns. Empty here and written by others:
+    /// `lastActivityAt`, and `sessionId` where the spec has none.
     UpdateSessionStatus {
         session: String,
         uid: String,

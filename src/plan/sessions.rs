@@ -248,7 +248,7 @@ impl<'a> Drafts<'a> {
                 .and_then(|instance| instance.endpoint)
                 .filter(|_| !finished)
                 .map(|at| at.to_string()),
-            session_id: None,
+            session_id: session.spec.session_id.clone(),
             created_at: session.status.created_at.clone().or_else(|| Some(seconds(session.meta.created_at))),
             last_activity_at: None,
             finished_at: finished.then(|| seconds(self.now)),
@@ -296,9 +296,11 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
     plan
 }
 
-/// The fields of a session's status that the planner owns.
+/// The fields of a session's status that the planner owns. The session id is the broker's where the
+/// spec has none: the first connection brings it.
 fn planned_fields(session: &Session) -> SparkInteractiveSessionStatus {
-    SparkInteractiveSessionStatus { session_id: None, last_activity_at: None, ..session.status.clone() }
+    let session_id = session.spec.session_id.as_ref().and(session.status.session_id.clone());
+    SparkInteractiveSessionStatus { session_id, last_activity_at: None, ..session.status.clone() }
 }
 
 fn update_if_changed(session: &Session, status: SparkInteractiveSessionStatus, plan: &mut Plan) {

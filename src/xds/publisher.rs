@@ -211,6 +211,9 @@ pub struct Registration {
 impl Registration {
     /// Envoy has these clusters.
     pub fn gained(&self, clusters: Vec<String>) {
+        for cluster in &clusters {
+            tracing::debug!(node = self.node, cluster, "Envoy acknowledged a cluster");
+        }
         self.update(|stream, waiting| {
             for cluster in clusters {
                 if let Some(waiters) = waiting.remove(&cluster) {

@@ -11,40 +11,30 @@ import base64
 import json
 import os
 import signal
-import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from clients import (
+    NAMES,
+    PYHIVE,
+    PYSPARK,
+    PYSPARK_SHELL,
+    Conversation,
+    Ran,
+    pool_manifest,
+    run,
+    session_manifest,
+)
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCAL = REPOSITORY / "deploy" / "local"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A program that ended. `text` is everything it printed, for assertions on messages."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
-
-    def rows(self) -> list[list[str]]:
-        """The table that beeline or `DataFrame.show()` printed, its header first."""
-        lines = [line.strip() for line in self.out.splitlines() if line.strip().startswith("|")]
-        return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-    def succeeded(self) -> "Ran":
-        assert self.code == 0, self.text
-        return self
 
 
 @dataclass(frozen=True)
@@ -94,14 +84,23 @@ def users(environment) -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def remote_url(environment) -> Callable[..., str]:
-    """remote_url(user, password=None, more={}) -> a Spark Connect URL; `more` are further parameters of the URL."""
+    """remote_url(user, password=None, more={}, token=None, host="localhost") -> a Spark Connect URL; `more` are further
+    parameters of the URL, `token` takes the place of user and password."""
 
-    def url(user: str, password: str | None = None, more: dict[str, str] | None = None) -> str:
-        secret = environment.password(user) if password is None else password
-        token = base64.b64encode(f"{user}:{secret}".encode()).decode()
-        parameters = {"token": token, **(more or {})}
+    def url(
+        user: str,
+        password: str | None = None,
+        more: dict[str, str] | None = None,
+        token: str | None = None,
+        host: str = "localhost",
+    ) -> str:
+        secret = environment.password(user) if password is None and token is None else password
+        token = token or base64.b64encode(f"{user}:{secret}".encode()).decode()
+        # To any other host PySpark sends `token` over TLS only, but every further parameter as a header.
+        login = {"token": token} if host == "localhost" else {"authorization": f"Bearer {token}"}
+        parameters = {**login, **(more or {})}
         text = ";".join(f"{key}={urllib.parse.quote(value, safe='')}" for key, value in parameters.items())
-        return f"sc://localhost:{environment.port}/;{text}"
+        return f"sc://{host}:{environment.port}/;{text}"
 
     return url
 
@@ -111,36 +110,90 @@ def pyspark(environment) -> Callable[..., Ran]:
     """pyspark(script, url, *args) runs a script with `spark` connected to `url`, in a process of its own."""
 
     def call(script: str, url: str, *args: str, timeout: float = 120, stop: bool = True) -> Ran:
-        begin = "import sys\nfrom pyspark.sql import SparkSession\nspark = SparkSession.builder.remote(sys.argv[1]).getOrCreate()\n"
         end = "\nspark.stop()\n" if stop else "\n"
-        return run([environment["PYTHON"], "-W", "ignore", "-c", begin + script + end, url, *args], timeout)
+        return run([environment["PYTHON"], "-W", "ignore", "-c", PYSPARK + script + end, url, *args], timeout)
 
     return call
 
 
 @pytest.fixture(scope="session")
-def beeline(environment) -> Callable[..., Ran]:
-    """beeline(sql, user, password=None, path="cliservice", options="") runs SQL over JDBC."""
+def beeline_command(environment, tmp_path_factory) -> Callable[..., tuple[list, dict[str, str]]]:
+    """The arguments and the environment variables of a beeline that is connected. Without a user: no -n and no -p."""
+
+    def command(user: str | None, password: str | None, path: str, options: str, host: str) -> tuple[list, dict[str, str]]:
+        url = f"jdbc:hive2://{host}:{environment.port}/default;transportMode=http;httpPath={path}{options}"
+        argv = [environment["BEELINE"], "--silent=true", "-u", url]
+        if user is not None:
+            argv += ["-n", user, "-p", environment.password(user) if password is None else password]
+        if not host.endswith(NAMES):
+            return argv, {}
+        hosts = tmp_path_factory.mktemp("java") / "hosts"
+        hosts.write_text(f"127.0.0.1 {host}\n")
+        return argv, {"SPARK_BEELINE_OPTS": f"-Djdk.net.hosts.file={hosts}"}
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def beeline(beeline_command) -> Callable[..., Ran]:
+    """beeline(sql, user, password=None, path="cliservice", options="", host="localhost") runs SQL over JDBC."""
 
     def call(
         sql: str,
-        user: str,
+        user: str | None,
         password: str | None = None,
         path: str = "cliservice",
         options: str = "",
         timeout: float = 120,
+        host: str = "localhost",
     ) -> Ran:
-        secret = environment.password(user) if password is None else password
-        url = f"jdbc:hive2://localhost:{environment.port}/default;transportMode=http;httpPath={path}{options}"
-        argv = [environment["BEELINE"], "--silent=true", "-u", url, "-n", user, "-p", secret]
-        return run([*argv, "-e", sql if sql.rstrip().endswith(";") else f"{sql};"], timeout)
+        argv, env = beeline_command(user, password, path, options, host)
+        return run([*argv, "-e", sql if sql.rstrip().endswith(";") else f"{sql};"], timeout, env=env)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def pyhive(environment) -> Callable[..., Ran]:
+    """pyhive(sql, user, password=None, path="cliservice/", host="localhost") prints the rows, one a line. PyHive cannot
+    but send a login; user None stands for a program that leaves the header out."""
+
+    def call(
+        sql: str,
+        user: str | None,
+        password: str | None = None,
+        path: str = "cliservice/",
+        timeout: float = 120,
+        host: str = "localhost",
+    ) -> Ran:
+        login = [] if user is None else [user, environment.password(user) if password is None else password]
+        return run([environment["PYTHON"], "-W", "ignore", "-c", PYHIVE, host, environment.port, path, sql, *login], timeout)
+
+    return call
+
+
+@pytest.fixture
+def shells(environment, beeline_command) -> Iterator[Callable[..., Conversation]]:
+    """shells("pyspark", url) and shells("beeline", user) run the SQL that they are told, and end with the test."""
+    opened: list[Conversation] = []
+
+    def call(program: str, login: str) -> Conversation:
+        if program == "pyspark":
+            argv = [environment["PYTHON"], "-W", "ignore", "-c", PYSPARK + PYSPARK_SHELL, login]
+        else:
+            argv, _ = beeline_command(login, None, "cliservice", "", "localhost")
+        opened.append(Conversation(argv))
+        return opened[-1]
+
+    yield call
+    for shell in opened:
+        shell.end()
 
 
 @pytest.fixture(scope="session")
 def kubectl(environment) -> Callable[..., str]:
     """kubectl(*args, stdin=None) as admin, in the environment's namespace -> what it printed."""
+
     def call(*args: str, stdin: str | None = None) -> str:
         return run([environment["KUBECTL"], f"--kubeconfig={environment['KUBECONFIG']}", *args], stdin=stdin).succeeded().out
 
@@ -151,6 +204,66 @@ def kubectl(environment) -> Callable[..., str]:
 def objects(kubectl) -> Callable[..., list[dict]]:
     """objects(kind, *selectors) -> the objects of a kind, as dictionaries."""
     return lambda kind, *args: json.loads(kubectl("get", kind, "-o", "json", *args))["items"]
+
+
+@pytest.fixture(scope="session")
+def thing(kubectl) -> Callable[[str, str], dict]:
+    """thing(kind, name) -> the object, or an empty one."""
+
+    def call(kind: str, name: str) -> dict:
+        return json.loads(kubectl("get", kind, name, "--ignore-not-found", "-o", "json") or "{}")
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def sessions_end(kubectl, objects) -> Iterator[None]:
+    """The sessions that a test leaves end with it: they would count against their users' quotas."""
+    before = {session["metadata"]["uid"] for session in objects("sis")}
+    yield
+    left = [s["metadata"]["name"] for s in objects("sis") if s["metadata"]["uid"] not in before]
+    if left:
+        kubectl("delete", "sis", "--ignore-not-found", *left)
+
+
+@pytest.fixture
+def new_session(kubectl) -> Callable[..., str]:
+    """new_session(user, pool, **spec) creates a session as automation does -> its name."""
+
+    def call(user: str, pool: str, **spec) -> str:
+        name = f"by-kubectl-{uuid.uuid4().hex[:8]}"
+        kubectl("create", "-f", "-", stdin=json.dumps(session_manifest(name, user, pool, **spec)))
+        return name
+
+    return call
+
+
+@pytest.fixture
+def new_pool(kubectl) -> Iterator[Callable[..., str]]:
+    """new_pool(name, type, **spec) -> its name, made unique; its host is that name with .test. It ends with the test."""
+    yield from _pools(kubectl)
+
+
+@pytest.fixture(scope="module")
+def module_pool(kubectl) -> Iterator[Callable[..., str]]:
+    """The same, for all tests of a file."""
+    yield from _pools(kubectl)
+
+
+def _pools(kubectl) -> Iterator[Callable[..., str]]:
+    made: list[str] = []
+
+    def call(name: str, kind: str, host: str | None = None, **spec) -> str:
+        made.append(f"{name}-{uuid.uuid4().hex[:5]}")
+        manifest = pool_manifest(made[-1], kind, host or made[-1] + NAMES, **spec)
+        kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+        return made[-1]
+
+    yield call
+    if made:
+        kubectl("delete", "ssp", "--ignore-not-found", *made)
+    for name in made:
+        kubectl("delete", "sis", f"--field-selector=spec.pool={name}")
 
 
 @pytest.fixture(scope="session")
@@ -233,14 +346,6 @@ def eventually() -> Callable:
             time.sleep(0.2)
 
     return call
-
-
-def run(argv: list, timeout: float = 60, stdin: str | None = None) -> Ran:
-    """Without the variables by which a developer's own Spark settings would reach the client."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_REMOTE", "SPARK_CONF", "PYSPARK_"))}
-    source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, env=env, **source)
-    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def fetch(url: str, data: bytes | None = None, timeout: float = 10) -> str:

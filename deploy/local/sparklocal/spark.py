@@ -88,7 +88,7 @@ def installation(parts: Parts, archives: dict[str, Path]) -> Installation:
 def archives(parts: Parts) -> dict[str, Path]:
     """Class-data-sharing archives: they halve the start of a server. Each is recorded once, by running one query."""
     venv = parts.python()
-    # An archive fits exactly the jars and the Java that it was recorded with.
+    # An archive fits exactly the jars, the Java and the class path that it was recorded with (see dev_node/command.py).
     java = parts.tools.java_home
     version = f"{venv.name}-{java.name}"
 
@@ -112,7 +112,6 @@ def _record(parts: Parts, main_class: str, archive: Path, log: Path) -> None:
     spec = {"mainClass": main_class, "driver": {"memory": "768m"}, "sparkConf": conf}
     with tempfile.TemporaryDirectory(dir=parts.settings.state) as scratch:
         folder = Path(scratch)
-        (folder / "conf").mkdir()
         app = {"metadata": {"name": "archive"}, "spec": spec}
         command = driver_command(app, address, folder, installation(parts, {}))
         pid_file = parts.settings.state / "pids" / f"archive-{archive.stem}.json"

@@ -42,7 +42,7 @@ def driver_command(app: dict, address: str, folder: Path, with_: Installation) -
         argv += ["--conf", f"{key}={value}"]
     argv.append(_application_file(spec))
     argv += spec.get("arguments") or []
-    return Command(argv, _environment(driver, address, folder, with_))
+    return Command(argv, _environment(driver, address, with_))
 
 
 def _confs(app: dict, address: str, folder: Path, with_: Installation) -> dict[str, str]:
@@ -89,15 +89,15 @@ def _application_file(spec: dict) -> str:
     return file.removeprefix("local://")
 
 
-def _environment(driver: dict, address: str, folder: Path, with_: Installation) -> dict[str, str]:
+def _environment(driver: dict, address: str, with_: Installation) -> dict[str, str]:
     env = {name: str(value) for name, value in (driver.get("envVars") or {}).items()}
     env.update({item["name"]: item["value"] for item in driver.get("env") or [] if "value" in item})
     env.update(
         {
             "JAVA_HOME": str(with_.java_home),
             "SPARK_HOME": str(with_.spark_home),
-            # An empty folder: the user's own Spark settings are not a Pod's.
-            "SPARK_CONF_DIR": str(folder / "conf"),
+            # On the class path, and a class-data-sharing archive fits one class path only, so not a folder per driver.
+            "SPARK_CONF_DIR": str(with_.spark_home / "conf"),
             "SPARK_LOCAL_IP": address,
             "POD_ADDRESS": address,
             "LD_PRELOAD": str(with_.pod_address_library),

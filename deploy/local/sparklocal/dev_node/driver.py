@@ -46,8 +46,7 @@ class Driver:
     @classmethod
     def start(cls, folder: Path, record: Record, command: Command) -> "Driver":
         shutil.rmtree(folder, ignore_errors=True)
-        (folder / "conf").mkdir(parents=True)
-        (folder / "local").mkdir()
+        (folder / "local").mkdir(parents=True)
         env = {name: os.environ[name] for name in INHERITED if name in os.environ}
         with open(record.log, "wb") as log:
             child = subprocess.Popen(
