@@ -1,7 +1,7 @@
 //! The Kubernetes half: watches fill the stores, touched pools are planned, plans are carried out.
 //!
 //! What should happen is decided in `crate::plan`; here is only how it is learned and done. Watches
-//! and readiness probes run on every replica, reconciling on the leader.
+//! and readiness probes may run on any number of replicas, reconciling on one.
 
 mod apply;
 mod convert;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::stores::Stores;
@@ -28,6 +29,15 @@ impl Readiness {
     }
 
     pub async fn run(self) -> anyhow::Result<()> {
+        self.stores.until_synced().await;
+        let known = self.stores.read(|inventory| inventory.servers_to_probe());
+        let first = known.into_iter().map(async |(pod_uid, endpoint)| {
+            if probe::answers(endpoint.protocol, endpoint.address, PATIENCE).await.is_ok() {
+                self.stores.server_answers(&pod_uid);
+            }
+        });
+        join_all(first).await;
+        self.stores.first_probes_done();
         let mut attempts = JoinSet::new();
         let mut running: HashMap<String, AbortHandle> = HashMap::new();
         loop {

@@ -1,4 +1,4 @@
-//! Plans every pool that was touched and has the plan carried out. Runs on the leader only.
+//! Plans every pool that was touched and has the plan carried out. It has to run on one replica only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,12 +40,13 @@ impl Reconciler {
         Arc::new(Self { stores, applier, memory: Mutex::default() })
     }
 
-    /// Starts the workers. Nothing is planned before every watch has listed its objects once.
+    /// Starts the workers. Nothing is planned before every watch has listed its objects once and the
+    /// servers among them have been asked whether they answer.
     pub fn spawn(self: &Arc<Self>, tasks: &mut JoinSet<anyhow::Result<()>>) {
         for _ in 0..WORKERS {
             let reconciler = Arc::clone(self);
             tasks.spawn(async move {
-                reconciler.stores.until_synced().await;
+                reconciler.stores.until_probed().await;
                 loop {
                     let pool = reconciler.stores.queue.next().await;
                     let again = reconciler.reconcile(&pool).await;

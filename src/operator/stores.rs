@@ -19,6 +19,7 @@ pub struct Stores {
     /// The same for the second listener: a `Notify` wakes one.
     pub routing_changed: Notify,
     synced: watch::Sender<usize>,
+    probed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -41,6 +42,7 @@ impl Stores {
             servers_changed: Notify::new(),
             routing_changed: Notify::new(),
             synced: watch::Sender::new(0),
+            probed: watch::Sender::new(false),
         })
     }
 
@@ -128,6 +130,16 @@ impl Stores {
     pub async fn until_synced(&self) {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.synced.subscribe().wait_for(|count| *count >= WATCHES).await;
+    }
+
+    /// Every server that was there at the start has been asked once.
+    pub fn first_probes_done(&self) {
+        self.probed.send_replace(true);
+    }
+
+    /// Until then servers that answer look as if they did not: nothing should be planned on that.
+    pub async fn until_probed(&self) {
+        let _ = self.probed.subscribe().wait_for(|probed| *probed).await;
     }
 
     // A panic while the lock was held leaves data that is whole: every edit is a map operation.

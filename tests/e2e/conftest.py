@@ -285,6 +285,32 @@ def access_token(environment) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
+def short_lived_token(environment) -> str:
+    """A JWT of the first user that was valid for one second when Keycloak signed it."""
+    admin = f"http://{urllib.parse.urlsplit(environment['OIDC_ISSUER']).netloc}"
+    realm = f"{admin}/admin/realms/{environment['OIDC_ISSUER'].rpartition('/')[2]}"
+    secret = (environment.state / "secrets" / "keycloak-admin").read_text()
+    login = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": secret}
+    answer = fetch(f"{admin}/realms/master/protocol/openid-connect/token", data=urllib.parse.urlencode(login).encode())
+    as_admin = {"authorization": f"Bearer {json.loads(answer)['access_token']}", "content-type": "application/json"}
+    client = {
+        "id": str(uuid.uuid4()),
+        "clientId": f"e2e-{uuid.uuid4().hex[:8]}",
+        "publicClient": True,
+        "directAccessGrantsEnabled": True,
+        "attributes": {"access.token.lifespan": "1"},
+    }
+    user = environment["SPARK_USER_NAME"]
+    grant = {"grant_type": "password", "client_id": client["clientId"], "username": user, "password": environment.password(user)}
+    fetch(f"{realm}/clients", json.dumps(client).encode(), headers=as_admin)
+    try:
+        form = urllib.parse.urlencode(grant).encode()
+        return json.loads(fetch(f"{environment['OIDC_ISSUER']}/protocol/openid-connect/token", data=form))["access_token"]
+    finally:
+        fetch(f"{realm}/clients/{client['id']}", headers=as_admin, method="DELETE")
+
+
+@pytest.fixture(scope="session")
 def envoy_admin(environment) -> Callable[..., str]:
     """envoy_admin("/clusters") -> what Envoy's admin interface says."""
     return lambda path: fetch(environment["ENVOY_ADMIN_URL"] + path)
@@ -348,6 +374,13 @@ def eventually() -> Callable:
     return call
 
 
-def fetch(url: str, data: bytes | None = None, timeout: float = 10) -> str:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, data, timeout) as answer:
+def fetch(
+    url: str,
+    data: bytes | None = None,
+    timeout: float = 10,
+    headers: dict[str, str] | None = None,
+    method: str | None = None,
+) -> str:
+    request = urllib.request.Request(url, data, headers or {}, method=method)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout) as answer:
         return answer.read().decode()

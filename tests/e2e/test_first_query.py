@@ -33,7 +33,7 @@ def test_pyspark_starts_a_connect_server(pyspark, remote_url, kubectl, at_zero, 
     at_zero("connect")
     session_id = str(uuid.uuid4())
     url = remote_url(users[0], more={"session_id": session_id})
-    ran = pyspark("spark.range(1000).groupBy().count().show()", url).succeeded()
+    ran = pyspark("spark.range(1000).groupBy().count().show()", url, stop=False).succeeded()
     assert ran.rows() == [["count"], ["1000"]]
 
     sessions = kubectl("get", "sis")
@@ -63,6 +63,14 @@ def test_pyhive_queries_as_the_user_who_logged_in(pyhive, objects, users):
         assert pyhive(WHO, user).succeeded().out == f"{user} 1000\n"
     owners = {session["spec"]["user"] for session in objects("sis", "--field-selector=spec.pool=thrift")}
     assert owners == set(users)
+
+
+def test_a_token_logs_in_with_every_client(pyspark, beeline, pyhive, remote_url, access_token, users):
+    """JDBC tools send it as the password, with any user name."""
+    token = access_token(users[0])
+    assert pyspark("print(spark.range(3).count())", remote_url(users[0], token=token)).succeeded().out == "3\n"
+    assert beeline("SELECT current_user()", "token", token).succeeded().rows()[1] == [users[0]]
+    assert pyhive("SELECT current_user()", "token", token).succeeded().out == f"{users[0]}\n"
 
 
 def test_one_table_lists_pools_and_sessions(kubectl, new_session, thing, eventually, users):
