@@ -1,5 +1,7 @@
 //! The command line as its users meet it.
 
+#![allow(clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use std::process::Output;
 
 use assert_cmd::Command;

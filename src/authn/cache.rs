@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use secrecy::ExposeSecret;
 
-use super::credentials::Credentials;
 use super::error::{AuthnError, AuthnErrorKind};
+use crate::model::Credentials;
 use crate::model::Identity;
 
 /// How long a refusal is remembered: enough to stop a client in a retry loop, short enough that a

@@ -1,34 +1,14 @@
 //! Reads what a client presents out of its headers. Pure: nothing here asks whether it is right.
 //!
-//! What clients really send is in `docs` of the project (facts about Spark clients): PySpark's
-//! `;token=` carries a JWT or base64(user:password), the Scala client strips its padding and
+//! What clients really send was observed: PySpark's `;token=` carries a JWT or base64(user:password), the Scala client strips its padding and
 //! called the key `Authentication` in some versions, hive-jdbc invents a user when it has none.
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use secrecy::SecretString;
 
 use super::jwt;
-
-/// What a client presents. `Debug` shows the user name, never the password or the token.
-#[derive(Debug, Clone)]
-pub enum Credentials {
-    Password { user: String, password: SecretString },
-    Token(SecretString),
-}
-
-/// Why no credentials could be read. The texts are for the user and never hold a credential.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CredentialsError {
-    #[error(
-        "No credentials were sent. Log in with user name and password or with a token \
-         (Spark Connect: sc://host:443/;token=<token>; JDBC: user and password)."
-    )]
-    Missing,
-    #[error("The credentials cannot be read: {reason}.")]
-    Malformed { reason: &'static str },
-}
+use crate::model::{Credentials, CredentialsError};
 
 /// What hive-jdbc and beeline send when the user named nobody. PyHive's `user:pass` and the like
 /// could be real and are left to the identity provider to refuse.

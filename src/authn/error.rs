@@ -2,10 +2,10 @@
 //!
 //! What only an administrator can use (URLs, network errors) is logged where it happens instead.
 
-use super::credentials::CredentialsError;
 use super::provider::ProviderError;
 use super::token::TokenError;
 use super::user_name::UserNameError;
+use crate::model::CredentialsError;
 
 /// Whose turn it is after a failed login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,7 +12,7 @@
 
 mod cache;
 mod claims;
-pub mod credentials;
+mod credentials;
 mod discovery;
 mod error;
 mod fetched;
@@ -30,7 +30,7 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 
-pub use credentials::{Credentials, CredentialsError, read};
+pub use credentials::read as read_credentials;
 pub use error::{AuthnError, AuthnErrorKind};
 pub use key_set::KeySet;
 pub use provider::client_builder;
@@ -43,7 +43,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::model::Identity;
+use crate::model::{Credentials, Identity};
 use cache::{Cache, Login};
 use jwks::Verifier;
 use password_grant::PasswordGrant;

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 
-use crate::authn::credentials;
+use crate::authn::read_credentials;
 use crate::model::{Call, Check, DEFAULT_SESSION_NAME, Protocol};
 use crate::spark::{connect_head, thrift_head};
 use crate::xds::{NODE_LABEL, THRIFT_PATH};
@@ -20,7 +20,7 @@ pub fn read(request: &CheckRequest) -> Check {
         host: host_name(request.host()),
         path: request.path().to_owned(),
         call: call(&request),
-        credentials: credentials::read(|name| request.header(name)),
+        credentials: read_credentials(|name| request.header(name)),
         peer: request.peer,
     }
 }

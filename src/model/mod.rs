@@ -4,6 +4,7 @@
 //! (`crate::api`), but no Kubernetes client, no Envoy protobuf, no socket and no clock: where time
 //! matters, `now` is a parameter.
 
+mod credentials;
 mod identity;
 mod instance;
 mod inventory;
@@ -13,6 +14,7 @@ mod request;
 mod routing;
 mod session_key;
 
+pub use credentials::{Credentials, CredentialsError};
 pub use identity::Identity;
 pub use instance::{Instance, InstancePhase, instance_name, ordinal_of, port_setting, server_port};
 pub use inventory::{Inventory, Kind, Object, PoolView};

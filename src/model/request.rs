@@ -3,8 +3,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Protocol;
-use crate::authn::{Credentials, CredentialsError};
+use super::{Credentials, CredentialsError, Protocol};
 
 /// One request that Envoy holds until it hears a [`Verdict`], as far as the operator sees it:
 /// headers and the first bytes of the body.

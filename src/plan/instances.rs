@@ -5,40 +5,14 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::application::application;
+use super::outlook::{Failures, Outlook, describe_failure};
 use super::sessions::Drafts;
 use super::{Action, Observations, Plan, size};
 use crate::api::{InstanceState, InstanceStatus};
 use crate::model::{Instance, InstancePhase, Pool, PoolView, instance_name};
 
-/// After so many failures in a row, sessions stop waiting for the next attempt.
-pub const FAILURES_BEFORE_GIVING_UP: i32 = 3;
-
 const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
 const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(300);
-
-/// How the pool's instances will stand after this plan.
-#[derive(Debug, Default)]
-pub struct Outlook {
-    pub desired: i32,
-    pub next_ordinal: i64,
-    /// Names of the instances that this plan creates and deletes.
-    pub created: Vec<String>,
-    pub removed: Vec<String>,
-    pub failures: Failures,
-    /// No instance is created before.
-    pub next_attempt: Option<Timestamp>,
-    /// The template is refused: what the API server said.
-    pub refusal: Option<String>,
-    pub scaled: bool,
-}
-
-/// Failures in a row, as the pool's status keeps them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Failures {
-    pub consecutive: i32,
-    pub last_time: Option<Timestamp>,
-    pub last_message: Option<String>,
-}
 
 pub fn plan_instances(
     view: &PoolView,
@@ -173,42 +147,4 @@ fn next_attempt(failures: &Failures) -> Option<Timestamp> {
     let doublings = u32::try_from(failures.consecutive - 1).unwrap_or(0).min(10);
     let backoff = (FIRST_BACKOFF * 2_i32.pow(doublings)).min(LONGEST_BACKOFF);
     last.checked_add(backoff).ok()
-}
-
-pub fn describe_failure(instance: &Instance) -> String {
-    match &instance.message {
-        Some(message) => format!("instance {} failed: {}", instance.name, first_lines(message)),
-        None => format!("instance {} failed ({})", instance.name, or_new(&instance.launcher_state)),
-    }
-}
-
-/// What a person waiting for this instance should know.
-pub fn describe_start(instance: &Instance) -> String {
-    let mut text = format!("instance {} is starting", instance.name);
-    match (&instance.endpoint, &instance.pod) {
-        (Some(endpoint), _) => text.push_str(&format!(": its server does not answer at {endpoint} yet")),
-        (None, Some((pod, _))) => text.push_str(&format!(": driver Pod {pod} has no address yet")),
-        (None, None) => {
-            text.push_str(&format!(": the Spark Operator has it as {}", or_new(&instance.launcher_state)));
-        }
-    }
-    if let Some(message) = &instance.message {
-        text.push_str(&format!(" ({})", first_lines(message)));
-    }
-    text
-}
-
-fn or_new(state: &str) -> &str {
-    if state.is_empty() { "NEW" } else { state }
-}
-
-/// Enough of a stack trace to know what happened: status messages are read in a terminal.
-fn first_lines(message: &str) -> String {
-    const LONGEST: usize = 400;
-    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();
-    let text = lines.join(" ");
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
 }

@@ -9,7 +9,9 @@
 mod application;
 mod conditions;
 mod instances;
+mod outlook;
 pub mod quota;
+mod session_status;
 mod sessions;
 mod size;
 mod status;
@@ -21,7 +23,7 @@ use crate::model::PoolView;
 
 pub use application::INSTANCE_LABEL;
 pub use application::POOL_LABEL;
-pub use sessions::plan_without_pool;
+pub use session_status::plan_without_pool;
 
 /// One thing to do. The order within a plan is the order of execution.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +137,7 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
         };
         plan.actions.insert(0, update);
     }
-    drafts.finish(&outlook, &mut plan);
+    drafts.report(&outlook, &mut plan);
     plan.actions.extend(events.into_iter().map(Action::Event));
     plan
 }

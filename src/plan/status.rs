@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::conditions::{self, Finding, seconds};
-use super::instances::{Outlook, describe_failure, describe_start};
+use super::outlook::{Outlook, describe_failure, describe_start};
 use super::sessions::Drafts;
 use super::{About, Event};
 use crate::api::{InstanceState, InstanceStatus, SparkSessionPoolStatus};
