@@ -81,6 +81,9 @@ pub struct SparkInteractiveSessionStatus {
     pub created_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity_at: Option<Time>,
+    /// When the client released the session, as `spark.stop()` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<Time>,
     /// When the session ended or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,

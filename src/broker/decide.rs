@@ -13,6 +13,11 @@ use crate::plan::quota;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     Route(Route),
+    /// The client ends its session: note it, and pass the request on where it leads anywhere.
+    Release {
+        session: String,
+        route: Option<Route>,
+    },
     /// Create the session object under this name, then look again.
     Create(Draft),
     /// An ended session has the name: delete that very object, create the new one, then look again.
@@ -172,6 +177,9 @@ impl Request<'_> {
                 Some(_) => Decision::Deny(why_ended(session)),
                 None => Decision::Replace { uid: uid.clone(), draft: draft() },
             },
+            _ if method == Some(ConnectMethod::ReleaseSession) => {
+                Decision::Release { session: session.meta.name.clone(), route: self.route(session) }
+            }
             SessionState::Pending => self.wait(session),
             SessionState::Active | SessionState::Idle => match self.route(session) {
                 Some(route) => Decision::Route(route),

@@ -11,6 +11,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -183,6 +184,12 @@ impl Broker {
             match decision {
                 Decision::Route(route) => return Ok((route, waited_for.is_some())),
                 Decision::Deny(denial) => return Err(denial),
+                Decision::Release { session, route } => {
+                    let writer = self.writer.clone();
+                    detached(async move { writer.release(&session, Timestamp::now()).await }).await?;
+                    let closed = || Denial::new(DenialKind::SessionClosed, "The session has ended.");
+                    return route.map(|route| (route, false)).ok_or_else(closed);
+                }
                 Decision::Create(draft) => {
                     let writer = self.writer.clone();
                     detached(async move { writer.create(&draft).await }).await?;

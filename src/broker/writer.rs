@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::decide::Draft;
 use crate::api::SparkInteractiveSession;
 use crate::operator::{FIELD_MANAGER, Stores, Watched};
 
-/// Owner of `status.sessionId`, which the planner does not write.
-const CLAIM_MANAGER: &str = "spark-session-operator-broker";
+/// Owners of the fields of a session's status that the planner does not write: `sessionId` and
+/// `releasedAt`. One each, since an owner who leaves out a field that it wrote before removes it.
+const CLAIM_MANAGER: &str = "spark-session-operator-claim";
+const RELEASE_MANAGER: &str = "spark-session-operator-release";
 
 #[derive(Clone)]
 pub struct SessionWriter {
@@ -69,20 +73,47 @@ impl SessionWriter {
         resource_version: u64,
         session_id: Uuid,
     ) -> Result<(), kube::Error> {
+        let metadata = json!({ "name": name, "resourceVersion": resource_version.to_string() });
+        let status = json!({ "sessionId": session_id.to_string() });
+        if self.patch_status(name, CLAIM_MANAGER, metadata, status).await? {
+            tracing::info!(session = name, %session_id, "session claimed");
+        }
+        Ok(())
+    }
+
+    /// Notes that the client has ended the session; the planner draws the consequences.
+    pub async fn release(&self, name: &str, at: Timestamp) -> Result<(), kube::Error> {
+        let status = json!({ "releasedAt": Time(at) });
+        if self.patch_status(name, RELEASE_MANAGER, json!({ "name": name }), status).await? {
+            tracing::info!(session = name, "session released by its client");
+        }
+        Ok(())
+    }
+
+    /// Whether it was written: not if the object is gone or has changed.
+    async fn patch_status(
+        &self,
+        name: &str,
+        manager: &str,
+        metadata: Value,
+        status: Value,
+    ) -> Result<bool, kube::Error> {
         let patch = json!({
             "apiVersion": SparkInteractiveSession::api_version(&()),
             "kind": SparkInteractiveSession::kind(&()),
-            "metadata": { "name": name, "resourceVersion": resource_version.to_string() },
-            "status": { "sessionId": session_id.to_string() },
+            "metadata": metadata,
+            "status": status,
         });
-        let params = PatchParams::apply(CLAIM_MANAGER).force();
-        match self.sessions.patch_status(name, &params, &Patch::Apply(patch)).await {
-            Ok(claimed) => {
-                tracing::info!(session = name, %session_id, "session claimed");
-                self.written(claimed);
-                Ok(())
+        match self
+            .sessions
+            .patch_status(name, &PatchParams::apply(manager).force(), &Patch::Apply(patch))
+            .await
+        {
+            Ok(session) => {
+                self.written(session);
+                Ok(true)
             }
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
             Err(error) => Err(error),
         }
     }

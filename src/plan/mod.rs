@@ -43,7 +43,7 @@ pub enum Action {
         uid: String,
     },
     /// The fields of the session's status that the planner owns. Empty here and written by others:
-    /// `lastActivityAt`, and `sessionId` where the spec has none.
+    /// `lastActivityAt`, `releasedAt`, and `sessionId` where the spec has none.
     UpdateSessionStatus {
         session: String,
         uid: String,
@@ -120,6 +120,7 @@ impl Plan {
 pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut drafts = sessions::Drafts::new(view, now);
+    drafts.end_released();
     drafts.release_lost();
     drafts.admit();
     let outlook = instances::plan_instances(view, &drafts, observations, now, &mut plan);

@@ -78,6 +78,7 @@ impl Drafts<'_> {
             session_id: session.spec.session_id.clone(),
             created_at: session.status.created_at.clone().or_else(|| Some(seconds(session.meta.created_at))),
             last_activity_at: None,
+            released_at: None,
             finished_at: finished.then(|| seconds(self.now)),
             observed_generation: Some(session.meta.generation),
             conditions: conditions::merge(
@@ -127,7 +128,12 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
 /// spec has none: the first connection brings it.
 fn planned_fields(session: &Session) -> SparkInteractiveSessionStatus {
     let session_id = session.spec.session_id.as_ref().and(session.status.session_id.clone());
-    SparkInteractiveSessionStatus { session_id, last_activity_at: None, ..session.status.clone() }
+    SparkInteractiveSessionStatus {
+        session_id,
+        last_activity_at: None,
+        released_at: None,
+        ..session.status.clone()
+    }
 }
 
 fn update_if_changed(session: &Session, status: SparkInteractiveSessionStatus, plan: &mut Plan) {

@@ -60,10 +60,19 @@ impl<'a> Drafts<'a> {
         Self { view, now, instances, drafts }
     }
 
+    /// A session that its client has released is over: its id does not come back.
+    pub fn end_released(&mut self) {
+        for draft in self.drafts.iter_mut().filter(|draft| draft.counts()) {
+            if draft.session.status.released_at.is_some() {
+                draft.end(SessionState::Terminated, "Released", "The client ended the session.".to_owned());
+            }
+        }
+    }
+
     /// An instance that is gone takes its Connect sessions with it: their temporary views and
     /// cached data were there. A Thrift session is opened anew elsewhere.
     pub fn release_lost(&mut self) {
-        for draft in &mut self.drafts {
+        for draft in self.drafts.iter_mut().filter(|draft| draft.counts()) {
             let Some(name) = draft.instance else { continue };
             if self.instances.get(name).is_some_and(|instance| instance.is_alive()) {
                 continue;

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.request
 from dataclasses import dataclass
 
 CONNECT_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
@@ -142,6 +143,18 @@ def run(argv: list, timeout: float = 60, stdin: str | None = None, env: dict[str
     environment = {**clean_environment(), **(env or {})}
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, env=environment, **source)
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def fetch(
+    url: str,
+    data: bytes | None = None,
+    timeout: float = 10,
+    headers: dict[str, str] | None = None,
+    method: str | None = None,
+) -> str:
+    request = urllib.request.Request(url, data, headers or {}, method=method)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout) as answer:
+        return answer.read().decode()
 
 
 def clean_environment() -> dict[str, str]:

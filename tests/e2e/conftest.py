@@ -13,7 +13,6 @@ import os
 import signal
 import time
 import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from clients import (
     PYSPARK_SHELL,
     Conversation,
     Ran,
+    fetch,
     pool_manifest,
     run,
     session_manifest,
@@ -372,15 +372,3 @@ def eventually() -> Callable:
             time.sleep(0.2)
 
     return call
-
-
-def fetch(
-    url: str,
-    data: bytes | None = None,
-    timeout: float = 10,
-    headers: dict[str, str] | None = None,
-    method: str | None = None,
-) -> str:
-    request = urllib.request.Request(url, data, headers or {}, method=method)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout) as answer:
-        return answer.read().decode()

@@ -1,0 +1,104 @@
+"""Pools that cannot start a server: what their users and their administrators are told.
+
+Each pool fails while its clients wait; all of them wait side by side, since a failure takes the time of three attempts.
+"""
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from clients import CONNECT_CLASS, MAIN_CLASS, THRIFT_CLASS, condition, template
+
+CLIENTS = {"pyspark": "connect", "beeline": "thrift", "pyhive": "thrift"}
+
+# What is wrong with each pool.
+FAULTS = {
+    # The API server refuses a SparkApplication like this.
+    "refused": lambda kind: {"sparkApplicationTemplate": {"spec": template(MAIN_CLASS[kind], driver="x")}},
+    # The driver fails.
+    "failing": lambda kind: {"sparkApplicationTemplate": {"spec": template("org.example.Missing")}},
+    # The driver runs for ever, but serves the other protocol, at another port.
+    "silent": lambda kind: {
+        "sparkApplicationTemplate": {"spec": template(THRIFT_CLASS if kind == "connect" else CONNECT_CLASS)},
+        "sessionPolicy": {"startTimeoutSeconds": 8},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def pools(module_pool) -> dict[tuple[str, str], str]:
+    return {(fault, kind): module_pool(fault, kind, **spec(kind)) for fault, spec in FAULTS.items() for kind in MAIN_CLASS}
+
+
+@pytest.fixture(scope="module")
+def complaints(pools, pyspark, beeline, pyhive, remote_url, environment) -> dict[tuple[str, str], Future]:
+    """What each client's user is told by each pool, once it is."""
+
+    def connect(client: str, pool: str) -> str:
+        user, host = environment["SPARK_USER_NAME"], f"{pool}.test"
+        if client == "pyspark":
+            return pyspark("spark.range(1).collect()", remote_url(user, host=host)).complaint()
+        return {"beeline": beeline, "pyhive": pyhive}[client]("SELECT 1", user, host=host).complaint()
+
+    with ThreadPoolExecutor() as threads:
+        yield {
+            (fault, client): threads.submit(connect, client, pools[fault, kind])
+            for fault in FAULTS
+            for client, kind in CLIENTS.items()
+        }
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_template_that_is_refused(pools, complaints, thing, client):
+    pool = pools["refused", CLIENTS[client]]
+    complaint = complaints["refused", client].result()
+    assert f"Pool {pool} cannot start an instance, its sparkApplicationTemplate is refused: " in complaint
+    assert 'spec.driver: Invalid value: "string"' in complaint, "the API server's own words"
+    assert "The administrator of the pool has to correct it." in complaint
+
+    ready = condition(thing("ssp", pool), "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "TemplateRefused")
+    assert "spec.driver" in ready["message"]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_server_that_never_answers(pools, complaints, thing, client):
+    pool, kind = pools["silent", CLIENTS[client]], CLIENTS[client]
+    complaint = complaints["silent", client].result()
+    assert f"No instance of pool {pool} was ready within 8 s: instance {pool}-" in complaint
+    if thing("ssp", pool)["status"]["instances"]:
+        endpoint = thing("ssp", pool)["status"]["instances"][0]["endpoint"]
+        assert endpoint.endswith({"connect": ":15002", "thrift": ":10001"}[kind])
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_driver_that_fails(pools, complaints, thing, client):
+    pool = pools["failing", CLIENTS[client]]
+    complaint = complaints["failing", client].result()
+    assert f"Pool {pool} cannot start an instance, 3 in a row failed. The last: instance {pool}-2 failed: " in complaint
+    assert "org.example.Missing" in complaint, "the driver's own words"
+
+    ready = condition(thing("ssp", pool), "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "InstanceFailed")
+    assert "org.example.Missing" in ready["message"]
+
+
+def test_the_pools_events_tell_the_same(pools, complaints, kubectl):
+    for (fault, client), complaint in complaints.items():
+        complaint.result()
+    refused = kubectl("get", "events", f"--field-selector=involvedObject.name={pools['refused', 'connect']}")
+    assert "TemplateRefused" in refused and "spec.driver" in refused
+    failing = kubectl("get", "events", f"--field-selector=involvedObject.name={pools['failing', 'connect']}")
+    assert "InstanceFailed" in failing and "org.example.Missing" in failing
+
+
+def test_a_pool_whose_template_was_corrected_works(new_pool, kubectl, thing, pyspark, remote_url, eventually, users):
+    """Nobody has to restart anything, or to wait for the next attempt."""
+    pool = new_pool("corrected", "connect", **FAULTS["refused"]("connect"))
+    url = remote_url(users[0], host=f"{pool}.test")
+    pyspark("spark.range(1).collect()", url).complaint()
+    good = [{"op": "replace", "path": "/spec/sparkApplicationTemplate/spec", "value": template(CONNECT_CLASS)}]
+    kubectl("patch", "ssp", pool, "--type=json", "-p", json.dumps(good))
+    eventually(lambda: condition(thing("ssp", pool), "Ready").get("reason") != "TemplateRefused", 10, "the condition is gone")
+    assert pyspark("print(spark.range(3).count())", url).succeeded().out == "3\n"
