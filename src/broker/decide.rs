@@ -169,13 +169,16 @@ impl Request<'_> {
         match session.status.state {
             _ if session.meta.deleting => self.wait(session),
             SessionState::Failed if self.waited_for == Some(uid) => Decision::Deny(why_failed(session)),
+            SessionState::Failed if method.is_some_and(|method| !method.starts_session()) => {
+                Decision::Deny(why_failed(session))
+            }
             SessionState::Failed => match self.quota() {
                 Err(denial) => Decision::Deny(denial),
-                Ok(()) => Decision::Replace { uid: uid.clone(), draft: draft() },
+                Ok(()) => self.replace(draft()),
             },
             SessionState::Terminated | SessionState::Terminating => match method {
                 Some(_) => Decision::Deny(why_ended(session)),
-                None => Decision::Replace { uid: uid.clone(), draft: draft() },
+                None => self.replace(draft()),
             },
             _ if method == Some(ConnectMethod::ReleaseSession) => {
                 Decision::Release { session: session.meta.name.clone(), route: self.route(session) }
@@ -205,6 +208,16 @@ impl Request<'_> {
             session: session.meta.name.clone(),
             uid: session.meta.uid.clone(),
             explanation: explanation.to_owned(),
+        }
+    }
+
+    /// The ended session may have another name than the new one gets: somebody made it by hand.
+    fn replace(&self, draft: Draft) -> Decision {
+        match self.inventory.session(&draft.name) {
+            Some(ended) if ended.is_finished() && ended.spec.user == self.identity.user => {
+                Decision::Replace { uid: ended.meta.uid.clone(), draft }
+            }
+            _ => Decision::Create(draft),
         }
     }
 
@@ -285,3 +298,7 @@ pub fn unknown_host(inventory: &Inventory, host: &str, protocol: Protocol) -> De
     };
     Denial::new(DenialKind::UnknownHost, message)
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

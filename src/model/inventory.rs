@@ -364,3 +364,7 @@ fn remove_from(sets: &mut BTreeMap<String, BTreeSet<String>>, key: &str, name: &
         }
     }
 }
+
+#[cfg(test)]
+#[path = "inventory_tests.rs"]
+mod tests;

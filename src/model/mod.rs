@@ -5,6 +5,8 @@
 //! matters, `now` is a parameter.
 
 mod credentials;
+#[cfg(test)]
+pub mod fixtures;
 mod identity;
 mod instance;
 mod inventory;

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::convert::Watched;
 use super::stores::Stores;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::model::Kind;
 use crate::plan::{About, Action, Event};
 
 /// Owner of the fields that the planner writes.
@@ -57,12 +58,14 @@ impl Applier {
     pub async fn apply(&self, action: Action) -> Result<(), ApplyError> {
         match action {
             Action::UpdatePoolStatus { pool, uid, status } => {
-                let patch = status_patch::<SparkSessionPool>(&pool, &uid, &json!(status));
+                let version = self.version(Kind::Pool, &pool, &uid)?;
+                let patch = status_patch::<SparkSessionPool>(&pool, version, &json!(status));
                 let written = self.pools.patch_status(&pool, &params(), &Patch::Apply(patch)).await;
                 self.written(written.map_err(classify)?);
             }
             Action::UpdateSessionStatus { session, uid, status } => {
-                let patch = status_patch::<SparkInteractiveSession>(&session, &uid, &json!(status));
+                let version = self.version(Kind::Session, &session, &uid)?;
+                let patch = status_patch::<SparkInteractiveSession>(&session, version, &json!(status));
                 let written = self.sessions.patch_status(&session, &params(), &Patch::Apply(patch)).await;
                 self.written(written.map_err(classify)?);
             }
@@ -99,6 +102,19 @@ impl Applier {
                 Err(ApplyError::Refused(status.message.clone()))
             }
             Err(error) => Err(ApplyError::Api(error)),
+        }
+    }
+
+    /// The version of this very object, which the API server compares; the UID in a patch of a
+    /// custom resource's status it ignores.
+    fn version(&self, kind: Kind, name: &str, uid: &str) -> Result<u64, ApplyError> {
+        let known = self.stores.read(|inventory| match kind {
+            Kind::Pool => inventory.pool(name).map(|pool| pool.meta.clone()),
+            _ => inventory.session(name).map(|session| session.meta.clone()),
+        });
+        match known {
+            Some(meta) if meta.uid == uid => Ok(meta.resource_version),
+            _ => Err(ApplyError::Outdated(format!("{name} is another object now, or gone"))),
         }
     }
 
@@ -154,16 +170,16 @@ fn params() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
 }
 
-/// With the UID, a namesake that was created meanwhile is not touched: the API server answers 409.
+/// With the version, a namesake that was created meanwhile is not touched: the API server answers 409.
 fn status_patch<K: Resource<DynamicType = ()>>(
     name: &str,
-    uid: &str,
+    version: u64,
     status: &serde_json::Value,
 ) -> serde_json::Value {
     json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": { "name": name, "uid": uid },
+        "metadata": { "name": name, "resourceVersion": version.to_string() },
         "status": status,
     })
 }

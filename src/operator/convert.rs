@@ -106,3 +106,7 @@ fn meta(meta: ObjectMeta) -> Option<Meta> {
         deleting: meta.deletion_timestamp.is_some(),
     })
 }
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

@@ -101,7 +101,7 @@ impl Reconciler {
             }
         };
         self.remember(pool, view.is_some().then_some(memory));
-        again.filter(|_| view.is_some())
+        again.filter(|_| view.is_some() || wake_at.is_some())
     }
 
     /// In order, except for the sessions' statuses, which do not depend on each other.

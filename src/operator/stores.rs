@@ -56,7 +56,10 @@ impl Stores {
         self.change(kind, |state| {
             let seen = state.seen.entry(kind).or_default();
             *seen = (*seen).max(object.meta().resource_version);
-            state.inventory.put(object)
+            // Someone else's write, from before the answer that is known already: what the plan
+            // decided since then must not be taken back.
+            let known = state.inventory.version(kind, &object.meta().name).unwrap_or(0);
+            if object.meta().resource_version < known { Vec::new() } else { state.inventory.put(object) }
         });
     }
 
@@ -151,3 +154,7 @@ impl Stores {
         self.inventory.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[path = "stores_tests.rs"]
+mod tests;

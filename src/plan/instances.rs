@@ -37,6 +37,9 @@ pub fn plan_instances(
         // The garbage collector removes what the pool owns.
         return outlook;
     }
+    if let Some(refusal) = observations.standing_refusal(pool.meta.generation, now) {
+        plan.wake_at(refusal.stands_until());
+    }
     if let Some(at) = outlook.next_attempt {
         plan.wake_at(at);
     } else {

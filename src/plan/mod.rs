@@ -15,6 +15,8 @@ mod session_status;
 mod sessions;
 mod size;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -89,16 +91,19 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    fn stands_until(&self) -> Timestamp {
+        self.at.checked_add(REFUSAL_RETRY).unwrap_or(Timestamp::MAX)
+    }
+}
+
 /// How long a refused template is left alone, unless the pool changes.
 const REFUSAL_RETRY: SignedDuration = SignedDuration::from_secs(60);
 
 impl Observations {
     /// The refusal that still stands for this version of the pool.
     fn standing_refusal(&self, generation: i64, now: Timestamp) -> Option<&Refusal> {
-        let standing = |refusal: &&Refusal| {
-            refusal.generation == generation
-                && now < refusal.at.saturating_add(REFUSAL_RETRY).unwrap_or(Timestamp::MAX)
-        };
+        let standing = |refusal: &&Refusal| refusal.generation == generation && now < refusal.stands_until();
         self.refusal.as_ref().filter(standing)
     }
 }

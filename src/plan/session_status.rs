@@ -14,6 +14,9 @@ use crate::model::{InstancePhase, Session};
 /// `sessionPolicy.finishedTtlMinutes` where the pool does not say.
 const DEFAULT_FINISHED_TTL: SignedDuration = SignedDuration::from_mins(60);
 
+/// A pool and a session that are applied together may be seen in either order.
+const POOL_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+
 impl Drafts<'_> {
     /// The status of every session that changes, events about it, and the removal of those that
     /// ended long enough ago.
@@ -29,16 +32,8 @@ impl Drafts<'_> {
         for draft in &self.drafts {
             let session = draft.session;
             let status = self.status_of(draft, &waiting);
-            if let Some(finished) = status.finished_at.as_ref().filter(|_| session.is_finished()) {
-                match finished.0.checked_add(ttl) {
-                    Ok(at) if at <= self.now => {
-                        let (name, uid) = (session.meta.name.clone(), session.meta.uid.clone());
-                        plan.actions.push(Action::DeleteSession { name, uid });
-                        continue;
-                    }
-                    Ok(at) => plan.wake_at(at),
-                    Err(_) => {}
-                }
+            if session.is_finished() && remove_when_due(session, ttl, self.now, plan) {
+                continue;
             }
             update_if_changed(session, status, plan);
         }
@@ -94,7 +89,16 @@ impl Drafts<'_> {
 /// Sessions whose pool does not exist (any more): nothing can be done for them.
 pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    for session in sessions.iter().filter(|session| !session.meta.deleting && !session.is_finished()) {
+    for session in sessions.iter().filter(|session| !session.meta.deleting) {
+        if session.is_finished() {
+            remove_when_due(session, DEFAULT_FINISHED_TTL, now, &mut plan);
+            continue;
+        }
+        let patience = session.meta.created_at.checked_add(POOL_PATIENCE).unwrap_or(Timestamp::MAX);
+        if session.status.assigned_instance.is_none() && now < patience {
+            plan.wake_at(patience);
+            continue;
+        }
         let pool = &session.spec.pool;
         let (state, reason, message) = match session.status.assigned_instance {
             Some(_) => (SessionState::Terminated, "PoolDeleted", format!("Pool {pool} was deleted.")),
@@ -122,6 +126,20 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
         update_if_changed(session, status, &mut plan);
     }
     plan
+}
+
+/// Returns whether it is due.
+fn remove_when_due(session: &Session, ttl: SignedDuration, now: Timestamp, plan: &mut Plan) -> bool {
+    let Some(at) = session.status.finished_at.as_ref().and_then(|at| at.0.checked_add(ttl).ok()) else {
+        return false;
+    };
+    if now < at {
+        plan.wake_at(at);
+        return false;
+    }
+    let (name, uid) = (session.meta.name.clone(), session.meta.uid.clone());
+    plan.actions.push(Action::DeleteSession { name, uid });
+    true
 }
 
 /// The fields of a session's status that the planner owns. The session id is the broker's where the

@@ -158,8 +158,12 @@ impl<'a> Drafts<'a> {
                 }
                 Sharing::Session => load(instance) == 0,
             };
-            let chosen =
-                ready.iter().filter(|instance| shares(instance)).min_by_key(|i| (load(i), i.ordinal));
+            // A user's own driver before an empty one, which the next user will need.
+            let not_own = |instance: &Instance| sharing == Sharing::User && load(instance) == 0;
+            let chosen = ready
+                .iter()
+                .filter(|instance| shares(instance))
+                .min_by_key(|i| (not_own(i), load(i), i.ordinal));
             if let Some(instance) = chosen {
                 draft.instance = Some(&instance.name);
                 users.entry(&instance.name).or_default().push(user);

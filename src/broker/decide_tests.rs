@@ -1,0 +1,395 @@
+use rstest::rstest;
+
+use super::*;
+use crate::api::SessionState::{self, Active, Failed, Idle, Pending, Terminated, Terminating};
+use crate::model::fixtures::{alice, application, connect_pool, driver, session, thrift_pool};
+use crate::model::{Kind, Object};
+
+const ID: Uuid = Uuid::from_u128(7);
+const OTHER_ID: Uuid = Uuid::from_u128(8);
+
+/// The pool, its running instance `p-0`, and these sessions.
+fn world(pool: Pool, sessions: impl IntoIterator<Item = Session>) -> Inventory {
+    let mut inventory = Inventory::default();
+    inventory.put(Object::Pool(pool));
+    inventory.put(Object::Application(application("p-0")));
+    inventory.put(Object::Pod(driver("p-0").at_ip("10.0.0.1")));
+    inventory.server_answers("uid-of-p-0-driver");
+    for session in sessions {
+        inventory.put(Object::Session(session));
+    }
+    inventory
+}
+
+fn connect_world(sessions: impl IntoIterator<Item = Session>) -> Inventory {
+    world(connect_pool("p"), sessions)
+}
+
+fn thrift_world(sessions: impl IntoIterator<Item = Session>) -> Inventory {
+    world(thrift_pool("p"), sessions)
+}
+
+fn connect(method: ConnectMethod) -> Call {
+    Call::Connect { method, head: ConnectHead { session_id: ID, observed_server_session_id: None } }
+}
+
+fn thrift(method: &str, session_name: &str) -> Call {
+    let head = ThriftHead { method: method.to_owned(), sequence_id: 1 };
+    Call::Thrift { session_name: session_name.to_owned(), head: Some(head) }
+}
+
+fn asked(inventory: &Inventory, identity: &Identity, call: &Call) -> Decision {
+    decide(inventory, inventory.pool("p").unwrap(), identity, call, None)
+}
+
+fn first_call(inventory: &Inventory) -> Decision {
+    asked(inventory, &alice(), &connect(ConnectMethod::Config))
+}
+
+fn opened(inventory: &Inventory, name: &str) -> Decision {
+    asked(inventory, &alice(), &thrift("OpenSession", name))
+}
+
+fn denial(decision: Decision) -> (DenialKind, String) {
+    match decision {
+        Decision::Deny(denial) => (denial.kind, denial.message),
+        other => panic!("not denied: {other:?}"),
+    }
+}
+
+fn created(decision: Decision) -> Draft {
+    match decision {
+        Decision::Create(draft) => draft,
+        other => panic!("not created: {other:?}"),
+    }
+}
+
+fn connect_name() -> String {
+    SessionKey::Connect { pool: "p".into(), session_id: ID }.object_name()
+}
+
+fn thrift_name(name: &str) -> String {
+    SessionKey::Thrift { pool: "p".into(), user: "alice".into(), name: name.into() }.object_name()
+}
+
+#[test]
+fn the_first_request_of_a_connect_client_creates_its_session() {
+    let identity = alice().in_group("etl");
+    let draft = created(asked(&connect_world([]), &identity, &connect(ConnectMethod::Config)));
+    assert_eq!(draft.name, "p-00000000-0000-0000-0000-000000000007");
+    assert_eq!((draft.spec.user.as_str(), draft.spec.pool.as_str()), ("alice", "p"));
+    assert_eq!(draft.spec.groups, ["etl"]);
+    assert_eq!(draft.spec.session_id.as_deref(), Some("00000000-0000-0000-0000-000000000007"));
+    assert_eq!(draft.spec.name, None);
+}
+
+#[rstest]
+#[case("default", None)]
+#[case("etl", Some("etl"))]
+fn the_first_open_session_of_a_thrift_client_creates_its_session(
+    #[case] name: &str,
+    #[case] spec: Option<&str>,
+) {
+    let draft = created(opened(&thrift_world([]), name));
+    assert_eq!(draft.name, thrift_name(name));
+    assert!(draft.name.starts_with("p-alice-"), "{}", draft.name);
+    assert_eq!((draft.spec.name.as_deref(), draft.spec.session_id), (spec, None));
+}
+
+#[test]
+fn a_session_with_a_place_is_routed_there() {
+    let inventory = connect_world([session("s").with_spark_id(ID).on("p-0")]);
+    let route = Route {
+        cluster: "p-0/uid-of-p-0-driver".to_owned(),
+        session: "s".to_owned(),
+        pool: "p".to_owned(),
+        user: "alice".to_owned(),
+    };
+    assert_eq!(first_call(&inventory), Decision::Route(route));
+}
+
+#[test]
+fn an_idle_session_is_routed_like_an_active_one() {
+    let inventory = connect_world([session("s").with_spark_id(ID).on("p-0").in_state(Idle)]);
+    assert!(matches!(first_call(&inventory), Decision::Route(_)));
+}
+
+#[test]
+fn a_session_whose_driver_has_no_address_is_waited_for() {
+    let mut inventory = connect_world([session("s").with_spark_id(ID).on("p-0")]);
+    inventory.remove(Kind::Pod, "p-0-driver");
+    assert!(matches!(first_call(&inventory), Decision::Wait { .. }));
+}
+
+#[rstest]
+#[case::in_its_own_words(session("s").explained("InstanceStarting", "Instance p-0 is starting.", 0), "Instance p-0 is starting.")]
+#[case::or_because_it_is_new(session("s"), "It has just been created.")]
+fn a_pending_session_is_waited_for(#[case] pending: Session, #[case] explanation: &str) {
+    let expected = Decision::Wait {
+        session: "s".to_owned(),
+        uid: "uid-of-s".to_owned(),
+        explanation: explanation.to_owned(),
+    };
+    assert_eq!(first_call(&connect_world([pending.with_spark_id(ID)])), expected);
+}
+
+#[rstest]
+fn a_session_that_is_being_deleted_is_waited_for_until_it_is_gone(
+    #[values(Pending, Active, Terminated, Failed)] state: SessionState,
+) {
+    let inventory = thrift_world([session("s").on("p-0").in_state(state).being_deleted()]);
+    assert!(matches!(opened(&inventory, "default"), Decision::Wait { .. }));
+}
+
+#[rstest]
+fn another_users_spark_session_is_refused(
+    #[values(Pending, Active, Failed, Terminated)] state: SessionState,
+) {
+    let inventory = connect_world([session("s").of("bob").with_spark_id(ID).in_state(state)]);
+    let (kind, message) = denial(first_call(&inventory));
+    assert_eq!(kind, DenialKind::PermissionDenied);
+    assert_eq!(
+        message,
+        "Spark session 00000000-0000-0000-0000-000000000007 belongs to another user. Start a session of your own."
+    );
+}
+
+#[test]
+fn a_session_that_its_user_made_with_kubectl_is_claimed() {
+    let inventory = connect_world([session("mine").version(42)]);
+    let expected = Decision::Claim { session: "mine".to_owned(), resource_version: 42, session_id: ID };
+    assert_eq!(first_call(&inventory), expected);
+}
+
+#[rstest]
+#[case::another_users(session("s").of("bob"))]
+#[case::one_with_an_id_in_its_spec(session("s").with_spark_id(OTHER_ID))]
+#[case::one_that_is_claimed(session("s").claimed_by(OTHER_ID))]
+#[case::one_that_has_ended(session("s").in_state(Terminated))]
+#[case::one_that_is_being_deleted(session("s").being_deleted())]
+#[case::a_named_one(session("s").named("etl"))]
+#[case::one_in_another_pool(session("s").in_pool("q"))]
+fn is_not_claimed(#[case] not_mine: Session) {
+    created(first_call(&connect_world([not_mine])));
+}
+
+#[test]
+fn a_claimed_session_is_found_again_by_its_id() {
+    let inventory = connect_world([session("mine").claimed_by(ID).on("p-0")]);
+    assert!(matches!(first_call(&inventory), Decision::Route(route) if route.session == "mine"));
+}
+
+#[test]
+fn a_session_that_kubectl_made_serves_thrift_under_its_name() {
+    let inventory = thrift_world([session("mine").on("p-0"), session("etl").named("etl").on("p-0")]);
+    assert!(matches!(opened(&inventory, "default"), Decision::Route(route) if route.session == "mine"));
+    assert!(matches!(opened(&inventory, "etl"), Decision::Route(route) if route.session == "etl"));
+    assert_eq!(created(opened(&inventory, "other")).name, thrift_name("other"));
+}
+
+#[test]
+fn a_session_that_failed_before_is_tried_anew() {
+    let inventory = connect_world([session(&connect_name()).with_spark_id(ID).in_state(Failed)]);
+    let Decision::Replace { uid, draft } = first_call(&inventory) else { panic!("not replaced") };
+    assert_eq!((uid, &draft.name), (format!("uid-of-{}", draft.name), &connect_name()));
+    assert_eq!(draft.spec.session_id, Some(ID.to_string()));
+}
+
+#[rstest]
+#[case("StartTimeout", DenialKind::StartFailed)]
+#[case("TemplateRefused", DenialKind::StartFailed)]
+#[case("QuotaExceeded", DenialKind::QuotaExceeded)]
+fn a_session_that_failed_while_it_was_waited_for_is_heard(#[case] reason: &str, #[case] kind: DenialKind) {
+    let inventory = connect_world([session("s").with_spark_id(ID).ended(Failed, reason, "That is why.", 0)]);
+    let pool = inventory.pool("p").unwrap();
+    let decision = decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), Some("uid-of-s"));
+    assert_eq!(denial(decision), (kind, "That is why.".to_owned()));
+}
+
+#[test]
+fn another_session_that_was_waited_for_does_not_keep_a_failed_one_from_a_new_try() {
+    let inventory = connect_world([session(&connect_name()).with_spark_id(ID).in_state(Failed)]);
+    let pool = inventory.pool("p").unwrap();
+    let decision = decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), Some("another-uid"));
+    assert!(matches!(decision, Decision::Replace { .. }));
+}
+
+#[rstest]
+#[case("InstanceLost", DenialKind::SessionChanged)]
+#[case("IdleTimeout", DenialKind::SessionClosed)]
+#[case("PoolDeleted", DenialKind::SessionClosed)]
+fn an_ended_connect_session_is_not_silently_replaced(#[case] reason: &str, #[case] kind: DenialKind) {
+    let inventory = connect_world([session("s").with_spark_id(ID).ended(Terminated, reason, "It ended.", 0)]);
+    assert_eq!(denial(first_call(&inventory)), (kind, "It ended.".to_owned()));
+}
+
+#[test]
+fn a_connect_session_that_is_being_released_takes_no_more_requests() {
+    let inventory = connect_world([session("s").with_spark_id(ID).on("p-0").in_state(Terminating)]);
+    assert_eq!(denial(first_call(&inventory)).0, DenialKind::SessionClosed);
+}
+
+#[test]
+fn an_ended_thrift_session_is_opened_anew() {
+    let name = thrift_name("default");
+    let inventory = thrift_world([session(&name).in_state(Terminated)]);
+    let Decision::Replace { uid, draft } = opened(&inventory, "default") else { panic!("not replaced") };
+    assert_eq!((uid, draft.name), (format!("uid-of-{name}"), name));
+}
+
+#[test]
+fn the_session_that_lives_counts_where_two_objects_have_one_id() {
+    let inventory = connect_world([
+        session("dead").with_spark_id(ID).in_state(Terminated).created(9),
+        session("alive").with_spark_id(ID).on("p-0"),
+    ]);
+    assert!(matches!(first_call(&inventory), Decision::Route(route) if route.session == "alive"));
+}
+
+#[test]
+fn what_is_replaced_is_the_object_that_has_the_name() {
+    // Deleting by this name with the UID of `mine` would delete nothing, and creating would find
+    // the name taken, again and again until both are removed.
+    let name = thrift_name("default");
+    let inventory =
+        thrift_world([session(&name).in_state(Terminated), session("mine").in_state(Failed).created(9)]);
+    let Decision::Replace { uid, draft } = opened(&inventory, "default") else { panic!("not replaced") };
+    assert_eq!((uid, &draft.name), (format!("uid-of-{}", draft.name), &name));
+}
+
+#[rstest]
+fn clean_up_calls_create_nothing(
+    #[values(
+        ConnectMethod::ReleaseSession,
+        ConnectMethod::ReleaseExecute,
+        ConnectMethod::Interrupt,
+        ConnectMethod::FetchErrorDetails
+    )]
+    method: ConnectMethod,
+) {
+    let (kind, message) = denial(asked(&connect_world([]), &alice(), &connect(method)));
+    assert_eq!(kind, DenialKind::SessionClosed);
+    assert!(message.ends_with("is not open in pool p: there is nothing to release."), "{message}");
+    let unclaimed = connect_world([session("mine")]);
+    assert_eq!(denial(asked(&unclaimed, &alice(), &connect(method))).0, DenialKind::SessionClosed);
+}
+
+#[rstest]
+#[case(ConnectMethod::ReleaseSession)]
+#[case(ConnectMethod::Interrupt)]
+fn clean_up_calls_do_not_bring_a_failed_session_back(#[case] method: ConnectMethod) {
+    let inventory = connect_world([session("s").with_spark_id(ID).in_state(Failed)]);
+    assert!(!matches!(asked(&inventory, &alice(), &connect(method)), Decision::Replace { .. }));
+}
+
+#[rstest]
+#[case::none(None)]
+#[case::an_ended_one(Some(session("s").in_state(Terminated)))]
+#[case::a_failed_one(Some(session("s").in_state(Failed)))]
+fn only_open_session_starts_a_thrift_session(#[case] there_is: Option<Session>) {
+    let decision = asked(&thrift_world(there_is), &alice(), &thrift("ExecuteStatement", "default"));
+    let expected = "Session default of user alice is not open in pool p. Connect again.".to_owned();
+    assert_eq!(denial(decision), (DenialKind::SessionClosed, expected));
+}
+
+#[test]
+fn other_thrift_calls_go_to_the_open_session() {
+    let decision =
+        asked(&thrift_world([session("s").on("p-0")]), &alice(), &thrift("ExecuteStatement", "default"));
+    assert!(matches!(decision, Decision::Route(_)));
+}
+
+#[rstest]
+#[case::who_is_named(alice(), true)]
+#[case::who_is_in_the_group(Identity::new("bob").in_group("etl"), true)]
+#[case::nobody_else(Identity::new("bob").in_group("sales"), false)]
+#[case::nobody_called_like_the_group(Identity::new("etl"), false)]
+fn a_pool_with_a_list_is_open_to(#[case] identity: Identity, #[case] allowed: bool) {
+    let inventory = world(connect_pool("p").open_to(&["alice"], &["etl"]), []);
+    let decision = asked(&inventory, &identity, &connect(ConnectMethod::Config));
+    if allowed {
+        created(decision);
+    } else {
+        let user = &identity.user;
+        let message = format!("User {user} may not use pool p. Ask its administrator for access.");
+        assert_eq!(denial(decision), (DenialKind::PermissionDenied, message));
+    }
+}
+
+#[test]
+fn access_that_was_withdrawn_ends_the_use_of_an_open_session() {
+    let inventory =
+        world(connect_pool("p").open_to(&["bob"], &[]), [session("s").with_spark_id(ID).on("p-0")]);
+    assert_eq!(denial(first_call(&inventory)).0, DenialKind::PermissionDenied);
+}
+
+#[test]
+fn who_has_all_sessions_in_use_reads_so_before_an_object_is_made() {
+    let pool = connect_pool("p").allowing_each_user(1);
+    let inventory = world(pool.clone(), [session("s").with_spark_id(OTHER_ID).on("p-0")]);
+    let (kind, message) = denial(first_call(&inventory));
+    assert_eq!(kind, DenialKind::QuotaExceeded);
+    assert!(message.starts_with("Quota exceeded: user alice may have 1 session(s) in pool p"), "{message}");
+    let by_others = world(pool, [session("s").of("bob").on("p-0")]);
+    created(first_call(&by_others));
+}
+
+#[test]
+fn a_full_pool_says_so() {
+    let inventory = world(connect_pool("p").allowing_in_total(1), [session("s").of("bob").on("p-0")]);
+    let (kind, message) = denial(first_call(&inventory));
+    assert_eq!(kind, DenialKind::QuotaExceeded);
+    assert!(message.starts_with("Quota exceeded: pool p is full, all of its 1 session(s)"), "{message}");
+}
+
+#[test]
+fn the_quota_of_a_group_counts_for_a_request() {
+    let inventory = world(connect_pool("p").allowing_group("guests", 0), []);
+    assert_eq!(
+        denial(asked(&inventory, &alice().in_group("guests"), &connect(ConnectMethod::Config))).0,
+        DenialKind::QuotaExceeded
+    );
+    created(first_call(&inventory));
+}
+
+#[rstest]
+#[case(session("ended").in_state(Terminated))]
+#[case(session("failed").in_state(Failed))]
+#[case(session("going").on("p-0").being_deleted())]
+fn sessions_that_are_over_do_not_count(#[case] over: Session) {
+    let inventory = world(connect_pool("p").allowing_each_user(1), [over.with_spark_id(OTHER_ID)]);
+    created(first_call(&inventory));
+}
+
+#[test]
+fn a_session_that_exists_is_not_measured_against_the_quota_again() {
+    let inventory =
+        world(connect_pool("p").allowing_user("alice", 0), [session("s").with_spark_id(ID).on("p-0")]);
+    assert!(matches!(first_call(&inventory), Decision::Route(_)));
+}
+
+#[test]
+fn requests_that_cannot_be_understood_are_refused() {
+    let inventory = thrift_world([]);
+    let refused = |call: Call| denial(asked(&inventory, &alice(), &call));
+    let empty = refused(Call::Thrift { session_name: "default".to_owned(), head: None });
+    assert_eq!(empty.0, DenialKind::BadRequest);
+    assert!(empty.1.starts_with("This is a Thrift endpoint"), "{}", empty.1);
+    let malformed = refused(Call::Malformed { protocol: Protocol::Thrift, problem: "Nonsense.".to_owned() });
+    assert_eq!(malformed, (DenialKind::BadRequest, "Nonsense.".to_owned()));
+    assert_eq!(refused(Call::Other { grpc: false }).0, DenialKind::UnknownPath);
+}
+
+#[test]
+fn an_unknown_host_is_told_from_a_host_without_that_protocol() {
+    let inventory = connect_world([]);
+    let unknown = unknown_host(&inventory, "typo.example.com", Protocol::Connect);
+    assert_eq!(unknown.kind, DenialKind::UnknownHost);
+    assert_eq!(
+        unknown.message,
+        "No pool has host typo.example.com. Check the host name in the connection URL; `kubectl get ssp -o wide` \
+         lists the pools with their hosts."
+    );
+    let other = unknown_host(&inventory, "spark.example.com", Protocol::Thrift);
+    assert_eq!(other.message, "Host spark.example.com has no pool of type thrift.");
+}

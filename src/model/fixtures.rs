@@ -1,0 +1,360 @@
+//! Objects for tests, changed step by step like a sentence: `connect_pool("p").sized(0, 3)`.
+//!
+//! Unless a test says otherwise, everything belongs to pool `p`, sessions belong to alice, and all
+//! of it was created at second 0.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Application, DriverPod, Identity, Instance, InstancePhase, Meta, Pool, Session, ordinal_of};
+use crate::api::{
+    Access, Quota, QuotaMatch, SessionState, Sharing, SparkInteractiveSessionSpec,
+    SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus,
+};
+
+/// This many seconds after the tests' beginning of time.
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+pub fn time(seconds: i64) -> Time {
+    Time(at(seconds))
+}
+
+fn meta(name: &str) -> Meta {
+    Meta {
+        name: name.to_owned(),
+        uid: format!("uid-of-{name}"),
+        resource_version: 1,
+        generation: 1,
+        created_at: at(0),
+        deleting: false,
+    }
+}
+
+macro_rules! steps_of_every_object {
+    ($($object:ty),*) => {$(
+        #[allow(dead_code, reason = "not every kind needs every step")]
+        impl $object {
+            pub fn created(mut self, seconds: i64) -> Self {
+                self.meta.created_at = at(seconds);
+                self
+            }
+
+            pub fn version(mut self, version: u64) -> Self {
+                self.meta.resource_version = version;
+                self
+            }
+
+            pub fn with_uid(mut self, uid: &str) -> Self {
+                self.meta.uid = uid.to_owned();
+                self
+            }
+
+            pub fn being_deleted(mut self) -> Self {
+                self.meta.deleting = true;
+                self
+            }
+        }
+    )*};
+}
+
+steps_of_every_object!(Pool, Session, Application, DriverPod);
+
+pub fn connect_pool(name: &str) -> Pool {
+    pool(name, "connect")
+}
+
+pub fn thrift_pool(name: &str) -> Pool {
+    pool(name, "thrift")
+}
+
+fn pool(name: &str, protocol: &str) -> Pool {
+    let spec: SparkSessionPoolSpec = serde_json::from_value(json!({
+        "type": protocol,
+        "host": "spark.example.com",
+        "sparkApplicationTemplate": { "spec": {} },
+    }))
+    .unwrap();
+    Pool { meta: meta(name), spec, status: SparkSessionPoolStatus::default() }
+}
+
+impl Pool {
+    pub fn sized(mut self, min: i32, max: i32) -> Self {
+        (self.spec.replicas.min, self.spec.replicas.max) = (min, max);
+        self
+    }
+
+    pub fn with_host(mut self, host: &str) -> Self {
+        self.spec.host = host.to_owned();
+        self
+    }
+
+    pub fn with_template(mut self, spec: Value) -> Self {
+        let Value::Object(spec) = spec else { panic!("a template is an object, not {spec}") };
+        self.spec.spark_application_template.spec = spec;
+        self
+    }
+
+    pub fn sessions_per_instance(mut self, target: i32) -> Self {
+        self.spec.scaling.metrics.target_per_instance = Some(target);
+        self
+    }
+
+    pub fn scaling_up_above(mut self, fraction: &str) -> Self {
+        self.spec.scaling.scale_up_threshold = fraction.to_owned();
+        self
+    }
+
+    pub fn cooling_down(mut self, seconds: i32) -> Self {
+        self.spec.scaling.cooldown_seconds = seconds;
+        self
+    }
+
+    pub fn shared_by(mut self, sharing: Sharing) -> Self {
+        self.spec.sharing = sharing;
+        self
+    }
+
+    pub fn allowing_each_user(mut self, sessions: i32) -> Self {
+        self.spec.session_policy.max_sessions_per_user = sessions;
+        self
+    }
+
+    pub fn allowing_in_total(mut self, sessions: i32) -> Self {
+        self.spec.session_policy.max_total_sessions = sessions;
+        self
+    }
+
+    pub fn allowing_user(self, user: &str, sessions: i32) -> Self {
+        self.with_quota(&[user], &[], sessions)
+    }
+
+    pub fn allowing_group(self, group: &str, sessions: i32) -> Self {
+        self.with_quota(&[], &[group], sessions)
+    }
+
+    fn with_quota(mut self, users: &[&str], groups: &[&str], sessions: i32) -> Self {
+        self.spec.session_policy.quotas.push(Quota {
+            subject: QuotaMatch { users: texts(users), groups: texts(groups) },
+            max_sessions_per_user: Some(sessions),
+            session_conf: Default::default(),
+        });
+        self
+    }
+
+    pub fn open_to(mut self, users: &[&str], groups: &[&str]) -> Self {
+        self.spec.access = Some(Access { users: texts(users), groups: texts(groups) });
+        self
+    }
+
+    pub fn giving_up_after(mut self, seconds: i32) -> Self {
+        self.spec.session_policy.start_timeout_seconds = Some(seconds);
+        self
+    }
+
+    pub fn keeping_ended_sessions(mut self, minutes: i32) -> Self {
+        self.spec.session_policy.finished_ttl_minutes = Some(minutes);
+        self
+    }
+
+    pub fn with_status(mut self, change: impl FnOnce(&mut SparkSessionPoolStatus)) -> Self {
+        change(&mut self.status);
+        self
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// A session that nobody has placed yet.
+pub fn session(name: &str) -> Session {
+    Session {
+        meta: meta(name),
+        spec: SparkInteractiveSessionSpec {
+            user: "alice".to_owned(),
+            pool: "p".to_owned(),
+            groups: Vec::new(),
+            spark_conf: Default::default(),
+            session_id: None,
+            name: None,
+        },
+        status: SparkInteractiveSessionStatus::default(),
+    }
+}
+
+impl Session {
+    pub fn of(mut self, user: &str) -> Self {
+        self.spec.user = user.to_owned();
+        self
+    }
+
+    pub fn in_groups(mut self, groups: &[&str]) -> Self {
+        self.spec.groups = texts(groups);
+        self
+    }
+
+    pub fn in_pool(mut self, pool: &str) -> Self {
+        self.spec.pool = pool.to_owned();
+        self
+    }
+
+    /// Called so by its owner, as in `/cliservice/<name>`.
+    pub fn named(mut self, name: &str) -> Self {
+        self.spec.name = Some(name.to_owned());
+        self
+    }
+
+    pub fn with_spark_id(mut self, id: Uuid) -> Self {
+        self.spec.session_id = Some(id.to_string());
+        self
+    }
+
+    /// Got its Spark session id from the user's first connection.
+    pub fn claimed_by(mut self, id: Uuid) -> Self {
+        self.status.session_id = Some(id.to_string());
+        self
+    }
+
+    pub fn on(mut self, instance: &str) -> Self {
+        self.status.assigned_instance = Some(instance.to_owned());
+        self.in_state(SessionState::Active)
+    }
+
+    pub fn in_state(mut self, state: SessionState) -> Self {
+        self.status.state = state;
+        self
+    }
+
+    pub fn ended(mut self, state: SessionState, reason: &str, message: &str, seconds: i64) -> Self {
+        self.status.finished_at = Some(time(seconds));
+        self.in_state(state).explained(reason, message, seconds)
+    }
+
+    /// Not ready, with a condition that says why.
+    pub fn explained(mut self, reason: &str, message: &str, seconds: i64) -> Self {
+        self.status.conditions = vec![Condition {
+            type_: "Ready".to_owned(),
+            status: "False".to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: Some(1),
+            last_transition_time: time(seconds),
+        }];
+        self
+    }
+}
+
+/// An instance whose server answers, at an address made from its ordinal.
+pub fn ready(name: &str) -> Instance {
+    let ordinal = ordinal_of(name).unwrap();
+    let last = u8::try_from(ordinal % 200 + 1).unwrap();
+    Instance {
+        name: name.to_owned(),
+        uid: format!("uid-of-{name}"),
+        ordinal,
+        created_at: at(0),
+        phase: InstancePhase::Ready,
+        pod: Some((format!("{name}-driver"), format!("uid-of-{name}-driver"))),
+        endpoint: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 15002)),
+        launcher_state: "RUNNING".to_owned(),
+        message: None,
+    }
+}
+
+/// An instance that the Spark Operator has not looked at yet.
+pub fn starting(name: &str) -> Instance {
+    Instance {
+        phase: InstancePhase::Starting,
+        pod: None,
+        endpoint: None,
+        launcher_state: String::new(),
+        ..ready(name)
+    }
+}
+
+pub fn failed(name: &str, message: &str) -> Instance {
+    Instance {
+        phase: InstancePhase::Failed,
+        launcher_state: "FAILED".to_owned(),
+        message: Some(message.to_owned()).filter(|message| !message.is_empty()),
+        ..ready(name)
+    }
+}
+
+pub fn going(name: &str) -> Instance {
+    Instance { phase: InstancePhase::Deleting, ..ready(name) }
+}
+
+/// The running SparkApplication of an instance of pool `p`.
+pub fn application(name: &str) -> Application {
+    Application {
+        meta: meta(name),
+        pool: "p".to_owned(),
+        state: "RUNNING".to_owned(),
+        error_message: None,
+        spark_conf: serde_json::Map::new(),
+    }
+}
+
+impl Application {
+    pub fn of_pool(mut self, pool: &str) -> Self {
+        self.pool = pool.to_owned();
+        self
+    }
+
+    pub fn reported(mut self, state: &str) -> Self {
+        self.state = state.to_owned();
+        self
+    }
+
+    pub fn with_conf(mut self, key: &str, value: &str) -> Self {
+        self.spark_conf.insert(key.to_owned(), json!(value));
+        self
+    }
+}
+
+/// The driver Pod `<instance>-driver`, which has no address yet.
+pub fn driver(instance: &str) -> DriverPod {
+    DriverPod {
+        meta: meta(&format!("{instance}-driver")),
+        pool: "p".to_owned(),
+        instance: instance.to_owned(),
+        ip: None,
+        ended: false,
+        message: None,
+    }
+}
+
+impl DriverPod {
+    pub fn called(mut self, name: &str) -> Self {
+        self.meta = Meta { name: name.to_owned(), uid: format!("uid-of-{name}"), ..self.meta };
+        self
+    }
+
+    pub fn at_ip(mut self, ip: &str) -> Self {
+        self.ip = Some(ip.parse().unwrap());
+        self
+    }
+
+    pub fn that_ended(mut self) -> Self {
+        self.ended = true;
+        self
+    }
+}
+
+pub fn alice() -> Identity {
+    Identity::new("alice")
+}
+
+impl Identity {
+    pub fn in_group(mut self, group: &str) -> Self {
+        self.groups.push(group.to_owned());
+        self
+    }
+}

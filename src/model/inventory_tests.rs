@@ -1,0 +1,290 @@
+use rstest::rstest;
+use uuid::Uuid;
+
+use super::*;
+use crate::api::SessionState;
+use crate::model::InstancePhase;
+use crate::model::fixtures::{application, connect_pool, driver, session, thrift_pool};
+
+const HOST: &str = "spark.example.com";
+
+fn inventory(objects: impl IntoIterator<Item = Object>) -> Inventory {
+    let mut inventory = Inventory::default();
+    for object in objects {
+        inventory.put(object);
+    }
+    inventory
+}
+
+fn serving(inventory: &Inventory, protocol: Protocol) -> Option<&str> {
+    inventory.pool_for(HOST, protocol).map(|pool| pool.name())
+}
+
+fn phase(inventory: &Inventory) -> Option<InstancePhase> {
+    inventory.instance("p-0").map(|instance| instance.phase)
+}
+
+/// Pool `p` with instance `p-0`, whose driver has an address.
+fn one_instance() -> Inventory {
+    inventory([
+        Object::Pool(connect_pool("p")),
+        Object::Application(application("p-0")),
+        Object::Pod(driver("p-0").at_ip("10.0.0.1")),
+    ])
+}
+
+#[test]
+fn objects_may_come_in_any_order() {
+    let objects = [
+        Object::Pool(connect_pool("p")),
+        Object::Application(application("p-0")),
+        Object::Pod(driver("p-0").at_ip("10.0.0.1")),
+        Object::Session(session("s").on("p-0")),
+    ];
+    for rotation in 0..objects.len() {
+        let mut order = objects.to_vec();
+        order.rotate_left(rotation);
+        let mut inventory = inventory(order);
+        inventory.server_answers("uid-of-p-0-driver");
+        let view = inventory.pool_view("p").unwrap();
+        assert_eq!((view.instances.len(), view.sessions.len()), (1, 1));
+        assert_eq!(view.instances[0].phase, InstancePhase::Ready);
+        assert_eq!(inventory.routing().endpoints.len(), 1);
+    }
+}
+
+#[rstest]
+#[case::a_session_without_its_pool(Object::Session(session("s").on("p-0")))]
+#[case::an_application_without_its_pool(Object::Application(application("p-0")))]
+#[case::a_pod_without_its_application(Object::Pod(driver("p-0").at_ip("10.0.0.1")))]
+fn a_dangling_reference_does_no_harm(#[case] object: Object) {
+    let mut inventory = inventory([object.clone()]);
+    assert!(inventory.pool_view("p").is_none());
+    assert_eq!(phase(&inventory), None);
+    assert_eq!(inventory.routing(), Routing::default());
+    assert_eq!(inventory.servers_to_probe(), []);
+    assert_eq!(inventory.remove(object.kind(), &object.meta().name.clone()), ["p"]);
+}
+
+#[test]
+fn an_application_without_a_pod_is_an_instance_that_starts() {
+    let inventory = inventory([Object::Pool(connect_pool("p")), Object::Application(application("p-0"))]);
+    let instance = inventory.instance("p-0").unwrap();
+    assert_eq!(
+        (instance.phase, instance.pod.as_ref(), instance.endpoint),
+        (InstancePhase::Starting, None, None)
+    );
+    assert_eq!(instance.cluster(), None);
+}
+
+#[test]
+fn an_instance_is_ready_when_its_server_answers_and_not_before() {
+    let mut inventory = one_instance();
+    assert_eq!(phase(&inventory), Some(InstancePhase::Starting));
+    assert_eq!(inventory.server_answers("uid-of-p-0-driver"), Some("p".to_owned()));
+    assert_eq!(phase(&inventory), Some(InstancePhase::Ready));
+    assert_eq!(inventory.server_answers("uid-of-p-0-driver"), None, "no news");
+    assert_eq!(inventory.server_answers("uid-of-nobody"), None);
+}
+
+#[rstest]
+#[case("FAILED")]
+#[case("FAILING")]
+#[case("COMPLETED")]
+#[case("SUCCEEDING")]
+#[case("SUSPENDED")]
+fn an_application_that_will_not_come_back_has_failed(#[case] state: &str) {
+    let mut inventory = one_instance();
+    inventory.server_answers("uid-of-p-0-driver");
+    inventory.put(Object::Application(application("p-0").reported(state)));
+    assert_eq!(phase(&inventory), Some(InstancePhase::Failed));
+}
+
+#[rstest]
+#[case("")]
+#[case("SUBMITTED")]
+#[case("SUBMISSION_FAILED")]
+#[case("PENDING_RERUN")]
+#[case("UNKNOWN")]
+fn an_application_that_the_spark_operator_may_try_again_has_not_failed(#[case] state: &str) {
+    let mut inventory = one_instance();
+    inventory.put(Object::Application(application("p-0").reported(state)));
+    assert_eq!(phase(&inventory), Some(InstancePhase::Starting));
+}
+
+#[rstest]
+#[case::its_pod_has_ended(Object::Pod(driver("p-0").at_ip("10.0.0.1").that_ended()), InstancePhase::Failed)]
+#[case::its_pod_goes(Object::Pod(driver("p-0").at_ip("10.0.0.1").being_deleted()), InstancePhase::Deleting)]
+#[case::its_application_goes(Object::Application(application("p-0").being_deleted()), InstancePhase::Deleting)]
+fn an_instance_ends_when(#[case] change: Object, #[case] expected: InstancePhase) {
+    let mut inventory = one_instance();
+    inventory.server_answers("uid-of-p-0-driver");
+    inventory.put(change);
+    assert_eq!(phase(&inventory), Some(expected));
+}
+
+#[test]
+fn the_newest_pod_counts() {
+    let mut inventory = one_instance();
+    inventory.server_answers("uid-of-p-0-driver");
+    inventory.put(Object::Pod(driver("p-0").called("retry").at_ip("10.0.0.2").created(9)));
+    let instance = inventory.instance("p-0").unwrap();
+    assert_eq!(instance.endpoint.unwrap().to_string(), "10.0.0.2:15002");
+    assert_eq!(instance.phase, InstancePhase::Starting, "the new server has not answered");
+    inventory.remove(Kind::Pod, "retry");
+    assert_eq!(phase(&inventory), Some(InstancePhase::Ready));
+}
+
+#[test]
+fn a_pod_of_the_same_name_is_another_pod_whose_server_has_to_answer_anew() {
+    let mut inventory = one_instance();
+    inventory.server_answers("uid-of-p-0-driver");
+    inventory.put(Object::Pod(driver("p-0").with_uid("another").at_ip("10.0.0.1")));
+    assert_eq!(phase(&inventory), Some(InstancePhase::Starting));
+    assert_eq!(inventory.instance("p-0").unwrap().cluster().as_deref(), Some("p-0/another"));
+    let probed: Vec<_> = inventory.servers_to_probe().into_iter().map(|(uid, _)| uid).collect();
+    assert_eq!(probed, ["another"]);
+}
+
+#[test]
+fn servers_are_probed_from_their_address_until_they_answer() {
+    let mut inventory = inventory([Object::Pool(thrift_pool("p")), Object::Application(application("p-0"))]);
+    inventory.put(Object::Pod(driver("p-0")));
+    assert_eq!(inventory.servers_to_probe(), []);
+    inventory.put(Object::Pod(driver("p-0").at_ip("10.0.0.1")));
+    let (uid, endpoint) = inventory.servers_to_probe().remove(0);
+    assert_eq!(
+        (endpoint.protocol, endpoint.address.to_string().as_str()),
+        (Protocol::Thrift, "10.0.0.1:10001")
+    );
+    inventory.server_answers(&uid);
+    assert_eq!(inventory.servers_to_probe(), []);
+}
+
+#[rstest]
+#[case::has_ended(driver("p-0").at_ip("10.0.0.1").that_ended())]
+#[case::goes(driver("p-0").at_ip("10.0.0.1").being_deleted())]
+fn a_server_is_not_probed_when_its_pod(#[case] pod: DriverPod) {
+    let mut inventory = one_instance();
+    inventory.put(Object::Pod(pod));
+    assert_eq!(inventory.servers_to_probe(), []);
+}
+
+#[test]
+fn the_older_pool_has_the_host() {
+    let inventory = inventory([
+        Object::Pool(connect_pool("a-young").created(9)),
+        Object::Pool(connect_pool("b-old").created(1)),
+    ]);
+    assert_eq!(serving(&inventory, Protocol::Connect), Some("b-old"));
+    assert_eq!(inventory.pool_view("a-young").unwrap().host_taken_by.as_deref(), Some("b-old"));
+    assert_eq!(inventory.pool_view("b-old").unwrap().host_taken_by, None);
+}
+
+#[test]
+fn pools_of_the_same_second_are_told_apart_by_name() {
+    let inventory = inventory([Object::Pool(connect_pool("b")), Object::Pool(connect_pool("a"))]);
+    assert_eq!(serving(&inventory, Protocol::Connect), Some("a"));
+}
+
+#[test]
+fn one_host_serves_a_pool_of_each_type() {
+    let inventory = inventory([Object::Pool(connect_pool("c")), Object::Pool(thrift_pool("t").created(9))]);
+    assert_eq!(serving(&inventory, Protocol::Connect), Some("c"));
+    assert_eq!(serving(&inventory, Protocol::Thrift), Some("t"));
+    assert_eq!(inventory.pool_view("t").unwrap().host_taken_by, None);
+}
+
+#[test]
+fn the_host_is_handed_over_when_its_pool_goes() {
+    let mut inventory =
+        inventory([Object::Pool(connect_pool("old")), Object::Pool(connect_pool("young").created(9))]);
+    assert_eq!(inventory.remove(Kind::Pool, "old"), ["old", "young"], "both have to be planned");
+    assert_eq!(serving(&inventory, Protocol::Connect), Some("young"));
+    inventory.remove(Kind::Pool, "young");
+    assert!(!inventory.serves_host(HOST));
+}
+
+#[test]
+fn the_host_is_handed_over_when_its_pool_changes_host() {
+    let mut inventory =
+        inventory([Object::Pool(connect_pool("old")), Object::Pool(connect_pool("young").created(9))]);
+    let touched = inventory.put(Object::Pool(connect_pool("old").with_host("other.example.com")));
+    assert_eq!(touched, ["old", "young"]);
+    assert_eq!(serving(&inventory, Protocol::Connect), Some("young"));
+    assert_eq!(inventory.pool_for("other.example.com", Protocol::Connect).unwrap().name(), "old");
+}
+
+#[test]
+fn a_pool_that_was_made_anew_loses_its_seniority() {
+    let mut inventory =
+        inventory([Object::Pool(connect_pool("a")), Object::Pool(connect_pool("b").created(5))]);
+    inventory.put(Object::Pool(connect_pool("a").created(9)));
+    assert_eq!(serving(&inventory, Protocol::Connect), Some("b"));
+}
+
+#[test]
+fn envoy_hears_of_hosts_and_of_servers_that_do_not_answer_yet() {
+    let mut inventory = one_instance();
+    inventory.put(Object::Pool(thrift_pool("t").with_host("sql.example.com")));
+    inventory.put(Object::Application(
+        application("t-4").of_pool("t").with_conf("spark.hadoop.hive.server2.thrift.http.port", "10010"),
+    ));
+    inventory.put(Object::Pod(driver("t-4").at_ip("10.0.0.2")));
+    inventory.put(Object::Application(application("p-1")));
+    inventory.put(Object::Pod(driver("p-1")));
+    inventory.put(Object::Application(application("p-2")));
+    inventory.put(Object::Pod(driver("p-2").at_ip("10.0.0.3").that_ended()));
+    let routing = inventory.routing();
+    let hosts: Vec<_> = routing
+        .hosts
+        .iter()
+        .map(|(host, pools)| (host.as_str(), pools.connect.as_deref(), pools.thrift.as_deref()))
+        .collect();
+    assert_eq!(hosts, [(HOST, Some("p"), None), ("sql.example.com", None, Some("t"))]);
+    let endpoints: Vec<_> = routing
+        .endpoints
+        .iter()
+        .map(|(name, endpoint)| format!("{name} {} {}", endpoint.protocol, endpoint.address))
+        .collect();
+    assert_eq!(
+        endpoints,
+        ["p-0/uid-of-p-0-driver connect 10.0.0.1:15002", "t-4/uid-of-t-4-driver thrift 10.0.0.2:10010"]
+    );
+}
+
+#[test]
+fn readiness_and_sessions_do_not_change_what_envoy_hears() {
+    let mut inventory = one_instance();
+    let before = inventory.routing();
+    inventory.server_answers("uid-of-p-0-driver");
+    inventory.put(Object::Session(session("s").on("p-0")));
+    assert_eq!(inventory.routing(), before);
+}
+
+#[test]
+fn a_session_is_found_by_its_spark_id_once_it_is_claimed() {
+    let id = Uuid::from_u128(7);
+    let mut inventory = inventory([Object::Session(session("s"))]);
+    assert!(inventory.sessions_with_spark_id("p", id).is_empty());
+    inventory.put(Object::Session(session("s").claimed_by(id)));
+    assert_eq!(inventory.sessions_with_spark_id("p", id)[0].name(), "s");
+    assert!(inventory.sessions_with_spark_id("other", id).is_empty());
+    inventory.put(Object::Session(session("s").claimed_by(Uuid::from_u128(8))));
+    assert!(inventory.sessions_with_spark_id("p", id).is_empty());
+    inventory.remove(Kind::Session, "s");
+    assert!(inventory.sessions_with_spark_id("p", Uuid::from_u128(8)).is_empty());
+}
+
+#[test]
+fn the_sessions_of_a_user_are_his_in_that_pool_oldest_first() {
+    let inventory = inventory([
+        Object::Session(session("a-young").created(9)),
+        Object::Session(session("b-old").created(1).in_state(SessionState::Failed)),
+        Object::Session(session("of-another").of("bob")),
+        Object::Session(session("elsewhere").in_pool("q")),
+    ]);
+    let names: Vec<_> = inventory.sessions_of("p", "alice").into_iter().map(|s| s.name()).collect();
+    assert_eq!(names, ["b-old", "a-young"]);
+    assert_eq!(inventory.sessions_in("p").count(), 3);
+}

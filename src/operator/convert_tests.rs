@@ -1,0 +1,106 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn labels() -> Value {
+    json!({ POOL_LABEL: "p", INSTANCE_LABEL: "p-0" })
+}
+
+fn pod(status: Value) -> DriverPod {
+    let pod =
+        json!({ "metadata": { "name": "p-0-driver", "uid": "u", "labels": labels() }, "status": status });
+    match serde_json::from_value::<Pod>(pod).unwrap().into_domain() {
+        Some(Object::Pod(pod)) => pod,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_pod_with_our_labels_is_a_driver_of_that_instance() {
+    let pod = pod(json!({ "phase": "Running", "podIP": "10.0.0.1" }));
+    assert_eq!((pod.pool.as_str(), pod.instance.as_str(), pod.ended), ("p", "p-0", false));
+    assert_eq!(pod.ip.unwrap().to_string(), "10.0.0.1");
+}
+
+#[rstest]
+#[case(json!({}))]
+#[case(json!({ "labels": {} }))]
+#[case(json!({ "labels": { POOL_LABEL: "p" } }))]
+fn a_pod_without_our_labels_is_none_of_ours(#[case] mut metadata: Value) {
+    metadata["name"] = json!("x");
+    metadata["uid"] = json!("u");
+    let pod: Pod = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+    assert!(pod.into_domain().is_none());
+}
+
+#[rstest]
+#[case("Pending", false)]
+#[case("Running", false)]
+#[case("Unknown", false)]
+#[case("Succeeded", true)]
+#[case("Failed", true)]
+fn a_driver_has_ended_when_its_pod_has(#[case] phase: &str, #[case] ended: bool) {
+    assert_eq!(pod(json!({ "phase": phase })).ended, ended);
+}
+
+fn container(state: Value) -> Value {
+    json!({
+        "phase": "Pending",
+        "containerStatuses": [
+            { "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state }
+        ],
+    })
+}
+
+#[rstest]
+#[case::nothing(json!({}), None)]
+#[case::ordinary_waiting(container(json!({ "waiting": { "reason": "ContainerCreating" } })), None)]
+#[case::a_bad_image(
+    container(json!({ "waiting": { "reason": "ErrImagePull", "message": "no such image" } })),
+    Some("ErrImagePull: no such image")
+)]
+#[case::out_of_memory(
+    container(json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } })),
+    Some("driver container ended with exit code 137, reason OOMKilled")
+)]
+#[case::no_node(
+    json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/3 nodes are available" }] }),
+    Some("0/3 nodes are available")
+)]
+#[case::evicted(json!({ "phase": "Failed", "message": "The node was low on memory" }), Some("The node was low on memory"))]
+fn a_pod_tells_what_keeps_it_from_running(#[case] status: Value, #[case] message: Option<&str>) {
+    assert_eq!(pod(status).message.as_deref(), message);
+}
+
+#[test]
+fn an_application_keeps_its_state_and_its_conf() {
+    let application: SparkApplication = serde_json::from_value(json!({
+        "apiVersion": "sparkoperator.k8s.io/v1beta2",
+        "kind": "SparkApplication",
+        "metadata": { "name": "p-0", "uid": "u", "resourceVersion": "42", "labels": labels() },
+        "spec": { "sparkConf": { "spark.connect.grpc.binding.port": "8424" }, "type": "Scala" },
+        "status": { "applicationState": { "state": "FAILED", "errorMessage": "driver OOM" }, "other": 1 },
+    }))
+    .unwrap();
+    let Some(Object::Application(application)) = application.into_domain() else { panic!("not ours") };
+    assert_eq!(
+        (application.state.as_str(), application.error_message.as_deref()),
+        ("FAILED", Some("driver OOM"))
+    );
+    assert_eq!(application.spark_conf["spark.connect.grpc.binding.port"], "8424");
+    assert_eq!((application.meta.resource_version, application.meta.deleting), (42, false));
+}
+
+#[test]
+fn an_application_that_the_spark_operator_has_not_seen_has_no_state() {
+    let application: SparkApplication = serde_json::from_value(json!({
+        "apiVersion": "sparkoperator.k8s.io/v1beta2",
+        "kind": "SparkApplication",
+        "metadata": { "name": "p-0", "uid": "u", "labels": labels() },
+        "spec": {},
+    }))
+    .unwrap();
+    let Some(Object::Application(application)) = application.into_domain() else { panic!("not ours") };
+    assert_eq!((application.state.as_str(), application.error_message), ("", None));
+}

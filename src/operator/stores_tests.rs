@@ -1,0 +1,117 @@
+use std::time::Duration;
+
+use super::*;
+use crate::api::SessionState::{Active, Pending, Terminated};
+use crate::model::Session;
+use crate::model::fixtures::{application, connect_pool, driver, session};
+
+fn seen(version: u64, state: crate::api::SessionState) -> Object {
+    Object::Session(session("s").version(version).in_state(state))
+}
+
+fn state(stores: &Stores) -> Option<crate::api::SessionState> {
+    stores.read(|inventory| inventory.session("s").map(|session: &Arc<Session>| session.status.state))
+}
+
+#[tokio::test]
+async fn an_answer_is_known_before_the_watch_shows_it() {
+    let stores = Stores::new();
+    stores.shown(seen(1, Pending));
+    stores.written(seen(2, Active));
+    assert_eq!(state(&stores), Some(Active));
+}
+
+#[tokio::test]
+async fn a_created_object_is_known_before_the_watch_shows_it() {
+    let stores = Stores::new();
+    stores.written(seen(5, Pending));
+    assert_eq!(state(&stores), Some(Pending));
+}
+
+#[tokio::test]
+async fn an_answer_that_the_watch_has_overtaken_is_ignored() {
+    let stores = Stores::new();
+    stores.shown(seen(3, Terminated));
+    stores.written(seen(2, Active));
+    assert_eq!(state(&stores), Some(Terminated));
+}
+
+#[tokio::test]
+async fn what_the_watch_shows_late_does_not_take_back_an_answer() {
+    let stores = Stores::new();
+    stores.shown(seen(1, Pending));
+    stores.written(seen(3, Active));
+    // Version 2 is someone else's write, which happened before ours and is shown after our answer.
+    stores.shown(seen(2, Pending));
+    assert_eq!(state(&stores), Some(Active));
+}
+
+#[tokio::test]
+async fn a_deleted_object_does_not_come_back_with_a_late_answer() {
+    let stores = Stores::new();
+    stores.shown(seen(1, Pending));
+    stores.gone(Kind::Session, "s", 3);
+    stores.written(seen(2, Active));
+    assert_eq!(state(&stores), None);
+}
+
+#[tokio::test]
+async fn an_object_made_anew_under_an_old_name_is_known() {
+    let stores = Stores::new();
+    stores.shown(seen(1, Terminated));
+    stores.gone(Kind::Session, "s", 3);
+    stores.written(seen(4, Pending));
+    assert_eq!(state(&stores), Some(Pending));
+}
+
+#[tokio::test]
+async fn versions_of_one_kind_say_nothing_about_another() {
+    let stores = Stores::new();
+    stores.shown(Object::Pool(connect_pool("p").version(100)));
+    stores.written(seen(5, Pending));
+    assert_eq!(state(&stores), Some(Pending));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_touched_pool_is_planned_and_an_ignored_answer_touches_nothing() {
+    let stores = Stores::new();
+    stores.shown(seen(3, Pending));
+    assert_eq!(stores.queue.next().await, "p");
+    stores.queue.done("p");
+    stores.written(seen(2, Active));
+    assert!(tokio::time::timeout(Duration::from_secs(1), stores.queue.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_pool_hear_of_every_change_in_it_and_of_no_other() {
+    let stores = Stores::new();
+    let mut p = stores.changes("p");
+    let mut q = stores.changes("q");
+    p.mark_unchanged();
+    q.mark_unchanged();
+    let changes = [
+        Object::Pool(connect_pool("p")),
+        Object::Session(session("s")),
+        Object::Application(application("p-0")),
+        Object::Pod(driver("p-0").at_ip("10.0.0.1")),
+    ];
+    for change in changes {
+        stores.shown(change);
+        assert!(p.has_changed().unwrap());
+        p.mark_unchanged();
+    }
+    stores.server_answers("uid-of-p-0-driver");
+    assert!(p.has_changed().unwrap());
+    assert!(!q.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn the_stores_are_synced_when_every_watch_is() {
+    let stores = Stores::new();
+    for _ in 0..WATCHES {
+        assert!(!stores.is_synced());
+        stores.watch_synced();
+    }
+    assert!(stores.is_synced());
+    stores.until_synced().await;
+}

@@ -1,0 +1,225 @@
+//! A cluster of one pool in memory, which carries plans out as `operator::apply` does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{SessionState, SparkInteractiveSessionStatus};
+use crate::model::fixtures::{at, starting};
+use crate::model::{Instance, InstancePhase, Pool, PoolView, Session};
+use crate::plan::{Action, Observations, Plan, Refusal, plan};
+
+/// After so many plans in a row nothing is left to do, as long as nothing happens.
+const ROUNDS: usize = 4;
+
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub pool: Pool,
+    pub instances: Vec<Instance>,
+    pub sessions: Vec<Session>,
+    pub observations: Observations,
+    pub host_taken_by: Option<String>,
+    /// Seconds since the beginning of the tests' time.
+    pub now: i64,
+    /// The API server says this to every SparkApplication.
+    pub refuses: Option<String>,
+    /// Instances that had failed before they were deleted: their driver runs no more.
+    pub dead: BTreeSet<String>,
+    /// Every event so far: reason and note.
+    pub events: Vec<(&'static str, String)>,
+    names: BTreeSet<String>,
+}
+
+impl Cluster {
+    pub fn of(pool: Pool) -> Self {
+        Self {
+            pool,
+            instances: Vec::new(),
+            sessions: Vec::new(),
+            observations: Observations::default(),
+            host_taken_by: None,
+            now: 0,
+            refuses: None,
+            dead: BTreeSet::new(),
+            events: Vec::new(),
+            names: BTreeSet::new(),
+        }
+    }
+
+    pub fn instance(mut self, instance: Instance) -> Self {
+        self.names.insert(instance.name.clone());
+        self.instances.push(instance);
+        self
+    }
+
+    pub fn session(mut self, session: Session) -> Self {
+        self.sessions.push(session);
+        self.sessions.sort_by_key(|session| (session.meta.created_at, session.meta.name.clone()));
+        self
+    }
+
+    pub fn sessions(self, sessions: impl IntoIterator<Item = Session>) -> Self {
+        sessions.into_iter().fold(self, Self::session)
+    }
+
+    pub fn at(mut self, seconds: i64) -> Self {
+        self.now = seconds;
+        self
+    }
+
+    pub fn refusing(mut self, words: &str) -> Self {
+        self.refuses = Some(words.to_owned());
+        self
+    }
+
+    pub fn with_host_taken_by(mut self, pool: &str) -> Self {
+        self.host_taken_by = Some(pool.to_owned());
+        self
+    }
+
+    pub fn plan(&self) -> Plan {
+        let view = PoolView {
+            pool: Arc::new(self.pool.clone()),
+            host_taken_by: self.host_taken_by.clone(),
+            instances: self.instances.clone(),
+            sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
+        };
+        plan(&view, &self.observations, at(self.now))
+    }
+
+    /// After one plan.
+    pub fn planned(mut self) -> Self {
+        self.carry_out(self.plan());
+        self
+    }
+
+    /// After as many plans as it takes until there is nothing to do.
+    pub fn settled(mut self) -> Self {
+        self.settle();
+        self
+    }
+
+    pub fn settle(&mut self) {
+        for _ in 0..=ROUNDS {
+            let plan = self.plan();
+            if plan.actions.is_empty() {
+                return;
+            }
+            self.carry_out(plan);
+        }
+        panic!("after {ROUNDS} plans there is still something to do: {:#?}", self.plan().actions);
+    }
+
+    fn carry_out(&mut self, plan: Plan) {
+        for action in plan.actions {
+            match action {
+                Action::UpdatePoolStatus { uid, status, .. } => {
+                    assert_eq!(uid, self.pool.meta.uid);
+                    self.pool.status = as_stored(&*status);
+                }
+                Action::CreateInstance { application, .. } => {
+                    if let Some(message) = self.refuses.clone() {
+                        let generation = self.pool.meta.generation;
+                        self.observations.refusal = Some(Refusal { generation, at: at(self.now), message });
+                        // As the reconciler: the rest of this plan is dropped.
+                        return;
+                    }
+                    let name = application.metadata.name.unwrap();
+                    assert!(self.names.insert(name.clone()), "the name {name} was used before");
+                    self.instances.push(starting(&name));
+                    self.instances.sort_by_key(|instance| instance.ordinal);
+                }
+                Action::DeleteInstance { name, uid } => {
+                    let instance = self.find_instance(&name);
+                    assert_eq!(uid, instance.uid);
+                    if instance.phase == InstancePhase::Failed {
+                        self.dead.insert(name.clone());
+                    }
+                    self.find_instance(&name).phase = InstancePhase::Deleting;
+                }
+                Action::UpdateSessionStatus { session, uid, status } => {
+                    let session = self.find_session(&session);
+                    assert_eq!(uid, session.meta.uid);
+                    assert_eq!((&status.session_id, &status.last_activity_at), (&None, &None), "not its own");
+                    session.status = SparkInteractiveSessionStatus {
+                        session_id: session.status.session_id.take(),
+                        last_activity_at: session.status.last_activity_at.take(),
+                        ..as_stored(&*status)
+                    };
+                }
+                Action::DeleteSession { name, uid } => {
+                    assert_eq!(uid, self.find_session(&name).meta.uid);
+                    self.sessions.retain(|session| session.meta.name != name);
+                }
+                Action::Event(event) => self.events.push((event.reason, event.note)),
+            }
+        }
+    }
+
+    pub fn find_instance(&mut self, name: &str) -> &mut Instance {
+        self.instances.iter_mut().find(|instance| instance.name == name).unwrap()
+    }
+
+    fn find_session(&mut self, name: &str) -> &mut Session {
+        self.sessions.iter_mut().find(|session| session.meta.name == name).unwrap()
+    }
+
+    /// Names of the instances that the next plan creates.
+    pub fn creates(&self) -> Vec<String> {
+        let created = |action: Action| match action {
+            Action::CreateInstance { application, .. } => application.metadata.name,
+            _ => None,
+        };
+        self.plan().actions.into_iter().filter_map(created).collect()
+    }
+
+    /// Names of the instances that the next plan deletes.
+    pub fn deletes(&self) -> Vec<String> {
+        let deleted = |action: Action| match action {
+            Action::DeleteInstance { name, .. } => Some(name),
+            _ => None,
+        };
+        self.plan().actions.into_iter().filter_map(deleted).collect()
+    }
+
+    /// Seconds at which the next plan wants to be made again.
+    pub fn wakes_at(&self) -> Option<i64> {
+        self.plan().wake_at.map(|wake_at| wake_at.as_second() - at(0).as_second())
+    }
+
+    pub fn state_of(&self, session: &str) -> SessionState {
+        self.see_session(session).status.state
+    }
+
+    pub fn place_of(&self, session: &str) -> Option<&str> {
+        self.see_session(session).status.assigned_instance.as_deref()
+    }
+
+    /// State, reason and message, as `kubectl get sis -o wide` shows them.
+    pub fn told(&self, session: &str) -> (SessionState, &str, &str) {
+        let (reason, message) = self.see_session(session).explanation().unwrap();
+        (self.state_of(session), reason, message)
+    }
+
+    /// Status (whether it is true), reason and message of a condition of the pool.
+    pub fn condition(&self, type_: &str) -> (bool, &str, &str) {
+        let condition = self.pool.status.conditions.iter().find(|condition| condition.type_ == type_);
+        let condition = condition.unwrap();
+        (condition.status == "True", &condition.reason, &condition.message)
+    }
+
+    pub fn has_session(&self, name: &str) -> bool {
+        self.sessions.iter().any(|session| session.meta.name == name)
+    }
+
+    fn see_session(&self, name: &str) -> &Session {
+        self.sessions.iter().find(|session| session.meta.name == name).unwrap()
+    }
+}
+
+/// What is read back after it was written.
+fn as_stored<T: Serialize + DeserializeOwned>(status: &T) -> T {
+    serde_json::from_value(serde_json::to_value(status).unwrap()).unwrap()
+}

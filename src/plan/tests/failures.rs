@@ -1,0 +1,184 @@
+//! Instances that fail, and templates that the API server refuses.
+
+use rstest::rstest;
+
+use super::cluster::Cluster;
+use crate::api::SessionState::{Failed, Pending};
+use crate::api::{InstanceState, InstanceStatus};
+use crate::model::fixtures::{connect_pool, failed, ready, session, starting, thrift_pool, time};
+use crate::model::{InstancePhase, Pool};
+
+/// A pool whose status says that so many instances in a row failed, the last one at second 0.
+fn after_failures(pool: Pool, failures: i32) -> Pool {
+    pool.with_status(|status| {
+        status.consecutive_failures = failures;
+        status.last_failure_time = Some(time(0));
+        status.last_failure_message = Some("instance p-0 failed: OOM".to_owned());
+        status.next_ordinal = 1;
+        status.instances = vec![InstanceStatus {
+            name: "p-0".to_owned(),
+            state: InstanceState::Failed,
+            active_sessions: 0,
+            endpoint: None,
+            spark_application_state: None,
+            driver_pod: None,
+            created_at: None,
+            message: None,
+        }];
+    })
+}
+
+#[rstest]
+#[case(1, 10)]
+#[case(2, 20)]
+#[case(3, 40)]
+#[case(4, 80)]
+#[case(5, 160)]
+#[case(6, 300)]
+#[case(7, 300)]
+#[case(i32::MAX, 300)]
+fn each_failure_doubles_the_time_until_the_next_attempt(#[case] failures: i32, #[case] seconds: i64) {
+    let cluster =
+        Cluster::of(after_failures(connect_pool("p").sized(1, 1), failures)).instance(failed("p-0", "OOM"));
+    let before = cluster.clone().at(seconds - 1);
+    assert_eq!((before.creates(), before.deletes(), before.wakes_at()), (vec![], vec![], Some(seconds)));
+    let due = cluster.at(seconds);
+    assert_eq!((due.creates(), due.deletes()), (vec!["p-1".to_owned()], vec!["p-0".to_owned()]));
+}
+
+#[test]
+fn a_failure_is_counted_once() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(failed("p-0", "OOM")).at(5).settled();
+    let again = cluster.clone().at(9).settled();
+    for cluster in [&cluster, &again] {
+        let status = &cluster.pool.status;
+        assert_eq!((status.consecutive_failures, &status.last_failure_time), (1, &Some(time(5))));
+        assert_eq!(status.last_failure_message.as_deref(), Some("instance p-0 failed: OOM"));
+    }
+}
+
+#[test]
+fn failures_are_forgotten_when_an_instance_becomes_ready() {
+    let mut cluster = Cluster::of(after_failures(connect_pool("p").sized(1, 1), 4)).instance(starting("p-1"));
+    cluster = cluster.at(100).settled();
+    assert_eq!(cluster.pool.status.consecutive_failures, 4, "starting is not enough");
+    *cluster.find_instance("p-1") = ready("p-1");
+    cluster.settle();
+    assert_eq!(cluster.pool.status.consecutive_failures, 0);
+    assert_eq!(cluster.pool.status.last_failure_message, None);
+}
+
+#[test]
+fn an_instance_that_was_ready_before_the_failures_does_not_end_their_row() {
+    let mut cluster = Cluster::of(connect_pool("p").sized(2, 2)).instance(ready("p-0")).settled();
+    for (name, seconds) in [("p-1", 100), ("p-2", 200), ("p-3", 300)] {
+        cluster = cluster.at(seconds);
+        *cluster.find_instance(name) = failed(name, "OOM");
+        cluster = cluster.settled().at(seconds + 99).settled();
+        cluster.instances.retain(|instance| instance.phase != InstancePhase::Deleting);
+    }
+    assert_eq!(cluster.pool.status.consecutive_failures, 3);
+}
+
+#[test]
+fn a_failed_instance_does_not_take_the_room_of_its_replacement() {
+    let cluster =
+        Cluster::of(after_failures(connect_pool("p").sized(0, 1), 1)).instance(failed("p-0", "OOM"));
+    assert_eq!(cluster.session(session("s").created(9)).at(10).creates(), ["p-1"]);
+}
+
+#[test]
+fn while_the_next_attempt_is_awaited_sessions_read_the_cause() {
+    let cluster = Cluster::of(connect_pool("p"))
+        .instance(failed("p-0", "Java heap space\n\n\tat org.apache.spark.Foo\n\tat b\n\tat c\n\tat d"))
+        .session(session("s"))
+        .settled();
+    let (state, reason, message) = cluster.told("s");
+    assert_eq!((state, reason), (Pending, "InstanceFailed"));
+    assert!(
+        message.starts_with(
+            "Instance p-0 failed: Java heap space at org.apache.spark.Foo at b at c; the next attempt is at 2027-"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn after_three_failures_in_a_row_sessions_stop_waiting() {
+    let cluster = Cluster::of(after_failures(connect_pool("p"), 3)).instance(failed("p-0", "OOM"));
+    let cluster = cluster.session(session("s")).at(1).settled();
+    assert_eq!(
+        cluster.told("s"),
+        (
+            Failed,
+            "InstanceFailed",
+            "Pool p cannot start an instance, 3 in a row failed. The last: instance p-0 failed: OOM"
+        )
+    );
+}
+
+#[test]
+fn sessions_go_on_waiting_while_another_instance_starts() {
+    let cluster = Cluster::of(after_failures(connect_pool("p"), 5))
+        .instance(failed("p-0", "OOM"))
+        .instance(starting("p-1"))
+        .session(session("s"))
+        .at(1)
+        .settled();
+    assert_eq!(cluster.state_of("s"), Pending);
+}
+
+#[test]
+fn a_failure_without_a_message_tells_the_state() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(failed("p-0", "")).settled();
+    assert_eq!(cluster.pool.status.last_failure_message.as_deref(), Some("instance p-0 failed (FAILED)"));
+}
+
+const REFUSED: &str = "admission webhook denied the request: driver.memory is too large";
+
+#[test]
+fn a_refused_template_fails_the_sessions_in_the_api_servers_words() {
+    let cluster = Cluster::of(connect_pool("p")).refusing(REFUSED).session(session("s")).settled();
+    assert_eq!(
+        cluster.told("s"),
+        (
+            Failed,
+            "TemplateRefused",
+            "Pool p cannot start an instance, its sparkApplicationTemplate is refused: admission webhook denied the \
+             request: driver.memory is too large. The administrator of the pool has to correct it."
+        )
+    );
+    let (ready, reason, message) = cluster.condition("Ready");
+    assert_eq!((ready, reason), (false, "TemplateRefused"));
+    assert!(message.contains(REFUSED), "{message}");
+}
+
+#[test]
+fn a_refused_template_is_left_alone_for_a_minute() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).refusing(REFUSED).settled();
+    assert_eq!(cluster.clone().at(59).creates().len(), 0);
+    assert_eq!(cluster.at(60).creates().len(), 1);
+}
+
+#[test]
+fn a_refused_template_is_tried_again_without_waiting_for_a_change() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).refusing(REFUSED).settled();
+    assert_eq!(cluster.wakes_at(), Some(60));
+}
+
+#[test]
+fn a_corrected_template_is_tried_at_once() {
+    let mut cluster = Cluster::of(connect_pool("p").sized(1, 1)).refusing(REFUSED).settled();
+    cluster.pool.meta.generation += 1;
+    assert_eq!(cluster.at(1).creates().len(), 1);
+}
+
+#[test]
+fn a_refusal_does_not_end_sessions_that_an_instance_can_take() {
+    let cluster = Cluster::of(thrift_pool("p").sized(2, 2))
+        .refusing(REFUSED)
+        .instance(starting("p-0"))
+        .session(session("s"))
+        .settled();
+    assert_eq!(cluster.state_of("s"), Pending);
+}

@@ -1,0 +1,11 @@
+//! What the planner does, told by small clusters: each test sets one up, plans, and looks.
+
+mod application;
+mod cluster;
+mod endings;
+mod failures;
+mod placement;
+mod properties;
+mod quota;
+mod size;
+mod status;

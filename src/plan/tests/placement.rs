@@ -1,0 +1,160 @@
+//! Which instance a session gets.
+
+use rstest::rstest;
+
+use super::cluster::Cluster;
+use crate::api::{SessionState, Sharing};
+use crate::model::Instance;
+use crate::model::fixtures::{connect_pool, failed, going, ready, session, starting};
+
+#[test]
+fn the_least_loaded_instance_that_answers_takes_the_session() {
+    let cluster = Cluster::of(connect_pool("p").sized(2, 5))
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .session(session("old").on("p-0"))
+        .session(session("new"))
+        .planned();
+    assert_eq!(cluster.place_of("new"), Some("p-1"));
+}
+
+#[test]
+fn among_equals_the_lowest_ordinal_takes_it() {
+    let cluster = Cluster::of(connect_pool("p").sized(2, 5))
+        .instance(ready("p-2"))
+        .instance(ready("p-10"))
+        .session(session("s"))
+        .planned();
+    assert_eq!(cluster.place_of("s"), Some("p-2"));
+}
+
+#[test]
+fn sessions_that_come_together_are_spread() {
+    let cluster = Cluster::of(connect_pool("p").sized(2, 5))
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .sessions(["a", "b", "c", "d"].map(session))
+        .planned();
+    let places = ["a", "b", "c", "d"].map(|name| cluster.place_of(name).unwrap());
+    assert_eq!(places, ["p-0", "p-1", "p-0", "p-1"]);
+}
+
+#[rstest]
+#[case::starting(starting("p-0"))]
+#[case::failed(failed("p-0", "OOM"))]
+#[case::being_deleted(going("p-0"))]
+fn an_instance_that_does_not_answer_takes_no_session(#[case] instance: Instance) {
+    let cluster = Cluster::of(connect_pool("p")).instance(instance).session(session("s")).planned();
+    assert_eq!((cluster.state_of("s"), cluster.place_of("s")), (SessionState::Pending, None));
+}
+
+#[test]
+fn an_instance_that_this_very_plan_gives_up_takes_no_session() {
+    let pool = connect_pool("p").sized(0, 5).shared_by(Sharing::User);
+    let cluster = Cluster::of(pool)
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .session(session("old").on("p-0"))
+        .session(session("new"));
+    assert_eq!(cluster.deletes(), ["p-1"]);
+    assert_eq!(cluster.planned().place_of("new"), Some("p-0"));
+}
+
+#[test]
+fn a_placed_session_is_active_and_knows_its_server() {
+    let cluster = Cluster::of(connect_pool("p")).instance(ready("p-0")).session(session("s")).planned();
+    assert_eq!(cluster.told("s"), (SessionState::Active, "Placed", "Served by instance p-0."));
+    assert_eq!(cluster.sessions[0].status.endpoint.as_deref(), Some("10.0.0.1:15002"));
+}
+
+#[test]
+fn a_session_keeps_its_place_however_loads_change() {
+    let cluster = Cluster::of(connect_pool("p").sized(2, 5))
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .sessions(["a", "b", "c"].map(|name| session(name).on("p-0")))
+        .settled();
+    assert_eq!(["a", "b", "c"].map(|name| cluster.place_of(name)), [Some("p-0"); 3]);
+}
+
+#[test]
+fn an_idle_session_stays_idle() {
+    let cluster = Cluster::of(connect_pool("p"))
+        .instance(ready("p-0"))
+        .session(session("s").on("p-0").in_state(SessionState::Idle))
+        .settled();
+    assert_eq!(cluster.state_of("s"), SessionState::Idle);
+}
+
+#[rstest]
+#[case::everyone(Sharing::Pool, Some("p-0"), Some("p-0"))]
+#[case::the_sessions_of_one_user(Sharing::User, Some("p-0"), None)]
+#[case::nobody(Sharing::Session, None, None)]
+fn a_driver_is_shared_by(
+    #[case] sharing: Sharing,
+    #[case] place_of_the_same_user: Option<&str>,
+    #[case] place_of_another_user: Option<&str>,
+) {
+    for (user, place) in [("alice", place_of_the_same_user), ("bob", place_of_another_user)] {
+        let cluster = Cluster::of(connect_pool("p").sized(0, 5).shared_by(sharing))
+            .instance(ready("p-0"))
+            .session(session("old").of("alice").on("p-0"))
+            .session(session("new").of(user))
+            .planned();
+        assert_eq!(cluster.place_of("new"), place, "of {user}");
+        assert_eq!(cluster.instances.len(), if place.is_some() { 1 } else { 2 }, "for {user}");
+    }
+}
+
+#[test]
+fn one_plan_does_not_put_two_users_on_one_unshared_driver() {
+    let cluster = Cluster::of(connect_pool("p").sized(0, 5).shared_by(Sharing::User))
+        .instance(ready("p-0"))
+        .session(session("a").of("alice"))
+        .session(session("b").of("bob"))
+        .planned();
+    assert_eq!((cluster.place_of("a"), cluster.place_of("b")), (Some("p-0"), None));
+}
+
+#[test]
+fn a_user_with_a_driver_of_her_own_takes_no_second_one_from_others() {
+    let mut cluster = Cluster::of(connect_pool("p").sized(2, 2).shared_by(Sharing::User))
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .session(session("a1").of("alice"))
+        .session(session("a2").of("alice"))
+        .settled();
+    cluster = cluster.session(session("b").of("bob").created(1)).settled();
+    assert_eq!(cluster.place_of("a2"), Some("p-0"));
+    assert_eq!(cluster.place_of("b"), Some("p-1"));
+}
+
+#[test]
+fn a_waiting_session_knows_what_it_waits_for() {
+    let pool = connect_pool("p").sized(0, 1).shared_by(Sharing::Session);
+    let told = |cluster: Cluster| {
+        let cluster = cluster.session(session("s")).planned();
+        let (_, reason, message) = cluster.told("s");
+        format!("{reason}: {message}")
+    };
+    assert_eq!(told(Cluster::of(pool.clone())), "InstanceStarting: Instance p-0 is being created.");
+    assert_eq!(
+        told(Cluster::of(pool.clone()).instance(starting("p-0"))),
+        "InstanceStarting: Instance p-0 is starting: the Spark Operator has it as NEW."
+    );
+    let mut pulling = starting("p-0");
+    pulling.pod = Some(("p-0-driver".to_owned(), "uid".to_owned()));
+    pulling.message = Some("ErrImagePull: no such image".to_owned());
+    assert_eq!(
+        told(Cluster::of(pool.clone()).instance(pulling)),
+        "InstanceStarting: Instance p-0 is starting: driver Pod p-0-driver has no address yet (ErrImagePull: no such image)"
+    );
+    assert_eq!(
+        told(Cluster::of(pool.clone()).instance(ready("p-0")).session(session("other").on("p-0"))),
+        "NoPlace: Every instance is in use, and the pool is at its maximum."
+    );
+    assert_eq!(
+        told(Cluster::of(pool).with_host_taken_by("older")),
+        "HostTaken: Pool older has this pool's host and type already."
+    );
+}

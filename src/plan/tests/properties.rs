@@ -1,0 +1,227 @@
+//! Whatever happens, in whatever order: limits hold, names are not used twice, and every plan comes
+//! to an end. That a plan repeats itself is checked by [`Cluster::settle`] after every happening.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::cluster::Cluster;
+use crate::api::{SessionState, Sharing};
+use crate::model::fixtures::{connect_pool, failed, ready, session, thrift_pool};
+use crate::model::{InstancePhase, Pool};
+
+const USERS: [&str; 3] = ["alice", "bob", "carol"];
+
+/// A number chooses among what there is at that moment.
+#[derive(Clone, Debug)]
+enum Happening {
+    SessionCreated {
+        user: usize,
+    },
+    SessionDeleted(usize),
+    ServerAnswers(usize),
+    InstanceFails(usize),
+    /// The SparkApplication is deleted by somebody else.
+    InstanceVanishes(usize),
+    /// What was being deleted is gone.
+    DeletionEnds(usize),
+    SecondsPass(i64),
+    TemplateIsRefused,
+    TemplateIsTaken,
+    PoolStatusIsLost,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => (0..USERS.len()).prop_map(|user| Happening::SessionCreated { user }),
+        2 => any::<usize>().prop_map(Happening::SessionDeleted),
+        4 => any::<usize>().prop_map(Happening::ServerAnswers),
+        2 => any::<usize>().prop_map(Happening::InstanceFails),
+        1 => any::<usize>().prop_map(Happening::InstanceVanishes),
+        3 => any::<usize>().prop_map(Happening::DeletionEnds),
+        4 => (1..400_i64).prop_map(Happening::SecondsPass),
+        1 => Just(Happening::TemplateIsRefused),
+        2 => Just(Happening::TemplateIsTaken),
+    ]
+}
+
+fn any_pool() -> impl Strategy<Value = Pool> {
+    let sharing = prop_oneof![Just(Sharing::Pool), Just(Sharing::User), Just(Sharing::Session)];
+    let limits = (1..4_i32, 1..8_i32, prop_oneof![Just(0), Just(300)]);
+    (any::<bool>(), sharing, 0..3_i32, 0..3_i32, 1..4_i32, limits).prop_map(
+        |(connect, sharing, min, more, target, (per_user, total, cooldown))| {
+            if connect { connect_pool("p") } else { thrift_pool("p") }
+                .sized(min, (min + more).max(1))
+                .sessions_per_instance(target)
+                .shared_by(sharing)
+                .allowing_each_user(per_user)
+                .allowing_in_total(total)
+                .cooling_down(cooldown)
+        },
+    )
+}
+
+fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
+    let in_phase = |cluster: &Cluster, phases: &[InstancePhase], n: usize| {
+        let names: Vec<_> =
+            cluster.instances.iter().filter(|i| phases.contains(&i.phase)).map(|i| i.name.clone()).collect();
+        (!names.is_empty()).then(|| names[n % names.len()].clone())
+    };
+    match happening {
+        Happening::SessionCreated { user } => {
+            let new = session(&format!("s{serial:03}")).of(USERS[user]).created(cluster.now);
+            *cluster = cluster.clone().session(new);
+        }
+        Happening::SessionDeleted(n) if !cluster.sessions.is_empty() => {
+            cluster.sessions.remove(n % cluster.sessions.len());
+        }
+        Happening::SessionDeleted(_) => {}
+        Happening::ServerAnswers(n) => {
+            if let Some(name) = in_phase(cluster, &[InstancePhase::Starting], n) {
+                *cluster.find_instance(&name) = ready(&name);
+            }
+        }
+        Happening::InstanceFails(n) => {
+            if let Some(name) = in_phase(cluster, &[InstancePhase::Starting, InstancePhase::Ready], n) {
+                *cluster.find_instance(&name) = failed(&name, "OOM");
+            }
+        }
+        Happening::InstanceVanishes(n) if !cluster.instances.is_empty() => {
+            cluster.instances.remove(n % cluster.instances.len());
+        }
+        Happening::InstanceVanishes(_) => {}
+        Happening::DeletionEnds(n) => {
+            if let Some(name) = in_phase(cluster, &[InstancePhase::Deleting], n) {
+                cluster.instances.retain(|instance| instance.name != name);
+            }
+        }
+        Happening::SecondsPass(seconds) => cluster.now += seconds,
+        Happening::TemplateIsRefused => cluster.refuses = Some("no".to_owned()),
+        Happening::TemplateIsTaken => cluster.refuses = None,
+        Happening::PoolStatusIsLost => cluster.pool.status = Default::default(),
+    }
+}
+
+fn check_limits(cluster: &Cluster) {
+    let spec = &cluster.pool.spec;
+    // A failed driver runs no more, even while its object is being deleted.
+    let running = cluster
+        .instances
+        .iter()
+        .filter(|instance| instance.phase != InstancePhase::Failed && !cluster.dead.contains(&instance.name));
+    assert!(running.count() <= usize::try_from(spec.replicas.max).unwrap(), "too many instances");
+
+    let mut of_user: BTreeMap<&str, i32> = BTreeMap::new();
+    let mut users_on: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for session in cluster.sessions.iter().filter(|session| !session.is_finished()) {
+        *of_user.entry(&session.spec.user).or_default() += 1;
+        let Some(place) = &session.status.assigned_instance else { continue };
+        assert!(
+            cluster.instances.iter().any(|instance| instance.name == *place && instance.is_alive()),
+            "session {} is on {place}, which is not alive",
+            session.meta.name
+        );
+        users_on.entry(place).or_default().push(&session.spec.user);
+    }
+    let policy = &spec.session_policy;
+    assert!(of_user.values().all(|count| *count <= policy.max_sessions_per_user), "{of_user:?}");
+    assert!(of_user.values().sum::<i32>() <= policy.max_total_sessions, "{of_user:?}");
+    for (instance, users) in users_on {
+        let alone = match spec.sharing {
+            Sharing::Pool => true,
+            Sharing::User => BTreeSet::from_iter(&users).len() == 1,
+            Sharing::Session => users.len() == 1,
+        };
+        assert!(alone, "{instance} is shared by {users:?}");
+    }
+}
+
+/// From now on nothing fails and everything is quick.
+fn calm_down(cluster: &mut Cluster) {
+    cluster.refuses = None;
+    for _ in 0..10 {
+        cluster.now += 301;
+        cluster.settle();
+        cluster.instances.retain(|instance| instance.phase != InstancePhase::Deleting);
+        let starting = cluster.instances.iter_mut().filter(|i| i.phase == InstancePhase::Starting);
+        for instance in starting {
+            *instance = ready(&instance.name);
+        }
+        cluster.settle();
+        check_limits(cluster);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn limits_hold_and_plans_come_to_an_end_whatever_happens(
+        pool in any_pool(),
+        happenings in prop::collection::vec(happening(), 1..40),
+    ) {
+        let mut cluster = Cluster::of(pool);
+        for (serial, happening) in happenings.into_iter().enumerate() {
+            happen(&mut cluster, happening, serial);
+            cluster.settle();
+            check_limits(&cluster);
+        }
+    }
+
+    #[test]
+    fn every_session_is_placed_or_ended_once_nothing_fails_any_more(
+        pool in any_pool(),
+        happenings in prop::collection::vec(happening(), 1..40),
+    ) {
+        let mut cluster = Cluster::of(pool.giving_up_after(86_400));
+        for (serial, happening) in happenings.into_iter().enumerate() {
+            happen(&mut cluster, happening, serial);
+            cluster.settle();
+        }
+        calm_down(&mut cluster);
+        let waiting = cluster.sessions.iter().any(|session| session.status.state == SessionState::Pending);
+        let full = cluster.instances.len() >= usize::try_from(cluster.pool.spec.replicas.max).unwrap();
+        let shared = cluster.pool.spec.sharing == Sharing::Pool;
+        prop_assert!(!waiting || full && !shared, "someone waits though there is room: {:#?}", cluster.sessions);
+        prop_assert!(cluster.instances.iter().all(|instance| instance.phase == InstancePhase::Ready));
+
+        cluster.now += 86_400;
+        cluster.settle();
+        let waiting = cluster.sessions.iter().any(|session| session.status.state == SessionState::Pending);
+        prop_assert!(!waiting, "someone waits for ever");
+    }
+
+    #[test]
+    fn ended_sessions_and_idle_instances_are_cleared_away(
+        pool in any_pool(),
+        happenings in prop::collection::vec(happening(), 1..40),
+    ) {
+        let mut cluster = Cluster::of(pool);
+        for (serial, happening) in happenings.into_iter().enumerate() {
+            happen(&mut cluster, happening, serial);
+            cluster.settle();
+        }
+        cluster.sessions.retain(|session| session.is_finished());
+        calm_down(&mut cluster);
+        cluster.now += 3600;
+        cluster.settle();
+        prop_assert_eq!(&cluster.sessions, &[]);
+        prop_assert_eq!(cluster.instances.len(), usize::try_from(cluster.pool.spec.replicas.min).unwrap());
+    }
+
+    #[test]
+    fn a_lost_status_of_the_pool_does_not_bring_existing_names_back(
+        happenings in prop::collection::vec(happening(), 1..20),
+    ) {
+        let mut cluster = Cluster::of(connect_pool("p").sized(2, 4));
+        for (serial, happening) in happenings.into_iter().enumerate() {
+            // Nothing existing vanishes here: then nobody could know that its name was used.
+            if matches!(happening, Happening::InstanceVanishes(_) | Happening::DeletionEnds(_)) {
+                continue;
+            }
+            happen(&mut cluster, happening, serial);
+            happen(&mut cluster, Happening::PoolStatusIsLost, serial);
+            cluster.settle();
+        }
+    }
+}

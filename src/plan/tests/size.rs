@@ -1,0 +1,185 @@
+//! How many instances there are, which are given up, and what they are called.
+
+use rstest::rstest;
+
+use super::cluster::Cluster;
+use crate::api::{MetricType, Sharing};
+use crate::model::fixtures::{connect_pool, going, ready, session, starting, time};
+use crate::model::{Instance, Session};
+use crate::plan::Action;
+
+fn waiting(count: usize) -> impl Iterator<Item = Session> {
+    (0..count).map(|n| session(&format!("s{n}")))
+}
+
+fn on(instance: &'static str, count: usize) -> impl Iterator<Item = Session> {
+    (0..count).map(move |n| session(&format!("{instance}-s{n}")).on(instance))
+}
+
+#[test]
+fn the_minimum_is_kept_without_sessions() {
+    let cluster = Cluster::of(connect_pool("p").sized(2, 5));
+    assert_eq!(cluster.creates(), ["p-0", "p-1"]);
+}
+
+#[test]
+fn without_sessions_and_minimum_nothing_runs() {
+    assert_eq!(Cluster::of(connect_pool("p").sized(0, 5)).creates(), [""; 0]);
+}
+
+#[test]
+fn a_waiting_session_starts_an_instance_from_zero() {
+    let cluster = Cluster::of(connect_pool("p").sized(0, 5)).session(session("s"));
+    assert_eq!(cluster.creates(), ["p-0"]);
+    assert_eq!(cluster.settled().instances.len(), 1);
+}
+
+#[test]
+fn an_instance_that_starts_is_not_started_twice() {
+    let cluster = Cluster::of(connect_pool("p").sized(0, 5)).instance(starting("p-0")).session(session("s"));
+    assert_eq!(cluster.creates(), [""; 0]);
+}
+
+#[rstest]
+#[case::nothing(10, "1", 0, 0)]
+#[case::one_session(10, "1", 1, 1)]
+#[case::full(10, "1", 10, 1)]
+#[case::one_too_many(10, "1", 11, 2)]
+#[case::as_busy_as_the_threshold(10, "0.8", 8, 1)]
+#[case::busier_than_the_threshold(10, "0.8", 9, 2)]
+#[case::the_threshold_is_of_all_instances(10, "0.8", 16, 2)]
+#[case::two_instances_busier_than_the_threshold(10, "0.8", 17, 3)]
+#[case::a_single_session_needs_no_second_instance(1, "0.8", 1, 1)]
+#[case::never_more_than_the_maximum(1, "0.8", 50, 5)]
+fn instances_are_sessions_by_target_and_one_more_above_the_threshold(
+    #[case] target: i32,
+    #[case] threshold: &str,
+    #[case] sessions: usize,
+    #[case] instances: usize,
+) {
+    let pool = connect_pool("p").sized(0, 5).sessions_per_instance(target).scaling_up_above(threshold);
+    let cluster = Cluster::of(pool.allowing_each_user(100)).sessions(waiting(sessions));
+    assert_eq!(cluster.creates().len(), instances);
+}
+
+#[test]
+fn placed_and_waiting_sessions_count_together() {
+    let pool = connect_pool("p").sized(0, 5).sessions_per_instance(4).scaling_up_above("1");
+    let cluster = Cluster::of(pool).instance(ready("p-0")).sessions(on("p-0", 4)).session(session("s"));
+    assert_eq!(cluster.creates(), ["p-1"]);
+}
+
+#[test]
+fn twenty_sessions_per_instance_where_the_pool_does_not_say() {
+    let pool = connect_pool("p").sized(0, 5).scaling_up_above("1").allowing_each_user(100);
+    assert_eq!(Cluster::of(pool.clone()).sessions(waiting(20)).creates().len(), 1);
+    assert_eq!(Cluster::of(pool).sessions(waiting(21)).creates().len(), 2);
+}
+
+#[rstest]
+fn pools_by_cpu_and_memory_are_sized_by_sessions_for_now(
+    #[values(MetricType::Cpu, MetricType::Memory)] metric: MetricType,
+) {
+    // The target is a percentage: taken for sessions, 80 would fit on one instance.
+    let mut pool = connect_pool("p").sized(0, 5).sessions_per_instance(80).allowing_each_user(100);
+    pool.spec.scaling.metrics.metric_type = metric;
+    assert_eq!(Cluster::of(pool).sessions(waiting(40)).creates().len(), 3);
+}
+
+#[rstest]
+#[case(Sharing::User, 2)]
+#[case(Sharing::Session, 3)]
+fn unshared_drivers_are_counted_by_those_who_need_one(#[case] sharing: Sharing, #[case] instances: usize) {
+    let cluster = Cluster::of(connect_pool("p").sized(0, 5).shared_by(sharing))
+        .session(session("a1").of("alice"))
+        .session(session("a2").of("alice"))
+        .session(session("b1").of("bob"));
+    assert_eq!(cluster.creates().len(), instances);
+}
+
+#[rstest]
+#[case::starting(starting("p-0"))]
+#[case::ready(ready("p-0"))]
+#[case::being_deleted(going("p-0"))]
+fn an_instance_takes_room_until_it_is_gone(#[case] instance: Instance) {
+    let pool = connect_pool("p").sized(0, 1).sessions_per_instance(1);
+    let cluster = Cluster::of(pool).instance(instance).sessions(waiting(3));
+    assert_eq!(cluster.creates(), [""; 0]);
+}
+
+#[test]
+fn an_empty_instance_stays_for_the_cooldown() {
+    let pool = connect_pool("p").sized(0, 5).cooling_down(300);
+    let pool = pool.with_status(|status| status.last_scale_time = Some(time(0)));
+    let cluster = Cluster::of(pool).instance(ready("p-0"));
+    let before = cluster.clone().at(299);
+    assert_eq!((before.deletes(), before.wakes_at()), (vec![], Some(300)));
+    assert_eq!(cluster.at(300).deletes(), ["p-0"]);
+}
+
+#[test]
+fn the_newest_empty_instances_go_first_and_the_minimum_stays() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 5))
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .instance(starting("p-2"));
+    assert_eq!(cluster.deletes(), ["p-2", "p-1"]);
+    let left = cluster.planned();
+    assert_eq!((left.deletes(), left.creates()), (vec![], vec![]));
+}
+
+#[test]
+fn an_instance_with_sessions_is_not_given_up() {
+    let cluster = Cluster::of(connect_pool("p").sized(0, 5))
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .session(session("s").on("p-1"));
+    assert_eq!(cluster.deletes(), ["p-0"]);
+}
+
+#[test]
+fn every_change_of_the_size_starts_the_cooldown_anew() {
+    let up = Cluster::of(connect_pool("p").sized(1, 5)).at(50).planned();
+    assert_eq!(up.pool.status.last_scale_time, Some(time(50)));
+    let down = Cluster::of(connect_pool("p").sized(0, 5)).instance(ready("p-0")).at(70).planned();
+    assert_eq!(down.pool.status.last_scale_time, Some(time(70)));
+}
+
+#[test]
+fn an_ordinal_is_not_used_again_after_its_instance_is_gone() {
+    let mut cluster = Cluster::of(connect_pool("p").sized(1, 5)).settled();
+    cluster.instances.clear();
+    assert_eq!(cluster.creates(), ["p-1"]);
+}
+
+#[test]
+fn the_next_ordinal_is_recovered_from_the_instances_when_the_status_is_lost() {
+    let cluster = Cluster::of(connect_pool("p").sized(2, 5)).instance(ready("p-7"));
+    assert_eq!(cluster.creates(), ["p-8"]);
+}
+
+#[test]
+fn the_next_ordinal_is_written_before_an_instance_uses_it() {
+    let plan = Cluster::of(connect_pool("p").sized(2, 5)).plan();
+    let Action::UpdatePoolStatus { status, .. } = &plan.actions[0] else { panic!("{plan:#?}") };
+    assert_eq!(status.next_ordinal, 2);
+}
+
+#[test]
+fn planning_again_before_anything_was_seen_gives_the_same_names() {
+    let cluster = Cluster::of(connect_pool("p").sized(2, 5)).session(session("s"));
+    assert_eq!(cluster.plan(), cluster.plan());
+}
+
+#[test]
+fn a_pool_that_is_being_deleted_gets_no_instances() {
+    let cluster = Cluster::of(connect_pool("p").sized(2, 5).being_deleted()).session(session("s"));
+    assert_eq!(cluster.creates(), [""; 0]);
+}
+
+#[test]
+fn a_pool_whose_host_is_taken_gets_no_instances() {
+    let cluster =
+        Cluster::of(connect_pool("p").sized(2, 5)).session(session("s")).with_host_taken_by("older");
+    assert_eq!(cluster.creates(), [""; 0]);
+}

@@ -1,0 +1,143 @@
+//! What the pool's status and its events say.
+
+use super::cluster::Cluster;
+use crate::api::InstanceState;
+use crate::model::fixtures::{connect_pool, failed, going, ready, session, starting, time};
+use crate::plan::Action;
+
+#[test]
+fn the_status_counts_instances_and_sessions() {
+    let cluster = Cluster::of(connect_pool("p").sized(3, 3))
+        .instance(ready("p-0"))
+        .instance(starting("p-1"))
+        .instance(going("p-2"))
+        .instance(failed("p-3", "OOM"))
+        .session(session("a").on("p-0"))
+        .session(session("b").on("p-0"))
+        .planned();
+    let status = &cluster.pool.status;
+    assert_eq!((status.current_replicas, status.ready_replicas, status.desired_replicas), (2, 1, 3));
+    assert_eq!((status.total_active_sessions, status.pending_sessions), (2, 0));
+    assert_eq!((status.observed_generation, status.next_ordinal), (Some(1), 4));
+    let rows: Vec<_> =
+        status.instances.iter().map(|row| (row.name.as_str(), row.state, row.active_sessions)).collect();
+    assert_eq!(
+        rows,
+        [
+            ("p-0", InstanceState::Running, 2),
+            ("p-1", InstanceState::Pending, 0),
+            ("p-2", InstanceState::Terminated, 0),
+            ("p-3", InstanceState::Failed, 0),
+        ]
+    );
+    assert_eq!(status.instances[0].endpoint.as_deref(), Some("10.0.0.1:15002"));
+    assert_eq!(status.instances[3].message.as_deref(), Some("instance p-3 failed: OOM"));
+}
+
+#[test]
+fn a_waiting_session_shows_in_the_status() {
+    let cluster = Cluster::of(connect_pool("p")).session(session("s")).planned();
+    let status = &cluster.pool.status;
+    assert_eq!((status.pending_sessions, status.desired_replicas, status.current_replicas), (1, 1, 0));
+}
+
+#[test]
+fn a_pool_at_zero_is_ready_and_says_so() {
+    let cluster = Cluster::of(connect_pool("p")).settled();
+    assert_eq!(
+        cluster.condition("Ready"),
+        (true, "ScaledToZero", "No instance runs; the first user starts one.")
+    );
+    assert_eq!(
+        cluster.condition("Accepted"),
+        (true, "Accepted", "Clients reach the pool at host spark.example.com.")
+    );
+}
+
+#[test]
+fn a_pool_is_ready_when_the_first_instance_answers() {
+    let cluster =
+        Cluster::of(connect_pool("p").sized(2, 2)).instance(starting("p-0")).instance(starting("p-1"));
+    let mut cluster = cluster.settled();
+    assert_eq!(cluster.condition("Ready"), (false, "InstancesStarting", "2 instance(s) are starting."));
+    *cluster.find_instance("p-0") = ready("p-0");
+    cluster.settle();
+    assert_eq!(cluster.condition("Ready"), (true, "InstancesReady", "1 of 2 instance(s) answer."));
+}
+
+#[test]
+fn a_pool_whose_instances_fail_is_not_ready_and_says_why() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(failed("p-0", "OOM")).settled();
+    let (ready, reason, message) = cluster.condition("Ready");
+    assert_eq!((ready, reason), (false, "InstanceFailed"));
+    assert!(message.starts_with("1 instance(s) in a row failed: instance p-0 failed: OOM; next attempt at "));
+}
+
+#[test]
+fn a_pool_whose_host_is_taken_is_not_accepted_and_names_the_other() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).with_host_taken_by("older").settled();
+    assert_eq!(
+        cluster.condition("Accepted"),
+        (
+            false,
+            "HostConflict",
+            "Host spark.example.com with type connect belongs to pool older, which is older. Choose another host, or \
+             delete one of the pools."
+        )
+    );
+    assert_eq!(cluster.condition("Ready").1, "HostConflict");
+    assert_eq!(cluster.events.iter().filter(|(reason, _)| *reason == "HostConflict").count(), 1);
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_its_status_changes() {
+    let mut cluster = Cluster::of(connect_pool("p")).instance(starting("p-0")).session(session("s")).at(10);
+    cluster = cluster.settled().at(20);
+    *cluster.find_instance("p-0") = failed("p-0", "OOM");
+    cluster.settle();
+    let time_of = |cluster: &Cluster| {
+        let conditions = &cluster.pool.status.conditions;
+        conditions.iter().find(|c| c.type_ == "Ready").unwrap().last_transition_time.clone()
+    };
+    assert_eq!((cluster.condition("Ready").1, time_of(&cluster)), ("InstanceFailed", time(10)));
+    cluster = cluster.instance(ready("p-1")).at(30).settled();
+    assert_eq!((cluster.condition("Ready").1, time_of(&cluster)), ("InstancesReady", time(30)));
+}
+
+#[test]
+fn conditions_of_others_are_kept() {
+    let mut cluster = Cluster::of(connect_pool("p")).settled();
+    let mut other = cluster.pool.status.conditions[0].clone();
+    other.type_ = "Programmed".to_owned();
+    cluster.pool.status.conditions.push(other.clone());
+    cluster = cluster.session(session("s")).settled();
+    assert!(cluster.pool.status.conditions.contains(&other));
+}
+
+#[test]
+fn events_tell_the_story_of_an_instance_and_its_session() {
+    let mut cluster = Cluster::of(connect_pool("p").cooling_down(0)).session(session("s")).settled();
+    *cluster.find_instance("p-0") = ready("p-0");
+    cluster.settle();
+    *cluster.find_instance("p-0") = failed("p-0", "OOM");
+    cluster.settle();
+    let story: Vec<_> = cluster.events.iter().map(|(reason, note)| format!("{reason}: {note}")).collect();
+    assert_eq!(
+        story,
+        [
+            "SessionWaiting: Instance p-0 is being created.",
+            "InstanceCreated: Created instance p-0: 1 wanted for 0 placed and 1 waiting session(s).",
+            "SessionActive: Served by instance p-0.",
+            "InstanceReady: Instance p-0 answers at 10.0.0.1:15002.",
+            "SessionTerminated: Instance p-0, which held this session, is gone. Start a new session.",
+            "InstanceFailed: Instance p-0 failed: OOM",
+        ]
+    );
+}
+
+#[test]
+fn an_unchanged_pool_is_not_written_again() {
+    let cluster =
+        Cluster::of(connect_pool("p").sized(1, 1)).instance(ready("p-0")).session(session("s")).settled();
+    assert_eq!(cluster.at(5000).plan().actions, Vec::<Action>::new());
+}

@@ -1,0 +1,295 @@
+//! What a real API server makes of the custom resources: defaults, validation, selectable fields,
+//! and who owns which field of a status. `tests/run integration` starts one for these tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource};
+use rstest::rstest;
+use serde_json::{Value, json};
+use spark_session_operator::api::{SparkInteractiveSession, SparkSessionPool, crds};
+use uuid::Uuid;
+
+#[path = "api_server/statuses.rs"]
+mod statuses;
+
+const CONNECT_POOL: &str = include_str!("manifests/connect-pool.yaml");
+const THRIFT_POOL: &str = include_str!("manifests/thrift-pool.yaml");
+const SESSION: &str = include_str!("manifests/session.yaml");
+
+async fn client() -> Client {
+    assert!(
+        std::env::var_os("KUBECONFIG").is_some(),
+        "These tests need an API server with the CRDs, and KUBECONFIG to point to it: use `tests/run integration`."
+    );
+    // Another test of this process may have installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Client::try_default().await.expect("KUBECONFIG can be read")
+}
+
+/// Runs the test in a namespace of its own, which is deleted however it ends.
+async fn in_a_namespace<T>(test: impl FnOnce(Client, String) -> T)
+where
+    T: Future<Output = ()> + Send + 'static,
+{
+    let client = client().await;
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let name = format!("test-{}", Uuid::new_v4());
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.clone());
+    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
+    let outcome = tokio::spawn(test(client, name.clone())).await;
+    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
+    if let Err(error) = outcome {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+fn manifest(yaml: &str) -> Value {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+/// Untyped, so that nothing is added or lost on this side.
+fn objects<K: Resource<DynamicType = ()>>(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
+}
+
+async fn create<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    namespace: &str,
+    manifest: &Value,
+) -> Result<DynamicObject, kube::Error> {
+    let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
+    objects::<K>(client, namespace).create(&PostParams::default(), &object).await
+}
+
+/// The manifest's value at this path replaced, or removed by null.
+fn changed(yaml: &str, pointer: &str, value: Value) -> Value {
+    let mut manifest = manifest(yaml);
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let parent = manifest.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    if value.is_null() {
+        parent.remove(key)
+    } else {
+        parent.insert(key.to_owned(), value)
+    };
+    manifest
+}
+
+#[track_caller]
+fn assert_refused<T>(result: Result<T, kube::Error>, message: &str) {
+    match result.map(drop) {
+        Err(kube::Error::Api(status)) if status.code == 422 => {
+            assert!(status.message.contains(message), "{}\ndoes not say: {message}", status.message);
+        }
+        other => panic!("not refused as invalid: {other:?}"),
+    }
+}
+
+/// Everything that was written is there; what was not may be there too.
+fn assert_holds(actual: &Value, written: &Value, path: &str) {
+    match (actual, written) {
+        (Value::Object(actual), Value::Object(written)) => {
+            for (key, value) in written {
+                let found = actual.get(key).unwrap_or_else(|| panic!("{path}.{key} is lost"));
+                assert_holds(found, value, &format!("{path}.{key}"));
+            }
+        }
+        _ => assert_eq!(actual, written, "{path}"),
+    }
+}
+
+#[tokio::test]
+async fn the_definitions_are_accepted_and_established() {
+    let api: Api<CustomResourceDefinition> = Api::all(client().await);
+    for (_, yaml) in crds::manifests().unwrap() {
+        let definition = manifest(&yaml);
+        let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+        let params = PatchParams::apply("test").force().dry_run();
+        api.patch(&name, &params, &Patch::Apply(&definition)).await.unwrap();
+
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is_established(&api.get(&name).await.unwrap()) {
+            assert!(Instant::now() < deadline, "{name} is not established");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn is_established(definition: &CustomResourceDefinition) -> bool {
+    let conditions = definition.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Established" && c.status == "True")
+}
+
+#[tokio::test]
+async fn manifests_of_the_go_operator_apply_unchanged() {
+    in_a_namespace(|client, namespace| async move {
+        let pool = manifest(CONNECT_POOL);
+        let created = create::<SparkSessionPool>(&client, &namespace, &pool).await.unwrap();
+        assert_holds(&created.data["spec"], &pool["spec"], "spec");
+        let session = manifest(SESSION);
+        let created = create::<SparkInteractiveSession>(&client, &namespace, &session).await.unwrap();
+        assert_eq!(created.data["spec"], session["spec"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_short_pool_gets_the_defaults() {
+    in_a_namespace(|client, namespace| async move {
+        let written = manifest(THRIFT_POOL);
+        let created = create::<SparkSessionPool>(&client, &namespace, &written).await.unwrap();
+        let expected = json!({
+            "type": "thrift",
+            "host": "sql.spark.example.org",
+            "replicas": { "min": 0, "max": 5 },
+            "scaling": {
+                "metrics": { "type": "activeSessions" },
+                "scaleUpThreshold": "0.8",
+                "scaleDownThreshold": "0.3",
+                "cooldownSeconds": 300,
+                "drainBeforeScaleDown": true,
+            },
+            "sparkApplicationTemplate": written["spec"]["sparkApplicationTemplate"],
+            "sessionPolicy": { "maxSessionsPerUser": 5, "maxTotalSessions": 200, "idleTimeoutMinutes": 720 },
+            "sharing": "Pool",
+            "identity": "Enforced",
+        });
+        assert_eq!(created.data["spec"], expected);
+    })
+    .await;
+}
+
+#[rstest]
+#[case::no_host("/spec/host", Value::Null, "spec.host: Required value")]
+#[case::an_empty_host("/spec/host", json!(""), "spec.host")]
+#[case::a_host_in_capitals("/spec/host", json!("Spark.example.org"), "spec.host: Invalid value")]
+#[case::a_host_with_a_port("/spec/host", json!("spark.example.org:443"), "spec.host: Invalid value")]
+#[case::a_wildcard("/spec/host", json!("*.example.org"), "spec.host: Invalid value")]
+#[case::a_dot_at_the_end("/spec/host", json!("spark.example.org."), "spec.host: Invalid value")]
+#[case::an_unknown_type("/spec/type", json!("livy"), "spec.type: Unsupported value: \"livy\"")]
+#[case::min_above_max(
+    "/spec/replicas",
+    json!({ "min": 3, "max": 2 }),
+    "replicas.min must not be greater than replicas.max"
+)]
+#[case::min_above_the_default_max("/spec/replicas", json!({ "min": 6 }), "replicas.min must not be greater")]
+#[case::no_instances_at_all("/spec/replicas", json!({ "max": 0 }), "spec.replicas.max")]
+#[case::thresholds_the_wrong_way_round(
+    "/spec/scaling",
+    json!({ "scaleUpThreshold": "0.4", "scaleDownThreshold": "0.4" }),
+    "scaling.scaleDownThreshold must be less than scaling.scaleUpThreshold"
+)]
+#[case::a_threshold_above_one("/spec/scaling", json!({ "scaleUpThreshold": "1.5" }), "spec.scaling.scaleUpThreshold")]
+#[case::a_threshold_in_percent("/spec/scaling", json!({ "scaleUpThreshold": "80%" }), "spec.scaling.scaleUpThreshold")]
+#[case::no_template(
+    "/spec/sparkApplicationTemplate",
+    Value::Null,
+    "spec.sparkApplicationTemplate: Required value"
+)]
+#[case::a_template_that_is_no_object(
+    "/spec/sparkApplicationTemplate",
+    json!({ "spec": "x" }),
+    "spec.sparkApplicationTemplate.spec"
+)]
+#[case::a_quota_for_nobody(
+    "/spec/sessionPolicy",
+    json!({ "quotas": [{ "match": {}, "maxSessionsPerUser": 1 }] }),
+    "a quota has to name users or groups"
+)]
+#[case::a_quota_with_empty_lists(
+    "/spec/sessionPolicy",
+    json!({ "quotas": [{ "match": { "users": [], "groups": [] } }] }),
+    "a quota has to name users or groups"
+)]
+#[case::unknown_sharing("/spec/sharing", json!("Team"), "spec.sharing: Unsupported value")]
+#[case::a_long_name(
+    "/metadata/name",
+    json!("x".repeat(41)),
+    "the name of a pool may have at most 40 characters, so that the names made from it fit into labels"
+)]
+#[tokio::test]
+async fn a_pool_is_refused_for(#[case] pointer: &str, #[case] value: Value, #[case] message: &str) {
+    let (pool, message) = (changed(THRIFT_POOL, pointer, value), message.to_owned());
+    in_a_namespace(|client, namespace| async move {
+        assert_refused(create::<SparkSessionPool>(&client, &namespace, &pool).await, &message);
+    })
+    .await;
+}
+
+#[rstest]
+#[case::no_user("/spec/user", Value::Null, "spec.user: Required value")]
+#[case::an_empty_user("/spec/user", json!(""), "spec.user")]
+#[case::an_empty_pool("/spec/pool", json!(""), "spec.pool")]
+#[case::a_pool_that_no_pool_can_be_called("/spec/pool", json!("x".repeat(41)), "spec.pool: Too long")]
+#[case::a_session_id_that_is_no_uuid("/spec/sessionId", json!("42"), "spec.sessionId: Invalid value")]
+#[case::a_name_that_fits_into_no_path("/spec/name", json!("a/b"), "spec.name: Invalid value")]
+#[tokio::test]
+async fn a_session_is_refused_for(#[case] pointer: &str, #[case] value: Value, #[case] message: &str) {
+    let (session, message) = (changed(SESSION, pointer, value), message.to_owned());
+    in_a_namespace(|client, namespace| async move {
+        assert_refused(create::<SparkInteractiveSession>(&client, &namespace, &session).await, &message);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pool_name_of_forty_characters_is_accepted() {
+    in_a_namespace(|client, namespace| async move {
+        let pool = changed(THRIFT_POOL, "/metadata/name", json!("x".repeat(40)));
+        create::<SparkSessionPool>(&client, &namespace, &pool).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_makes_a_pool_or_a_session_itself_cannot_change() {
+    in_a_namespace(|client, namespace| async move {
+        create::<SparkSessionPool>(&client, &namespace, &manifest(CONNECT_POOL)).await.unwrap();
+        create::<SparkInteractiveSession>(&client, &namespace, &manifest(SESSION)).await.unwrap();
+        let pools = objects::<SparkSessionPool>(&client, &namespace);
+        let sessions = objects::<SparkInteractiveSession>(&client, &namespace);
+        let patch = |spec: Value| Patch::Merge(json!({ "spec": spec }));
+        let params = PatchParams::default();
+
+        let of_type = pools.patch("notebooks", &params, &patch(json!({ "type": "thrift" }))).await;
+        assert_refused(of_type, "the type of a pool cannot change: create another pool");
+        let of_user = sessions.patch("nightly-report", &params, &patch(json!({ "user": "eve" }))).await;
+        assert_refused(of_user, "the user of a session cannot change");
+        let of_pool = sessions.patch("nightly-report", &params, &patch(json!({ "pool": "sql" }))).await;
+        assert_refused(of_pool, "the pool of a session cannot change");
+        pools.patch("notebooks", &params, &patch(json!({ "host": "other.example.org" }))).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sessions_are_selected_by_user_pool_and_state() {
+    in_a_namespace(|client, namespace| async move {
+        let users = ["alice", "a@b.c", "Jürgen", "DOMAIN\\carol"];
+        for (n, user) in users.iter().enumerate() {
+            let mut session = changed(SESSION, "/spec/user", json!(user));
+            session["metadata"]["name"] = json!(format!("s{n}"));
+            session["spec"]["pool"] = json!(if n == 0 { "first" } else { "others" });
+            create::<SparkInteractiveSession>(&client, &namespace, &session).await.unwrap();
+        }
+        let sessions = objects::<SparkInteractiveSession>(&client, &namespace);
+        let found = async |selector: String| -> Vec<String> {
+            let list = sessions.list(&ListParams::default().fields(&selector)).await.unwrap();
+            list.items.into_iter().map(|session| session.metadata.name.unwrap()).collect()
+        };
+        for (n, user) in users.iter().enumerate() {
+            // In a selector a backslash escapes what follows.
+            let selector = format!("spec.user={}", user.replace('\\', "\\\\"));
+            assert_eq!(found(selector).await, [format!("s{n}")], "{user}");
+        }
+        assert_eq!(found("spec.pool=others".to_owned()).await, ["s1", "s2", "s3"]);
+        let idle = Patch::Merge(json!({ "status": { "state": "Idle" } }));
+        sessions.patch_status("s2", &PatchParams::default(), &idle).await.unwrap();
+        assert_eq!(found("status.state=Idle".to_owned()).await, ["s2"]);
+    })
+    .await;
+}

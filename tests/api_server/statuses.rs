@@ -1,0 +1,129 @@
+//! Who writes which field of a status, and into which object.
+
+use kube::Client;
+use kube::api::Api;
+use rstest::rstest;
+use spark_session_operator::api::{
+    SessionState, SparkInteractiveSession, SparkInteractiveSessionStatus, SparkSessionPool,
+    SparkSessionPoolStatus,
+};
+use spark_session_operator::broker::SessionWriter;
+use spark_session_operator::operator::{Applier, Stores, Watched};
+use spark_session_operator::plan::Action;
+use uuid::Uuid;
+
+use super::{CONNECT_POOL, SESSION, create, in_a_namespace, manifest};
+
+/// A session in the cluster, and those who write its status.
+struct Written {
+    sessions: Api<SparkInteractiveSession>,
+    uid: String,
+    planner: Applier,
+    broker: SessionWriter,
+}
+
+impl Written {
+    async fn new(client: &Client, namespace: &str) -> Self {
+        let created = create::<SparkInteractiveSession>(client, namespace, &manifest(SESSION)).await.unwrap();
+        let stores = Stores::new();
+        let typed: SparkInteractiveSession = created.clone().try_parse().unwrap();
+        stores.shown(typed.into_domain().unwrap());
+        Self {
+            sessions: Api::namespaced(client.clone(), namespace),
+            uid: created.metadata.uid.unwrap(),
+            planner: Applier::new(client, namespace, stores.clone()),
+            broker: SessionWriter::new(client, namespace, stores),
+        }
+    }
+
+    async fn plan(&self, state: SessionState, instance: Option<&str>) {
+        let status = SparkInteractiveSessionStatus {
+            state,
+            assigned_instance: instance.map(str::to_owned),
+            ..SparkInteractiveSessionStatus::default()
+        };
+        let (session, uid) = ("nightly-report".to_owned(), self.uid.clone());
+        self.planner
+            .apply(Action::UpdateSessionStatus { session, uid, status: Box::new(status) })
+            .await
+            .unwrap();
+    }
+
+    async fn claim(&self, id: Uuid) {
+        let version = self.read().await.metadata.resource_version.unwrap().parse().unwrap();
+        self.broker.claim("nightly-report", version, id).await.unwrap();
+    }
+
+    async fn read(&self) -> SparkInteractiveSession {
+        self.sessions.get("nightly-report").await.unwrap()
+    }
+
+    async fn status(&self) -> (SessionState, Option<String>, Option<String>) {
+        let status = self.read().await.status.unwrap();
+        (status.state, status.assigned_instance, status.session_id)
+    }
+}
+
+#[tokio::test]
+async fn planner_and_broker_leave_each_others_fields_of_a_status_alone() {
+    in_a_namespace(|client, namespace| async move {
+        let id = Uuid::from_u128(7);
+        let (instance, spark_id) = (Some("p-0".to_owned()), Some(id.to_string()));
+        let session = Written::new(&client, &namespace).await;
+        session.claim(id).await;
+        assert_eq!(session.status().await, (SessionState::Pending, None, spark_id.clone()));
+        session.plan(SessionState::Active, Some("p-0")).await;
+        assert_eq!(session.status().await, (SessionState::Active, instance.clone(), spark_id.clone()));
+        session.claim(id).await;
+        assert_eq!(session.status().await, (SessionState::Active, instance, spark_id.clone()));
+        session.plan(SessionState::Pending, None).await;
+        assert_eq!(session.status().await, (SessionState::Pending, None, spark_id));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_claim_on_a_session_that_has_changed_meanwhile_does_nothing() {
+    in_a_namespace(|client, namespace| async move {
+        let session = Written::new(&client, &namespace).await;
+        let version = session.read().await.metadata.resource_version.unwrap().parse().unwrap();
+        session.plan(SessionState::Active, Some("p-0")).await;
+        session.broker.claim("nightly-report", version, Uuid::from_u128(7)).await.unwrap();
+        assert_eq!(session.status().await.2, None);
+    })
+    .await;
+}
+
+#[rstest]
+#[case::a_session(true)]
+#[case::a_pool(false)]
+#[tokio::test]
+async fn the_status_of_an_earlier_object_is_not_written_into_its_namesake(#[case] into_session: bool) {
+    in_a_namespace(move |client, namespace| async move {
+        let session = Written::new(&client, &namespace).await;
+        create::<SparkSessionPool>(&client, &namespace, &manifest(CONNECT_POOL)).await.unwrap();
+        let uid = Uuid::new_v4().to_string();
+        let action = if into_session {
+            let status = Box::new(SparkInteractiveSessionStatus::default());
+            Action::UpdateSessionStatus { session: "nightly-report".to_owned(), uid, status }
+        } else {
+            let status = Box::new(SparkSessionPoolStatus::default());
+            Action::UpdatePoolStatus { pool: "notebooks".to_owned(), uid, status }
+        };
+        let error = session.planner.apply(action).await.expect_err("it is another object").to_string();
+        assert!(error.starts_with("the object has changed meanwhile: "), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn deleting_an_earlier_object_leaves_its_namesake_alone() {
+    in_a_namespace(|client, namespace| async move {
+        let session = Written::new(&client, &namespace).await;
+        let (name, uid) = ("nightly-report".to_owned(), Uuid::new_v4().to_string());
+        session.broker.delete(&name, &uid).await.unwrap();
+        session.planner.apply(Action::DeleteSession { name, uid }).await.unwrap();
+        assert_eq!(session.read().await.metadata.uid.as_ref(), Some(&session.uid));
+    })
+    .await;
+}

@@ -1,0 +1,35 @@
+//! The CustomResourceDefinitions in `crds/` are those that the code generates.
+#![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use spark_session_operator::api::crds;
+
+const REGENERATE: &str = "Write them anew with: cargo run -- crds --output-dir crds";
+
+#[test]
+fn the_committed_crds_are_those_that_the_code_generates() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
+    let mut generated = BTreeSet::new();
+    for (name, expected) in crds::manifests().unwrap() {
+        let committed = std::fs::read_to_string(directory.join(&name)).unwrap_or_default();
+        let line = committed.lines().zip(expected.lines()).take_while(|(old, new)| old == new).count() + 1;
+        assert!(committed == expected, "crds/{name} is outdated from line {line}. {REGENERATE}");
+        generated.insert(name);
+    }
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(generated.contains(&name), "crds/{name} is not generated any more: delete it.");
+    }
+}
+
+#[test]
+fn the_command_prints_the_same() {
+    let output =
+        assert_cmd::Command::cargo_bin("spark-session-operator").unwrap().arg("crds").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let expected: String =
+        crds::manifests().unwrap().into_iter().map(|(_, yaml)| format!("---\n{yaml}")).collect();
+    assert_eq!(printed, expected);
+}
