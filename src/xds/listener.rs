@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{
     HeaderMutation, HeaderMutationRules, header_mutation,
 };
 use envoy_types::pb::envoy::config::core::v3::{
-    ApiVersion, GrpcService, Http2ProtocolOptions, KeepaliveSettings, TypedExtensionConfig,
+    ApiVersion, BackoffStrategy, GrpcService, Http2ProtocolOptions, KeepaliveSettings, RetryPolicy,
+    TypedExtensionConfig,
     grpc_service::{EnvoyGrpc, TargetSpecifier},
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
@@ -24,7 +27,7 @@ use envoy_types::pb::envoy::r#type::{
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
-use super::proto::{address, duration, extension, from_ads, seconds, yes};
+use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
 use super::{CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, ROUTES};
 
 /// The name by which routes address this filter.
@@ -97,6 +100,7 @@ fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
         transport_api_version: ApiVersion::V3.into(),
         services: Some(ext_authz::Services::GrpcService(GrpcService {
             timeout: duration(settings.ext_authz_timeout),
+            retry_policy: Some(until_the_operator_is_back()),
             target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
                 cluster_name: settings.control_cluster.clone(),
                 ..Default::default()
@@ -124,6 +128,21 @@ fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
             ..Default::default()
         }),
         bootstrap_metadata_labels_key: NODE_METADATA_KEY.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A restart or a failover of the operator must not reach a client whose query goes on: beeline asks every few
+/// seconds for its state, and takes a 503 for the end. A check changes nothing that a second one would not find, so it is
+/// asked again for about a minute: also one that was held when its operator died.
+fn until_the_operator_is_back() -> RetryPolicy {
+    RetryPolicy {
+        retry_on: "connect-failure,refused-stream,reset,unavailable".to_owned(),
+        num_retries: number(60),
+        retry_back_off: Some(BackoffStrategy {
+            base_interval: duration(Duration::from_millis(100)),
+            max_interval: seconds(1),
+        }),
         ..Default::default()
     }
 }
