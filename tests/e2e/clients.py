@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -128,6 +129,7 @@ class Conversation:
         with self.news:
             while words not in self.text:
                 assert self.process.poll() is None, f"ended without printing {words!r}:\n{self.text}"
+                assert not re.search("^(FAILED|Error:)", self.text, re.M), f"{words!r} was not printed:\n{self.text}"
                 left = deadline - time.monotonic()
                 assert left > 0, f"{words!r} was not printed within {seconds} s:\n{self.text}"
                 self.news.wait(min(left, 1))

@@ -219,6 +219,16 @@ def thing(kubectl) -> Callable[[str, str], dict]:
 @pytest.fixture(autouse=True)
 def sessions_end(kubectl, objects) -> Iterator[None]:
     """The sessions that a test leaves end with it: they would count against their users' quotas."""
+    yield from _end_sessions(kubectl, objects)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module_sessions_end(kubectl, objects) -> Iterator[None]:
+    """The same for those that the fixtures of a file leave."""
+    yield from _end_sessions(kubectl, objects)
+
+
+def _end_sessions(kubectl, objects) -> Iterator[None]:
     before = {session["metadata"]["uid"] for session in objects("sis")}
     yield
     left = [s["metadata"]["name"] for s in objects("sis") if s["metadata"]["uid"] not in before]

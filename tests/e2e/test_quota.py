@@ -24,8 +24,8 @@ def exceeded(user: str, pool: str) -> str:
 
 def test_a_second_spark_session(one_each, pyspark, remote_url, kubectl, objects, users):
     pool, user = one_each["connect"], users[0]
-    ids = [str(uuid.uuid4()) for _ in range(2)]
-    first, second = (remote_url(user, more={"session_id": i}, host=f"{pool}.test") for i in ids)
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    first, second, third = (remote_url(user, more={"session_id": i}, host=f"{pool}.test") for i in ids)
     count = "print(spark.range(3).count())"
     assert pyspark(count, first, stop=False).succeeded().out == "3\n"
     assert pyspark(count, second).complaint().endswith(f"SparkConnectGrpcException: {exceeded(user, pool)}")
@@ -33,7 +33,8 @@ def test_a_second_spark_session(one_each, pyspark, remote_url, kubectl, objects,
     assert pyspark(count, first, stop=False).succeeded().out == "3\n", "the first one goes on"
 
     kubectl("delete", "sis", f"{pool}-{ids[0]}")
-    assert pyspark(count, second, stop=False).succeeded().out == "3\n", "what the text says helps"
+    assert pyspark(count, second, stop=True).succeeded().out == "3\n", "what the text says helps"
+    assert pyspark(count, third, stop=True).succeeded().out == "3\n", "and so does spark.stop()"
 
 
 def test_a_second_jdbc_session(one_each, beeline, pyhive, users):

@@ -1,6 +1,7 @@
 """What clients try in order to be somebody else, or somewhere else."""
 
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_a_routing_header_of_a_jdbc_client_does_not_steer_it(beeline, cluster, u
 
 def test_a_routing_header_is_no_login(pyspark, environment, cluster):
     there, _ = cluster("connect")
-    ran = pyspark(WHERE, f"sc://localhost:{environment.port}/;x-spark-session-cluster={there}")
+    ran = pyspark(WHERE, f"sc://localhost:{environment.port}/;x-spark-session-cluster={quote(there, safe='')}")
     assert "No credentials were sent." in ran.complaint()
 
 
@@ -50,12 +51,16 @@ def test_do_as_does_not_change_the_user(pyhive, cluster, users, query):
     ("path", "options"),
     [
         ("cliservice?doAs=eve", ""),
-        ("cliservice", ";hive.server2.proxy.user=eve"),
         ("cliservice", ";http.header.x-spark-username=eve;http.header.x-spark-password=x"),
     ],
 )
 def test_beeline_stays_who_it_is(beeline, cluster, users, path, options):
     assert beeline(WHO, users[0], path=path, options=options).succeeded().rows()[1] == [users[0]]
+
+
+def test_a_proxy_user_is_refused(beeline, cluster, users):
+    complaint = beeline(WHO, users[0], options=";hive.server2.proxy.user=eve").complaint()
+    assert "Proxy user substitution is not allowed" in complaint
 
 
 def test_everybody_is_who_they_logged_in_as(pyhive, cluster, users):
