@@ -1,5 +1,6 @@
 //! What to do with one authenticated request, given what is known right now. Pure.
 
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::api::{SessionState, SparkInteractiveSessionSpec, SparkSessionPoolSpec};
@@ -48,13 +49,16 @@ pub struct Draft {
 }
 
 /// `waited_for` is the UID of the session that this request created or waited for: if that one
-/// failed, the client hears it; one that failed before this request came is tried anew.
+/// failed, the client hears it. One that failed before this request came is tried anew, but not at
+/// once: PySpark swallows the first error of a session and sends its next call, and a clean-up call
+/// at its exit, which would have to wait as long again.
 pub fn decide(
     inventory: &Inventory,
     pool: &Pool,
     identity: &Identity,
     call: &Call,
     waited_for: Option<&str>,
+    now: Timestamp,
 ) -> Decision {
     if !may_use(&pool.spec, identity) {
         return deny(
@@ -66,7 +70,7 @@ pub fn decide(
             ),
         );
     }
-    let request = Request { inventory, pool, identity, waited_for };
+    let request = Request { inventory, pool, identity, waited_for, now };
     match call {
         Call::Connect { method, head } => request.connect(*method, head),
         Call::Thrift { session_name, head: Some(head) } => request.thrift(session_name, head),
@@ -96,7 +100,11 @@ struct Request<'a> {
     pool: &'a Pool,
     identity: &'a Identity,
     waited_for: Option<&'a str>,
+    now: Timestamp,
 }
+
+/// For how long a failed Connect session is not tried anew under its id.
+const FAILURE_STANDS: SignedDuration = SignedDuration::from_secs(60);
 
 impl Request<'_> {
     fn connect(&self, method: ConnectMethod, head: &ConnectHead) -> Decision {
@@ -168,7 +176,9 @@ impl Request<'_> {
         let uid = &session.meta.uid;
         match session.status.state {
             _ if session.meta.deleting => self.wait(session),
-            SessionState::Failed if self.waited_for == Some(uid) => Decision::Deny(why_failed(session)),
+            SessionState::Failed if self.waited_for == Some(uid) || self.failure_stands(session, method) => {
+                Decision::Deny(why_failed(session))
+            }
             SessionState::Failed if method.is_some_and(|method| !method.starts_session()) => {
                 Decision::Deny(why_failed(session))
             }
@@ -209,6 +219,14 @@ impl Request<'_> {
             uid: session.meta.uid.clone(),
             explanation: explanation.to_owned(),
         }
+    }
+
+    /// A quota is not waited for: it is counted anew for every request.
+    fn failure_stands(&self, session: &Session, method: Option<ConnectMethod>) -> bool {
+        let since = session.status.finished_at.as_ref().map_or(Timestamp::MIN, |at| at.0);
+        method.is_some()
+            && why_failed(session).kind != DenialKind::QuotaExceeded
+            && self.now < since.checked_add(FAILURE_STANDS).unwrap_or(Timestamp::MAX)
     }
 
     /// The ended session may have another name than the new one gets: somebody made it by hand.

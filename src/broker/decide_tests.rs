@@ -2,7 +2,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::api::SessionState::{self, Active, Failed, Idle, Pending, Terminated, Terminating};
-use crate::model::fixtures::{alice, application, connect_pool, driver, session, thrift_pool};
+use crate::model::fixtures::{alice, application, at, connect_pool, driver, session, thrift_pool};
 use crate::model::{Kind, Object};
 
 const ID: Uuid = Uuid::from_u128(7);
@@ -39,7 +39,7 @@ fn thrift(method: &str, session_name: &str) -> Call {
 }
 
 fn asked(inventory: &Inventory, identity: &Identity, call: &Call) -> Decision {
-    decide(inventory, inventory.pool("p").unwrap(), identity, call, None)
+    decide(inventory, inventory.pool("p").unwrap(), identity, call, None, at(1000))
 }
 
 fn first_call(inventory: &Inventory) -> Decision {
@@ -202,15 +202,33 @@ fn a_session_that_failed_before_is_tried_anew() {
 fn a_session_that_failed_while_it_was_waited_for_is_heard(#[case] reason: &str, #[case] kind: DenialKind) {
     let inventory = connect_world([session("s").with_spark_id(ID).ended(Failed, reason, "That is why.", 0)]);
     let pool = inventory.pool("p").unwrap();
-    let decision = decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), Some("uid-of-s"));
+    let decision =
+        decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), Some("uid-of-s"), at(1000));
     assert_eq!(denial(decision), (kind, "That is why.".to_owned()));
+}
+
+#[rstest]
+#[case::at_once("StartTimeout", 1059, false)]
+#[case::after_a_minute("StartTimeout", 1060, true)]
+#[case::when_a_place_may_be_free("QuotaExceeded", 1001, true)]
+fn a_failed_session_is_not_tried_anew_by_the_next_call(
+    #[case] reason: &str,
+    #[case] now: i64,
+    #[case] anew: bool,
+) {
+    let failed = session(&connect_name()).with_spark_id(ID).ended(Failed, reason, "That is why.", 1000);
+    let inventory = connect_world([failed]);
+    let pool = inventory.pool("p").unwrap();
+    let decision = decide(&inventory, pool, &alice(), &connect(ConnectMethod::ExecutePlan), None, at(now));
+    assert_eq!(matches!(decision, Decision::Replace { .. }), anew, "{decision:?}");
 }
 
 #[test]
 fn another_session_that_was_waited_for_does_not_keep_a_failed_one_from_a_new_try() {
     let inventory = connect_world([session(&connect_name()).with_spark_id(ID).in_state(Failed)]);
     let pool = inventory.pool("p").unwrap();
-    let decision = decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), Some("another-uid"));
+    let decision =
+        decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), Some("another-uid"), at(1000));
     assert!(matches!(decision, Decision::Replace { .. }));
 }
 

@@ -53,7 +53,6 @@ pub struct Broker {
     writer: SessionWriter,
     max_hold: MaxHold,
     metrics: Arc<Metrics>,
-    /// Held requests are given up when the operator stops: their clients try again elsewhere.
     stop: CancellationToken,
 }
 
@@ -61,17 +60,20 @@ impl Checker for Broker {
     async fn check(&self, check: Check) -> Verdict {
         let started = Instant::now();
         let _in_flight = InFlight::new(&self.metrics);
-        let answer = self.answer(check).await;
+        // Held requests are let go when the operator stops: Envoy asks again, and another replica, or the next
+        // process, holds them on.
+        let verdict = tokio::select! {
+            verdict = self.answer(check) => verdict.map_or_else(Verdict::Deny, Verdict::Route),
+            () = self.stop.cancelled() => Verdict::AskAgain,
+        };
         self.metrics.check_seconds.observe(started.elapsed().as_secs_f64());
-        let outcome = match &answer {
-            Ok(_) => "Routed".to_owned(),
-            Err(denial) => format!("{:?}", denial.kind),
+        let outcome = match &verdict {
+            Verdict::Route(_) => "Routed".to_owned(),
+            Verdict::Deny(denial) => format!("{:?}", denial.kind),
+            Verdict::AskAgain => "AskAgain".to_owned(),
         };
         self.metrics.checks.get_or_create(&Outcome { outcome }).inc();
-        match answer {
-            Ok(route) => Verdict::Route(route),
-            Err(denial) => Verdict::Deny(denial),
-        }
+        verdict
     }
 }
 
@@ -105,16 +107,18 @@ impl Broker {
     }
 
     async fn answer(&self, check: Check) -> Result<Route, Denial> {
-        if !self.stores.is_synced() {
-            let message = "The operator is starting and does not know the pools yet. Try again in a moment.";
-            return Err(retryable(message.to_owned()));
-        }
         let protocol = match &check.call {
             Call::Connect { .. } => Protocol::Connect,
             Call::Thrift { .. } => Protocol::Thrift,
             Call::Malformed { protocol, .. } => *protocol,
             Call::Other { .. } => return Err(self.unknown_path(&check)),
         };
+        let deadline = Instant::now() + self.max_hold.of(protocol);
+        if tokio::time::timeout_at(deadline, self.stores.until_synced()).await.is_err() {
+            let message =
+                "The operator is starting: the Kubernetes API has not told it the pools yet. Try again.";
+            return Err(retryable(message.to_owned()));
+        }
         let pool = self.stores.read(|inventory| match inventory.pool_for(&check.host, protocol) {
             Some(pool) => Ok(pool.meta.name.clone()),
             None => Err(decide::unknown_host(inventory, &check.host, protocol)),
@@ -176,7 +180,9 @@ impl Broker {
         loop {
             changes.mark_unchanged();
             let decision = self.stores.read(|inventory| match inventory.pool(pool) {
-                Some(pool) => decide(inventory, pool, identity, call, waited_for.as_deref()),
+                Some(pool) => {
+                    decide(inventory, pool, identity, call, waited_for.as_deref(), Timestamp::now())
+                }
                 None => {
                     Decision::Deny(Denial::new(DenialKind::UnknownHost, format!("Pool {pool} was deleted.")))
                 }
@@ -216,13 +222,7 @@ impl Broker {
                 }
             }
             // After a write the stores know its outcome, or the watch brings it.
-            let changed = tokio::select! {
-                changed = tokio::time::timeout_at(deadline, changes.changed()) => changed.is_ok(),
-                () = self.stop.cancelled() => {
-                    return Err(retryable("The operator is restarting. Try again in a moment.".to_owned()));
-                }
-            };
-            if !changed {
+            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                 let reason = waits_for.as_deref().unwrap_or("The API server has not shown it yet.");
                 let message = format!(
                     "The session in pool {pool} is not ready after {} s of waiting. {reason} Try again.",

@@ -32,26 +32,29 @@ pub struct ExtAuthz<C> {
 
 #[tonic::async_trait]
 impl<C: Checker> Authorization for ExtAuthz<C> {
-    /// Always `Ok`: a gRPC error would make Envoy answer in its own words, without a reason.
+    /// An error only where Envoy shall ask again (`xds::listener` makes it): for any other purpose it would make Envoy
+    /// answer in its own words, without a reason.
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let answer = AssertUnwindSafe(answer(&*self.checker, request.get_ref())).catch_unwind().await;
-        Ok(Response::new(answer.unwrap_or_else(|panic| {
+        let answer = answer.unwrap_or_else(|panic| {
             tracing::error!(panic = panic_text(&*panic), "a check ended in a panic: its request is refused");
             // The call is not known any more, but gRPC is still told from the rest.
-            deny::response(&defect(), &Form::of(request.get_ref(), &Call::Other { grpc: false }))
-        })))
+            Some(deny::response(&defect(), &Form::of(request.get_ref(), &Call::Other { grpc: false })))
+        });
+        answer.map(Response::new).ok_or_else(|| Status::unavailable("this replica stops; ask again"))
     }
 }
 
-async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> CheckResponse {
+async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> Option<CheckResponse> {
     let check = check::read(request);
     let form = Form::of(request, &check.call);
     let protocol = protocol(&check.call);
     let denial = match checker.check(check).await {
+        Verdict::AskAgain => return None,
         Verdict::Deny(denial) => denial,
         Verdict::Route(route) => match protocol {
             Some(protocol) => match allow::response(&route, protocol) {
-                Ok(response) => return response,
+                Ok(response) => return Some(response),
                 Err(denial) => denial,
             },
             None => {
@@ -63,7 +66,7 @@ async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> CheckRespons
             }
         },
     };
-    deny::response(&denial, &form)
+    Some(deny::response(&denial, &form))
 }
 
 /// What a route may be given for. A call that could not be read is never let through.

@@ -35,6 +35,13 @@ async fn a_route_is_a_yes_for_both_protocols() {
 }
 
 #[tokio::test]
+async fn a_replica_that_stops_lets_envoy_ask_again() {
+    let service = ExtAuthz { checker: Arc::new(Always(|| Verdict::AskAgain)) };
+    let status = service.check(Request::new(Asked::connect().by_envoy())).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "the code that xds::listener has Envoy retry");
+}
+
+#[tokio::test]
 async fn a_denial_is_a_no() {
     let verdict = || Verdict::Deny(Denial::new(DenialKind::QuotaExceeded, "Enough."));
     assert!(!is_allowed(&ask(verdict, Asked::connect()).await));

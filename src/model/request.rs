@@ -94,6 +94,8 @@ pub struct ThriftHead {
 pub enum Verdict {
     Route(Route),
     Deny(Denial),
+    /// This replica stops: Envoy shall ask again, here or elsewhere. The client hears nothing of it.
+    AskAgain,
 }
 
 /// Where an allowed request goes.

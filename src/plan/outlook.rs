@@ -61,8 +61,10 @@ fn or_new(state: &str) -> &str {
 /// Enough of a stack trace to know what happened: status messages are read in a terminal.
 fn first_lines(message: &str) -> String {
     const LONGEST: usize = 400;
-    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();
-    let text = lines.join(" ");
+    // The JVM's warnings stand first and explain nothing.
+    let telling = |line: &&str| !line.is_empty() && !line.starts_with("WARNING:");
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(telling).take(4).collect();
+    let text = lines.join(" ").trim_end_matches('.').to_owned();
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,

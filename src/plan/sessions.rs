@@ -189,7 +189,7 @@ impl<'a> Drafts<'a> {
             if deadline <= now {
                 let (_, cause) = why_waiting(view, outlook);
                 let message = format!(
-                    "No instance of pool {} was ready within {} s: {cause}",
+                    "No instance of pool {} was ready within {} s: {cause}. {MORE}",
                     view.pool.name(),
                     patience.as_secs()
                 );
@@ -211,6 +211,8 @@ fn waiting_since(session: &Session, now: Timestamp) -> Timestamp {
     }
 }
 
+const MORE: &str = "Try again later; the pool's administrator finds more with `kubectl describe ssp`.";
+
 /// Whether waiting is in vain, and why.
 fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)> {
     let pool = view.pool.name();
@@ -228,7 +230,7 @@ fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)
     if failures.consecutive >= FAILURES_BEFORE_GIVING_UP && outlook.next_attempt.is_some() {
         let cause = failures.last_message.as_deref().unwrap_or("no cause is known");
         let message = format!(
-            "Pool {pool} cannot start an instance, {} in a row failed. The last: {cause}",
+            "Pool {pool} cannot start an instance, {} in a row failed. The last: {cause}. {MORE}",
             failures.consecutive
         );
         return Some(("InstanceFailed", message));

@@ -88,7 +88,8 @@ fn a_session_that_waits_too_long_fails_and_says_what_it_waited_for() {
             Failed,
             "StartTimeout",
             "No instance of pool p was ready within 60 s: instance p-0 is starting: the Spark Operator has it as NEW \
-             (ErrImagePull: no such image)"
+             (ErrImagePull: no such image). Try again later; the pool's administrator finds more with `kubectl describe \
+             ssp`."
         )
     );
 }

@@ -112,7 +112,8 @@ fn after_three_failures_in_a_row_sessions_stop_waiting() {
         (
             Failed,
             "InstanceFailed",
-            "Pool p cannot start an instance, 3 in a row failed. The last: instance p-0 failed: OOM"
+            "Pool p cannot start an instance, 3 in a row failed. The last: instance p-0 failed: OOM. \
+             Try again later; the pool's administrator finds more with `kubectl describe ssp`."
         )
     );
 }
