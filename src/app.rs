@@ -18,8 +18,6 @@ use crate::settings::Settings;
 use crate::telemetry::{self, Health, Metrics};
 use crate::xds::{AdsService, EnvoySettings, Publisher, translate};
 
-/// How much longer Envoy waits for an answer than the operator holds a request.
-const ANSWER_MARGIN: Duration = Duration::from_secs(15);
 /// How long a stopping operator waits for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(10);
 /// First bytes of a request's body that Envoy shows.
@@ -87,7 +85,7 @@ fn envoy_settings(settings: &Settings) -> EnvoySettings {
     let MaxHold { connect, thrift } = settings.max_hold;
     EnvoySettings {
         listen_addr: settings.envoy_listen_addr,
-        ext_authz_timeout: connect.max(thrift) + ANSWER_MARGIN,
+        ext_authz_timeout: connect.max(thrift) + MaxHold::MARGIN,
         max_body_head: BODY_HEAD_BYTES,
         control_cluster: CONTROL_CLUSTER.to_owned(),
     }

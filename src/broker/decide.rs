@@ -41,6 +41,16 @@ pub enum Decision {
     Deny(Denial),
 }
 
+/// The request's own past.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    /// When the request came to Envoy. It may have been held before: Envoy asks again after a while,
+    /// and when the operator that held it has ended.
+    pub since: Timestamp,
+    /// UID of the session that it has waited for here.
+    pub session: Option<String>,
+}
+
 /// A session that should exist.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
@@ -48,16 +58,16 @@ pub struct Draft {
     pub spec: SparkInteractiveSessionSpec,
 }
 
-/// `waited_for` is the UID of the session that this request created or waited for: if that one
-/// failed, the client hears it. One that failed before this request came is tried anew, but not at
-/// once: PySpark swallows the first error of a session and sends its next call, and a clean-up call
-/// at its exit, which would have to wait as long again.
+/// If the session that the request created or waited for failed, the client hears it. One that
+/// failed before the request came is tried anew, but not at once: PySpark swallows the first error
+/// of a session and sends its next call, and a clean-up call at its exit, which would have to wait
+/// as long again.
 pub fn decide(
     inventory: &Inventory,
     pool: &Pool,
     identity: &Identity,
     call: &Call,
-    waited_for: Option<&str>,
+    wait: &Wait,
     now: Timestamp,
 ) -> Decision {
     if !may_use(&pool.spec, identity) {
@@ -70,7 +80,7 @@ pub fn decide(
             ),
         );
     }
-    let request = Request { inventory, pool, identity, waited_for, now };
+    let request = Request { inventory, pool, identity, wait, now };
     match call {
         Call::Connect { method, head } => request.connect(*method, head),
         Call::Thrift { session_name, head: Some(head) } => request.thrift(session_name, head),
@@ -99,7 +109,7 @@ struct Request<'a> {
     inventory: &'a Inventory,
     pool: &'a Pool,
     identity: &'a Identity,
-    waited_for: Option<&'a str>,
+    wait: &'a Wait,
     now: Timestamp,
 }
 
@@ -173,10 +183,9 @@ impl Request<'_> {
         method: Option<ConnectMethod>,
         draft: impl FnOnce() -> Draft,
     ) -> Decision {
-        let uid = &session.meta.uid;
         match session.status.state {
             _ if session.meta.deleting => self.wait(session),
-            SessionState::Failed if self.waited_for == Some(uid) || self.failure_stands(session, method) => {
+            SessionState::Failed if self.has_waited_for(session) || self.failure_stands(session, method) => {
                 Decision::Deny(why_failed(session))
             }
             SessionState::Failed if method.is_some_and(|method| !method.starts_session()) => {
@@ -221,12 +230,17 @@ impl Request<'_> {
         }
     }
 
+    fn has_waited_for(&self, session: &Session) -> bool {
+        self.wait.session.as_ref() == Some(&session.meta.uid)
+            || (why_failed(session).kind != DenialKind::QuotaExceeded
+                && failed_at(session).as_second() >= self.wait.since.as_second())
+    }
+
     /// A quota is not waited for: it is counted anew for every request.
     fn failure_stands(&self, session: &Session, method: Option<ConnectMethod>) -> bool {
-        let since = session.status.finished_at.as_ref().map_or(Timestamp::MIN, |at| at.0);
         method.is_some()
             && why_failed(session).kind != DenialKind::QuotaExceeded
-            && self.now < since.checked_add(FAILURE_STANDS).unwrap_or(Timestamp::MAX)
+            && self.now < failed_at(session).checked_add(FAILURE_STANDS).unwrap_or(Timestamp::MAX)
     }
 
     /// The ended session may have another name than the new one gets: somebody made it by hand.
@@ -291,6 +305,11 @@ impl Request<'_> {
             },
         }
     }
+}
+
+/// In whole seconds.
+fn failed_at(session: &Session) -> Timestamp {
+    session.status.finished_at.as_ref().map_or(Timestamp::MIN, |at| at.0)
 }
 
 fn why_failed(session: &Session) -> Denial {

@@ -39,7 +39,11 @@ fn thrift(method: &str, session_name: &str) -> Call {
 }
 
 fn asked(inventory: &Inventory, identity: &Identity, call: &Call) -> Decision {
-    decide(inventory, inventory.pool("p").unwrap(), identity, call, None, at(1000))
+    decide(inventory, inventory.pool("p").unwrap(), identity, call, &waited(900, None), at(1000))
+}
+
+fn waited(since: i64, session: Option<&str>) -> Wait {
+    Wait { since: at(since), session: session.map(str::to_owned) }
 }
 
 fn first_call(inventory: &Inventory) -> Decision {
@@ -202,8 +206,14 @@ fn a_session_that_failed_before_is_tried_anew() {
 fn a_session_that_failed_while_it_was_waited_for_is_heard(#[case] reason: &str, #[case] kind: DenialKind) {
     let inventory = connect_world([session("s").with_spark_id(ID).ended(Failed, reason, "That is why.", 0)]);
     let pool = inventory.pool("p").unwrap();
-    let decision =
-        decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), Some("uid-of-s"), at(1000));
+    let decision = decide(
+        &inventory,
+        pool,
+        &alice(),
+        &connect(ConnectMethod::Config),
+        &waited(900, Some("uid-of-s")),
+        at(1000),
+    );
     assert_eq!(denial(decision), (kind, "That is why.".to_owned()));
 }
 
@@ -219,16 +229,40 @@ fn a_failed_session_is_not_tried_anew_by_the_next_call(
     let failed = session(&connect_name()).with_spark_id(ID).ended(Failed, reason, "That is why.", 1000);
     let inventory = connect_world([failed]);
     let pool = inventory.pool("p").unwrap();
-    let decision = decide(&inventory, pool, &alice(), &connect(ConnectMethod::ExecutePlan), None, at(now));
+    let decision =
+        decide(&inventory, pool, &alice(), &connect(ConnectMethod::ExecutePlan), &waited(now, None), at(now));
     assert_eq!(matches!(decision, Decision::Replace { .. }), anew, "{decision:?}");
+}
+
+/// Envoy asks again after a while, and after the end of the operator that held the request.
+#[rstest]
+#[case::came_before(899, Some("That is why."))]
+#[case::came_in_the_same_second(900, Some("That is why."))]
+#[case::came_afterwards(901, None)]
+fn a_failure_is_heard_by_the_requests_that_came_before_it(#[case] since: i64, #[case] heard: Option<&str>) {
+    let failed = session(&thrift_name("default")).ended(Failed, "StartTimedOut", "That is why.", 900);
+    let inventory = thrift_world([failed]);
+    let call = thrift("OpenSession", "default");
+    let decision =
+        decide(&inventory, inventory.pool("p").unwrap(), &alice(), &call, &waited(since, None), at(1000));
+    match heard {
+        Some(message) => assert_eq!(denial(decision), (DenialKind::StartFailed, message.to_owned())),
+        None => assert!(matches!(decision, Decision::Replace { .. }), "{decision:?}"),
+    }
 }
 
 #[test]
 fn another_session_that_was_waited_for_does_not_keep_a_failed_one_from_a_new_try() {
     let inventory = connect_world([session(&connect_name()).with_spark_id(ID).in_state(Failed)]);
     let pool = inventory.pool("p").unwrap();
-    let decision =
-        decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), Some("another-uid"), at(1000));
+    let decision = decide(
+        &inventory,
+        pool,
+        &alice(),
+        &connect(ConnectMethod::Config),
+        &waited(900, Some("another-uid")),
+        at(1000),
+    );
     assert!(matches!(decision, Decision::Replace { .. }));
 }
 

@@ -6,6 +6,7 @@
 //! is only the waiting.
 
 mod decide;
+mod hold;
 mod writer;
 
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::decide::{Decision, decide};
+use self::decide::{Decision, Wait, decide};
+pub use self::hold::MaxHold;
 pub use self::writer::SessionWriter;
 use crate::authn::{Authenticator, AuthnError, AuthnErrorKind};
 use crate::edge::Checker;
@@ -23,22 +25,6 @@ use crate::model::{Call, Check, Denial, DenialKind, Identity, Protocol, Route, V
 use crate::operator::Stores;
 use crate::telemetry::{Metrics, Outcome};
 use crate::xds::{Programmed, Publisher};
-
-/// How long requests are held while their session waits.
-#[derive(Clone, Copy, Debug)]
-pub struct MaxHold {
-    pub connect: Duration,
-    pub thrift: Duration,
-}
-
-impl MaxHold {
-    fn of(self, protocol: Protocol) -> Duration {
-        match protocol {
-            Protocol::Connect => self.connect,
-            Protocol::Thrift => self.thrift,
-        }
-    }
-}
 
 /// How long an Envoy may take to acknowledge a cluster before the request goes on without: its
 /// `on_demand` filter then asks for the cluster itself.
@@ -113,7 +99,9 @@ impl Broker {
             Call::Malformed { protocol, .. } => *protocol,
             Call::Other { .. } => return Err(self.unknown_path(&check)),
         };
-        let deadline = Instant::now() + self.max_hold.of(protocol);
+        let now = Timestamp::now();
+        let since = check.since.unwrap_or(now);
+        let deadline = Instant::now() + self.max_hold.left(protocol, since, now);
         if tokio::time::timeout_at(deadline, self.stores.until_synced()).await.is_err() {
             let message =
                 "The operator is starting: the Kubernetes API has not told it the pools yet. Try again.";
@@ -125,7 +113,8 @@ impl Broker {
         })?;
         let identity = self.authenticate(&check).await?;
         let arrived = Instant::now();
-        let (route, held) = self.find_session(&pool, protocol, &identity, &check.call).await?;
+        let (route, held) =
+            self.find_session(&pool, protocol, &identity, &check.call, since, deadline).await?;
         self.until_programmed(check.node.as_deref(), &route).await;
         if held {
             let held_ms = arrived.elapsed().as_millis();
@@ -170,25 +159,23 @@ impl Broker {
         protocol: Protocol,
         identity: &Arc<Identity>,
         call: &Call,
+        since: Timestamp,
+        deadline: Instant,
     ) -> Result<(Route, bool), Denial> {
-        let hold = self.max_hold.of(protocol);
-        let deadline = Instant::now() + hold;
-        let mut waited_for: Option<String> = None;
+        let mut wait = Wait { since, session: None };
         let mut waits_for = None;
         // Subscribed before the first look, so that no change falls between look and wait.
         let mut changes = self.stores.changes(pool);
         loop {
             changes.mark_unchanged();
             let decision = self.stores.read(|inventory| match inventory.pool(pool) {
-                Some(pool) => {
-                    decide(inventory, pool, identity, call, waited_for.as_deref(), Timestamp::now())
-                }
+                Some(pool) => decide(inventory, pool, identity, call, &wait, Timestamp::now()),
                 None => {
                     Decision::Deny(Denial::new(DenialKind::UnknownHost, format!("Pool {pool} was deleted.")))
                 }
             });
             match decision {
-                Decision::Route(route) => return Ok((route, waited_for.is_some())),
+                Decision::Route(route) => return Ok((route, wait.session.is_some())),
                 Decision::Deny(denial) => return Err(denial),
                 Decision::Release { session, route } => {
                     let writer = self.writer.clone();
@@ -214,10 +201,10 @@ impl Broker {
                         .await?;
                 }
                 Decision::Wait { session, uid, explanation } => {
-                    if waited_for.as_ref() != Some(&uid) {
+                    if wait.session.as_ref() != Some(&uid) {
                         tracing::info!(session, pool, user = identity.user, "request is held");
                     }
-                    waited_for = Some(uid);
+                    wait.session = Some(uid);
                     waits_for = Some(explanation);
                 }
             }
@@ -226,7 +213,7 @@ impl Broker {
                 let reason = waits_for.as_deref().unwrap_or("The API server has not shown it yet.");
                 let message = format!(
                     "The session in pool {pool} is not ready after {} s of waiting. {reason} Try again.",
-                    hold.as_secs()
+                    self.max_hold.of(protocol).as_secs()
                 );
                 return Err(retryable(message));
             }

@@ -7,6 +7,8 @@ use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 
+use jiff::Timestamp;
+
 use crate::authn::read_credentials;
 use crate::model::{Call, Check, DEFAULT_SESSION_NAME, Protocol};
 use crate::spark::{connect_head, thrift_head};
@@ -16,6 +18,7 @@ use crate::xds::{NODE_LABEL, THRIFT_PATH};
 pub fn read(request: &CheckRequest) -> Check {
     let request = Request::of(request);
     Check {
+        since: request.since,
         node: request.node.clone(),
         host: host_name(request.host()),
         path: request.path().to_owned(),
@@ -30,16 +33,23 @@ pub(super) struct Request<'a> {
     http: Option<&'a HttpRequest>,
     node: Option<String>,
     peer: Option<IpAddr>,
+    since: Option<Timestamp>,
 }
 
 impl<'a> Request<'a> {
     pub fn of(request: &'a CheckRequest) -> Self {
         let attributes = request.attributes.as_ref();
-        let http = attributes.and_then(|attributes| attributes.request.as_ref()?.http.as_ref());
+        let request = attributes.and_then(|attributes| attributes.request.as_ref());
+        let since = request.and_then(|request| request.time.as_ref());
         let destination = attributes.and_then(|attributes| attributes.destination.as_ref());
         let node = destination.and_then(|peer| peer.labels.get(NODE_LABEL)).filter(|id| !id.is_empty());
         let source = attributes.and_then(|attributes| attributes.source.as_ref());
-        Self { http, node: node.cloned(), peer: source.and_then(address) }
+        Self {
+            http: request.and_then(|request| request.http.as_ref()),
+            node: node.cloned(),
+            peer: source.and_then(address),
+            since: since.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok()),
+        }
     }
 
     /// Names are lower case in Envoy's map.

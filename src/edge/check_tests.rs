@@ -29,8 +29,9 @@ fn the_host_is_lower_case_and_without_port(#[case] authority: &str, #[case] host
 }
 
 #[test]
-fn the_asking_envoy_and_the_client_s_address_are_known() {
+fn the_asking_envoy_the_client_s_address_and_the_time_are_known() {
     let check = read(&Asked::connect().by_envoy());
+    assert_eq!(check.since, Some(jiff::Timestamp::new(1_000, 500).unwrap()));
     assert_eq!(check.node.as_deref(), Some("envoy-0"));
     assert_eq!(check.peer, Some("10.0.0.7".parse().unwrap()));
 }

@@ -7,6 +7,8 @@ use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 
+use envoy_types::pb::google::protobuf::Timestamp;
+
 use crate::xds::NODE_LABEL;
 
 pub const SESSION: &str = "00112233-4455-6677-8899-aabbccddeeff";
@@ -58,7 +60,10 @@ impl Asked {
             attributes: Some(AttributeContext {
                 source: Some(Peer { address: Some(address), ..Peer::default() }),
                 destination: Some(Peer { labels, ..Peer::default() }),
-                request: Some(Request { http: Some(self.0), ..Request::default() }),
+                request: Some(Request {
+                    http: Some(self.0),
+                    time: Some(Timestamp { seconds: 1_000, nanos: 500 }),
+                }),
                 ..AttributeContext::default()
             }),
         }

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Credentials, CredentialsError, Protocol};
@@ -9,6 +10,8 @@ use super::{Credentials, CredentialsError, Protocol};
 /// headers and the first bytes of the body.
 #[derive(Debug)]
 pub struct Check {
+    /// When the request came to Envoy, by Envoy's clock. Envoy may ask more than once about it.
+    pub since: Option<Timestamp>,
     /// `node.id` of the Envoy that asks, if it says so.
     pub node: Option<String>,
     /// The host the client called: lower case, without a port.

@@ -37,6 +37,10 @@ pub const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 /// held until it had; this is for an Envoy whose ADS stream ends at another replica than its check did.
 const ON_DEMAND_TIMEOUT_SECONDS: u64 = 5;
 
+/// How long Envoy waits for one answer before it asks again; the longest pause between two tries, too. Longer than the
+/// operator holds a Connect request by default.
+const ONE_TRY_SECONDS: u64 = 90;
+
 pub fn listener(settings: &EnvoySettings) -> Listener {
     let manager = Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
@@ -134,14 +138,17 @@ fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
 
 /// A restart or a failover of the operator must not reach a client whose query goes on: beeline asks every few
 /// seconds for its state, and takes a 503 for the end. A check changes nothing that a second one would not find, so it is
-/// asked again for about a minute: also one that was held when its operator died.
+/// asked again for minutes: also one that was held when its operator died.
+///
+/// `max_interval` is a second thing, which Envoy documents nowhere: the time after which one try is given up and the
+/// next begins (`convertCoreToRouteRetryPolicy`). It has to be long, or held checks are asked anew all the time.
 fn until_the_operator_is_back() -> RetryPolicy {
     RetryPolicy {
         retry_on: "connect-failure,refused-stream,reset,unavailable".to_owned(),
         num_retries: number(60),
         retry_back_off: Some(BackoffStrategy {
             base_interval: duration(Duration::from_millis(100)),
-            max_interval: seconds(1),
+            max_interval: seconds(ONE_TRY_SECONDS),
         }),
         ..Default::default()
     }

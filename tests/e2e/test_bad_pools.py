@@ -4,7 +4,6 @@ Each pool fails while its clients wait; all of them wait side by side, since a f
 """
 
 import json
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -41,22 +40,19 @@ def pools(module_pool) -> dict[tuple[str, str], str]:
 
 
 @pytest.fixture(scope="module")
-def complaints(pools, pyspark, beeline, pyhive, remote_url, environment) -> dict[tuple[str, str], Future]:
-    """What each client's user is told by each pool, and after how many seconds."""
-
-    def connect(client: str, pool: str) -> tuple[str, float]:
-        began = time.monotonic()
-        return complaint(client, pool), time.monotonic() - began
+def complaints(pools, pyspark, beeline, pyhive, remote_url, environment) -> dict[tuple[str, str], Future[str]]:
+    """What each client's user is told by each pool. Each client has a session of its own."""
 
     def complaint(client: str, pool: str) -> str:
         user, host = environment["SPARK_USER_NAME"], f"{pool}.test"
         if client == "pyspark":
             return pyspark("spark.range(1).collect()", remote_url(user, host=host)).complaint()
-        return {"beeline": beeline, "pyhive": pyhive}[client]("SELECT 1", user, host=host).complaint()
+        call = {"beeline": beeline, "pyhive": pyhive}[client]
+        return call("SELECT 1", user, path=f"cliservice/{client}", host=host).complaint()
 
     with ThreadPoolExecutor() as threads:
         yield {
-            (fault, client): threads.submit(connect, client, pools[fault, kind])
+            (fault, client): threads.submit(complaint, client, pools[fault, kind])
             for fault in FAULTS
             for client, kind in CLIENTS.items()
         }
@@ -65,7 +61,7 @@ def complaints(pools, pyspark, beeline, pyhive, remote_url, environment) -> dict
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_template_that_is_refused(pools, complaints, thing, client):
     pool = pools["refused", CLIENTS[client]]
-    complaint, _ = complaints["refused", client].result()
+    complaint = complaints["refused", client].result()
     assert f"Pool {pool} cannot start an instance, its sparkApplicationTemplate is refused: " in complaint
     assert 'spec.driver: Invalid value: "string"' in complaint, "the API server's own words"
     assert "The administrator of the pool has to correct it." in complaint
@@ -78,17 +74,34 @@ def test_a_template_that_is_refused(pools, complaints, thing, client):
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_server_that_never_answers(pools, complaints, client):
     pool, kind = pools["silent", CLIENTS[client]], CLIENTS[client]
-    complaint, seconds = complaints["silent", client].result()
+    complaint = complaints["silent", client].result()
     cause = f"instance {pool}-0 is starting: its server does not answer at "
     assert f"No instance of pool {pool} was ready within {START_TIMEOUT} s: {cause}" in complaint
     assert {"connect": ":15002 yet", "thrift": ":10001 yet"}[kind] in complaint
-    assert seconds < START_TIMEOUT + 15, "one waiting time, not one for each call that the client makes"
+
+
+@pytest.mark.parametrize("kind", MAIN_CLASS)
+def test_a_user_waits_once_and_not_again_for_each_call_of_the_client(pools, complaints, environment, kind):
+    clients = [client for client in CLIENTS if CLIENTS[client] == kind]
+    for client in clients:
+        complaints["silent", client].result()
+    log = environment.log("operator").splitlines()
+    made = [line for line in log if "session created" in line and pools["silent", kind] in line]
+    assert len(made) == len(clients), made
+
+
+def test_envoy_does_not_give_up_a_held_check(complaints, envoy_admin):
+    """Its retries of checks, which outlive the operator, come with a time limit for each try."""
+    for complaint in complaints.values():
+        complaint.result()
+    counter = "cluster.spark-session-operator.upstream_rq_per_try_timeout"
+    assert envoy_admin(f"/stats?filter=^{counter}$").split() == [f"{counter}:", "0"]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_driver_that_fails(pools, complaints, thing, client):
     pool = pools["failing", CLIENTS[client]]
-    complaint, _ = complaints["failing", client].result()
+    complaint = complaints["failing", client].result()
     assert f"Pool {pool} cannot start an instance, 3 in a row failed. The last: instance {pool}-2 failed: " in complaint
     assert "org.example.Missing" in complaint, "the driver's own words"
 
