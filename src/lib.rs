@@ -35,6 +35,7 @@ pub mod operator;
 
 pub mod authn;
 pub mod broker;
+pub mod control_channel;
 pub mod edge;
 pub mod spark;
 pub mod xds;

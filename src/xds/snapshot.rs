@@ -8,6 +8,7 @@ use envoy_types::pb::google::protobuf::Any;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     clusters: BTreeMap<String, Resource>,
+    secrets: BTreeMap<String, Resource>,
     listeners: BTreeMap<String, Resource>,
     routes: BTreeMap<String, Resource>,
 }
@@ -16,6 +17,7 @@ impl Snapshot {
     pub fn insert(&mut self, kind: Kind, name: impl Into<String>, resource: Resource) {
         match kind {
             Kind::Cluster => &mut self.clusters,
+            Kind::Secret => &mut self.secrets,
             Kind::Listener => &mut self.listeners,
             Kind::Route => &mut self.routes,
         }
@@ -25,6 +27,7 @@ impl Snapshot {
     pub fn of(&self, kind: Kind) -> &BTreeMap<String, Resource> {
         match kind {
             Kind::Cluster => &self.clusters,
+            Kind::Secret => &self.secrets,
             Kind::Listener => &self.listeners,
             Kind::Route => &self.routes,
         }
@@ -32,10 +35,17 @@ impl Snapshot {
 }
 
 /// A resource as Envoy reads it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Resource {
     pub version: Version,
     pub body: Any,
+}
+
+/// Without the body, which may hold a private key.
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource").field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 /// By version alone: protobuf maps encode in random order, so equal resources may differ in bytes.
@@ -96,17 +106,19 @@ impl Hasher for Digest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Cluster,
+    Secret,
     Listener,
     Route,
 }
 
 impl Kind {
-    /// In the order in which one push goes out: clusters before what may send requests to them.
-    pub const ALL: [Self; 3] = [Self::Cluster, Self::Listener, Self::Route];
+    /// In the order in which one push goes out: what is referred to before what refers to it.
+    pub const ALL: [Self; 4] = [Self::Cluster, Self::Secret, Self::Listener, Self::Route];
 
     pub fn type_url(self) -> &'static str {
         match self {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         }
@@ -121,6 +133,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cluster => "cluster",
+            Self::Secret => "secret",
             Self::Listener => "listener",
             Self::Route => "route configuration",
         })

@@ -19,9 +19,10 @@ impl Stream {
     /// takes the end of the stream as the end of all types.
     pub fn receive(&mut self, request: DeltaDiscoveryRequest) -> Option<(Kind, Receipt)> {
         let kind = Kind::from_type_url(&request.type_url)?;
-        let [cluster, listener, route] = &mut self.subscriptions;
+        let [cluster, secret, listener, route] = &mut self.subscriptions;
         let subscription = match kind {
             Kind::Cluster => cluster,
+            Kind::Secret => secret,
             Kind::Listener => listener,
             Kind::Route => route,
         };
@@ -37,9 +38,10 @@ impl Stream {
     }
 
     pub fn subscription(&self, kind: Kind) -> &Subscription {
-        let [cluster, listener, route] = &self.subscriptions;
+        let [cluster, secret, listener, route] = &self.subscriptions;
         match kind {
             Kind::Cluster => cluster,
+            Kind::Secret => secret,
             Kind::Listener => listener,
             Kind::Route => route,
         }
