@@ -92,8 +92,8 @@ async fn an_envoy_is_served_and_its_ack_releases_who_waits_for_it() {
 async fn types_that_are_not_served_are_left_unanswered_without_harm() {
     let mut setup = Setup::new().await;
     setup.publisher.publish(one_cluster());
-    let secrets = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret".to_owned();
-    let mut envoy = setup.connect(DeltaDiscoveryRequest { type_url: secrets, ..asks_for_clusters() }).await;
+    let endpoints = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment".to_owned();
+    let mut envoy = setup.connect(DeltaDiscoveryRequest { type_url: endpoints, ..asks_for_clusters() }).await;
     envoy.hears_nothing().await;
 
     envoy.requests.send(asks_for_clusters()).await.unwrap();
