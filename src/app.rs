@@ -13,7 +13,7 @@ use tonic::transport::Server;
 use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionWriter};
 use crate::edge;
-use crate::operator::{Applier, Readiness, Reconciler, Stores, watches};
+use crate::operator::{Applier, Readiness, Reconciler, Stores, programmed, watches};
 use crate::settings::Settings;
 use crate::telemetry::{self, Health, Metrics};
 use crate::xds::{AdsService, EnvoySettings, Publisher, translate};
@@ -41,8 +41,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     watches::spawn(&client, &settings.namespace, &stores, &mut background);
     background.spawn(Readiness::new(stores.clone()).run());
-    let applier = Applier::new(&client, &settings.namespace, stores.clone());
-    Reconciler::new(stores.clone(), applier).spawn(&mut background);
+    let applier = Arc::new(Applier::new(&client, &settings.namespace, stores.clone()));
+    Reconciler::new(stores.clone(), applier.clone()).spawn(&mut background);
+    background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier));
     background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
 
     let writer = SessionWriter::new(&client, &settings.namespace, stores.clone());

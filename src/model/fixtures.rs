@@ -291,6 +291,10 @@ pub fn going(name: &str) -> Instance {
     Instance { phase: InstancePhase::Deleting, ..ready(name) }
 }
 
+pub fn draining(name: &str) -> Instance {
+    Instance { phase: InstancePhase::Draining, ..ready(name) }
+}
+
 /// The running SparkApplication of an instance of pool `p`.
 pub fn application(name: &str) -> Application {
     Application {
@@ -298,6 +302,7 @@ pub fn application(name: &str) -> Application {
         pool: "p".to_owned(),
         state: "RUNNING".to_owned(),
         error_message: None,
+        draining: false,
         spark_conf: serde_json::Map::new(),
     }
 }

@@ -5,6 +5,10 @@ use serde_json::{Map, Value};
 
 use super::{Application, DriverPod, Endpoint, Protocol};
 
+/// On a SparkApplication, with the value `true`: the instance is to be emptied. Without it, the
+/// instance takes sessions again.
+pub const DRAIN_ANNOTATION: &str = "sparkinteractive.io/drain";
+
 /// One Spark server of a pool. It says nothing of SparkApplications, so that another launcher can
 /// stand beside the Spark Operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub enum InstancePhase {
     Starting,
     /// The server answers.
     Ready,
+    /// Keeps the sessions it has, takes no others, and goes when the last one has ended.
+    Draining,
     /// Will never answer again.
     Failed,
     /// Is being deleted.
@@ -51,6 +57,8 @@ impl Instance {
             InstancePhase::Deleting
         } else if application_has_failed(&application.state) || pod.is_some_and(|pod| pod.ended) {
             InstancePhase::Failed
+        } else if application.draining {
+            InstancePhase::Draining
         } else if answers && endpoint.is_some() {
             InstancePhase::Ready
         } else {
@@ -76,7 +84,13 @@ impl Instance {
         self.endpoint.map(|_| cluster_name(&self.name, pod_uid))
     }
 
+    /// Whether the sessions that it has can stay.
     pub fn is_alive(&self) -> bool {
+        matches!(self.phase, InstancePhase::Starting | InstancePhase::Ready | InstancePhase::Draining)
+    }
+
+    /// Whether further sessions may come to it, now or when it answers.
+    pub fn takes_sessions(&self) -> bool {
         matches!(self.phase, InstancePhase::Starting | InstancePhase::Ready)
     }
 }

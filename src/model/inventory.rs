@@ -50,6 +50,16 @@ impl Inventory {
         self.pools.keys().map(String::as_str)
     }
 
+    pub fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.values().map(AsRef::as_ref)
+    }
+
+    /// The pool of a server, by Envoy's name of it.
+    pub fn pool_of_cluster(&self, cluster: &str) -> Option<&str> {
+        let (instance, _) = cluster.split_once('/')?;
+        self.applications.get(instance).map(|application| application.pool.as_str())
+    }
+
     pub fn session(&self, name: &str) -> Option<&Arc<Session>> {
         self.sessions.get(name)
     }

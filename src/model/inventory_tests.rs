@@ -288,3 +288,16 @@ fn the_sessions_of_a_user_are_his_in_that_pool_oldest_first() {
     assert_eq!(names, ["b-old", "a-young"]);
     assert_eq!(inventory.sessions_in("p").count(), 3);
 }
+
+/// It leaves Envoy with its Pod: its sessions' requests still go there.
+#[test]
+fn a_draining_instance_stays_known_to_envoy() {
+    let mut inventory = Inventory::default();
+    inventory.put(Object::Pool(connect_pool("p")));
+    inventory.put(Object::Pod(driver("p-0").at_ip("10.0.0.1")));
+    inventory.put(Object::Application(application("p-0")));
+    let before = inventory.routing();
+    inventory.put(Object::Application(Application { draining: true, ..application("p-0") }));
+    assert_eq!(inventory.routing(), before);
+    assert_eq!(before.endpoints.len(), 1);
+}

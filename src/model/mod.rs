@@ -18,7 +18,9 @@ mod session_key;
 
 pub use credentials::{Credentials, CredentialsError};
 pub use identity::Identity;
-pub use instance::{Instance, InstancePhase, instance_name, ordinal_of, port_setting, server_port};
+pub use instance::{
+    DRAIN_ANNOTATION, Instance, InstancePhase, instance_name, ordinal_of, port_setting, server_port,
+};
 pub use inventory::{Inventory, Kind, Object, PoolView};
 pub use objects::{Application, DriverPod, Meta, Pool, Session};
 pub use protocol::Protocol;

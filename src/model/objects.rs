@@ -81,6 +81,8 @@ pub struct Application {
     /// State in the Spark Operator's words; empty while it has not looked at the application.
     pub state: String,
     pub error_message: Option<String>,
+    /// Somebody has asked for the instance to be emptied: see [`super::DRAIN_ANNOTATION`].
+    pub draining: bool,
     pub spark_conf: Map<String, Value>,
 }
 

@@ -63,6 +63,16 @@ impl Applier {
                 let written = self.pools.patch_status(&pool, &params(), &Patch::Apply(patch)).await;
                 self.written(written.map_err(classify)?);
             }
+            Action::UpdatePoolCondition { pool, uid, condition } => {
+                let version = self.version(Kind::Pool, &pool, &uid)?;
+                // An owner of its own: the planner's list of conditions is not this one.
+                let params =
+                    PatchParams::apply(&format!("{FIELD_MANAGER}-{}", condition.type_.to_lowercase()));
+                let status = json!({ "conditions": [condition] });
+                let patch = status_patch::<SparkSessionPool>(&pool, version, &status);
+                let written = self.pools.patch_status(&pool, &params.force(), &Patch::Apply(patch)).await;
+                self.written(written.map_err(classify)?);
+            }
             Action::UpdateSessionStatus { session, uid, status } => {
                 let version = self.version(Kind::Session, &session, &uid)?;
                 let patch = status_patch::<SparkInteractiveSession>(&session, version, &json!(status));

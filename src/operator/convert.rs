@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ObjectMeta;
 
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
-use crate::model::{Application, DriverPod, Kind, Meta, Object, Pool, Session};
+use crate::model::{Application, DRAIN_ANNOTATION, DriverPod, Kind, Meta, Object, Pool, Session};
 use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
 
 /// A Kubernetes kind that the operator watches.
@@ -45,6 +45,7 @@ impl Watched for SparkApplication {
             _ => serde_json::Map::new(),
         };
         Some(Object::Application(Application {
+            draining: annotation(&self.metadata, DRAIN_ANNOTATION) == Some("true"),
             meta: meta(self.metadata)?,
             pool,
             state: state.state,
@@ -94,6 +95,10 @@ fn trouble(container: &ContainerStatus) -> Option<String> {
     let ended = state.terminated.as_ref()?;
     let reason = ended.reason.as_deref().unwrap_or("Terminated");
     Some(format!("driver container ended with exit code {}, reason {reason}", ended.exit_code))
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
 fn meta(meta: ObjectMeta) -> Option<Meta> {

@@ -104,3 +104,15 @@ fn an_application_that_the_spark_operator_has_not_seen_has_no_state() {
     let Some(Object::Application(application)) = application.into_domain() else { panic!("not ours") };
     assert_eq!((application.state.as_str(), application.error_message), ("", None));
 }
+
+#[rstest]
+#[case(json!({ DRAIN_ANNOTATION: "true" }), true)]
+#[case(json!({ DRAIN_ANNOTATION: "false" }), false)]
+#[case(json!({}), false)]
+fn an_application_is_drained_by_its_annotation(#[case] annotations: Value, #[case] draining: bool) {
+    let metadata = json!({ "name": "p-0", "uid": "u", "labels": labels(), "annotations": annotations });
+    let application: SparkApplication =
+        serde_json::from_value(json!({ "metadata": metadata, "spec": {} })).unwrap();
+    let Some(Object::Application(application)) = application.into_domain() else { panic!("not ours") };
+    assert_eq!(application.draining, draining);
+}

@@ -23,7 +23,7 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 
 pub struct Reconciler {
     stores: Arc<Stores>,
-    applier: Applier,
+    applier: Arc<Applier>,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -36,7 +36,7 @@ struct Memory {
 }
 
 impl Reconciler {
-    pub fn new(stores: Arc<Stores>, applier: Applier) -> Arc<Self> {
+    pub fn new(stores: Arc<Stores>, applier: Arc<Applier>) -> Arc<Self> {
         Arc::new(Self { stores, applier, memory: Mutex::default() })
     }
 

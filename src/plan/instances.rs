@@ -47,7 +47,12 @@ pub fn plan_instances(
             remove(failed, plan, &mut outlook);
         }
     }
-    let alive = view.instances.iter().filter(|instance| instance.is_alive()).count();
+    let load = drafts.load();
+    let draining = view.instances.iter().filter(|instance| instance.phase == InstancePhase::Draining);
+    for emptied in draining.filter(|instance| !load.contains_key(instance.name.as_str())) {
+        remove(emptied, plan, &mut outlook);
+    }
+    let alive = view.instances.iter().filter(|instance| instance.takes_sessions()).count();
     let desired = usize::try_from(outlook.desired).unwrap_or(0);
     if alive < desired {
         create(view, desired - alive, &mut outlook, plan);
@@ -89,7 +94,7 @@ fn give_up_empty(
     let mut empty: Vec<&Instance> = view
         .instances
         .iter()
-        .filter(|instance| instance.is_alive() && !load.contains_key(instance.name.as_str()))
+        .filter(|instance| instance.takes_sessions() && !load.contains_key(instance.name.as_str()))
         .collect();
     if empty.is_empty() {
         return;

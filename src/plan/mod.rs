@@ -19,12 +19,14 @@ mod status;
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus, SparkSessionPoolStatus};
 use crate::model::PoolView;
 
 pub use application::INSTANCE_LABEL;
 pub use application::POOL_LABEL;
+pub use conditions::{Finding, merge as merge_conditions};
 pub use session_status::plan_without_pool;
 
 /// One thing to do. The order within a plan is the order of execution.
@@ -35,6 +37,12 @@ pub enum Action {
         pool: String,
         uid: String,
         status: Box<SparkSessionPoolStatus>,
+    },
+    /// One condition of the pool's status, which the planner does not own. Any replica may do it.
+    UpdatePoolCondition {
+        pool: String,
+        uid: String,
+        condition: Condition,
     },
     CreateInstance {
         pool: String,

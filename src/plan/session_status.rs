@@ -58,6 +58,10 @@ impl Drafts<'_> {
                 }
                 (true, "Placed", format!("Served by instance {}.", instance.name))
             }
+            (None, Some(instance)) if instance.phase == InstancePhase::Draining => {
+                let message = format!("Served by instance {}, which takes no new sessions.", instance.name);
+                (true, "InstanceDraining", message)
+            }
             (None, Some(instance)) => (false, "InstanceStarting", sentence(&describe_start(instance))),
             (None, None) => (false, waiting.0, sentence(&waiting.1)),
         };

@@ -111,11 +111,14 @@ impl<'a> Drafts<'a> {
         }
     }
 
-    /// The owner of every session that needs a place, one entry a session.
+    /// The owner of every session that needs a place, one entry a session. What a draining instance
+    /// still holds needs no other.
     pub fn users(&self) -> Vec<&'a str> {
+        let drains =
+            |name: &str| self.instances.get(name).is_some_and(|i| i.phase == InstancePhase::Draining);
         self.drafts
             .iter()
-            .filter(|draft| draft.counts())
+            .filter(|draft| draft.counts() && !draft.instance.is_some_and(drains))
             .map(|draft| draft.session.spec.user.as_str())
             .collect()
     }
@@ -216,7 +219,7 @@ const MORE: &str = "Try again later; the pool's administrator finds more with `k
 /// Whether waiting is in vain, and why.
 fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)> {
     let pool = view.pool.name();
-    if view.instances.iter().any(|instance| instance.is_alive()) {
+    if view.instances.iter().any(|instance| instance.takes_sessions()) {
         return None;
     }
     if let Some(refusal) = &outlook.refusal {

@@ -47,6 +47,9 @@ fn instance_status(instance: &Instance, sessions: usize) -> InstanceStatus {
     let message = match instance.phase {
         InstancePhase::Starting => Some(describe_start(instance)),
         InstancePhase::Failed => Some(describe_failure(instance)),
+        InstancePhase::Draining => {
+            Some(format!("takes no new sessions, and goes when the {sessions} it has have ended"))
+        }
         InstancePhase::Ready | InstancePhase::Deleting => None,
     };
     InstanceStatus {
@@ -54,6 +57,7 @@ fn instance_status(instance: &Instance, sessions: usize) -> InstanceStatus {
         state: match instance.phase {
             InstancePhase::Starting => InstanceState::Pending,
             InstancePhase::Ready => InstanceState::Running,
+            InstancePhase::Draining => InstanceState::Draining,
             InstancePhase::Failed => InstanceState::Failed,
             InstancePhase::Deleting => InstanceState::Terminated,
         },
@@ -139,6 +143,13 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
                     "InstanceReady",
                     format!("Instance {} answers at {endpoint}.", instance.name),
                 ));
+            }
+            InstancePhase::Draining if was != Some(InstanceState::Draining) => {
+                let note = format!(
+                    "Instance {} takes no new sessions, and goes when those it has have ended.",
+                    instance.name
+                );
+                events.push(event(false, "InstanceDraining", note));
             }
             InstancePhase::Failed if was != Some(InstanceState::Failed) => {
                 let mut note = describe_failure(instance);

@@ -18,6 +18,8 @@ struct Shared {
     /// Envoy would drop the clusters it has.
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
     connections: Mutex<Connections>,
+    /// What Envoys refuse has changed.
+    rejections: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +69,11 @@ pub struct Rejected {
 
 impl Default for Publisher {
     fn default() -> Self {
-        let shared = Shared { snapshot: watch::Sender::new(None), connections: Mutex::default() };
+        let shared = Shared {
+            snapshot: watch::Sender::new(None),
+            connections: Mutex::default(),
+            rejections: watch::Sender::new(()),
+        };
         Self { shared: Arc::new(shared) }
     }
 }
@@ -124,6 +130,16 @@ impl Publisher {
         }
         all.sort_by(|a, b| (&a.node, a.kind, &a.resource).cmp(&(&b.node, b.kind, &b.resource)));
         all
+    }
+
+    /// Tells when [`rejected`](Self::rejected) may have changed.
+    pub fn rejections_changed(&self) -> watch::Receiver<()> {
+        self.shared.rejections.subscribe()
+    }
+
+    /// `node.id` of every Envoy with a stream at this replica.
+    pub fn connected_nodes(&self) -> Vec<String> {
+        self.connections().nodes.keys().cloned().collect()
     }
 
     /// How many ADS streams this replica serves.
@@ -235,10 +251,12 @@ impl Registration {
 
     /// Of this kind, Envoy refuses these and no others.
     pub fn refused(&self, kind: Kind, refused: &BTreeMap<String, Refused>) {
+        let rejections = &self.publisher.shared.rejections;
         self.update(|stream, _| {
             let known = stream.refused.entry(kind).or_default();
             if known != refused {
                 known.clone_from(refused);
+                rejections.send_replace(());
             }
         });
     }

@@ -119,6 +119,7 @@ impl Cluster {
                     assert_eq!(uid, self.pool.meta.uid);
                     self.pool.status = as_stored(&*status);
                 }
+                Action::UpdatePoolCondition { .. } => panic!("not the planner's: {action:?}"),
                 Action::CreateInstance { application, .. } => {
                     if let Some(message) = self.refuses.clone() {
                         let generation = self.pool.meta.generation;

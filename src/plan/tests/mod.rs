@@ -2,6 +2,7 @@
 
 mod application;
 mod cluster;
+mod draining;
 mod endings;
 mod failures;
 mod placement;

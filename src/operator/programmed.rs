@@ -1,0 +1,148 @@
+//! The pools' condition `Programmed`: whether the Envoys at this replica take what the pools became.
+//!
+//! Every replica writes it, for its own Envoys, and only for them: the leader may have none. It says
+//! nothing of whether the pool is ready; the planner's conditions do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::apply::{Applier, ApplyError};
+use super::stores::Stores;
+use crate::model::{Inventory, Pool};
+use crate::plan::{About, Action, Event, Finding, merge_conditions};
+use crate::xds::{Kind, Publisher, Rejected};
+
+pub const PROGRAMMED: &str = "Programmed";
+
+/// A complaint of an Envoy that is connected to another replica, or nowhere any more, is taken back
+/// after this time. If it still stands, the replica at which that Envoy is writes it again.
+const COMPLAINT_STANDS: SignedDuration = SignedDuration::from_mins(5);
+
+/// New pools, and Envoys that come, are looked at this often; what an Envoy refuses, at once.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Keeps the conditions true, for ever.
+pub async fn follow(stores: Arc<Stores>, publisher: Publisher, applier: Arc<Applier>) -> anyhow::Result<()> {
+    stores.until_synced().await;
+    let mut rejections = publisher.rejections_changed();
+    loop {
+        rejections.mark_unchanged();
+        for action in due(&stores, &publisher, Timestamp::now()) {
+            match applier.apply(action).await {
+                // The object comes by the watch, and is looked at again.
+                Ok(()) | Err(ApplyError::Outdated(_)) => {}
+                Err(error) => tracing::warn!(%error, "the condition Programmed of a pool was not written"),
+            }
+        }
+        // An error means that nobody can refuse anything any more: the time goes on all the same.
+        let _ = tokio::time::timeout(LOOK_EVERY, rejections.changed()).await;
+    }
+}
+
+fn due(stores: &Stores, publisher: &Publisher, now: Timestamp) -> Vec<Action> {
+    let (rejected, connected) = (publisher.rejected(), publisher.connected_nodes());
+    stores.read(|inventory| {
+        let refused = refused_by_pool(inventory, rejected);
+        let nothing = Vec::new();
+        let pools = inventory.pools().filter(|pool| !pool.meta.deleting);
+        pools
+            .filter_map(|pool| {
+                let refused = refused.get(pool.name()).unwrap_or(&nothing);
+                Some(actions(pool, finding(pool, refused, &connected, now)?, now))
+            })
+            .flatten()
+            .collect()
+    })
+}
+
+fn actions(pool: &Pool, finding: Finding, now: Timestamp) -> Vec<Action> {
+    let (name, uid) = (pool.meta.name.clone(), pool.meta.uid.clone());
+    let event = Event {
+        about: About::Pool { name: name.clone(), uid: uid.clone() },
+        warning: true,
+        reason: finding.reason,
+        note: finding.message.clone(),
+    };
+    let told = (!finding.status).then_some(Action::Event(event));
+    let merged = merge_conditions(&pool.status.conditions, &[finding], pool.meta.generation, now);
+    let condition = merged.into_iter().find(|condition| condition.type_ == PROGRAMMED);
+    let update = condition.map(|condition| Action::UpdatePoolCondition { pool: name, uid, condition });
+    update.into_iter().chain(told).collect()
+}
+
+/// What this replica's Envoys refuse, by pool. A listener and a route configuration serve every pool.
+pub fn refused_by_pool(inventory: &Inventory, rejected: Vec<Rejected>) -> BTreeMap<String, Vec<Rejected>> {
+    let mut by_pool: BTreeMap<String, Vec<Rejected>> = BTreeMap::new();
+    for rejection in rejected {
+        for pool in concerned(inventory, &rejection) {
+            by_pool.entry(pool).or_default().push(rejection.clone());
+        }
+    }
+    by_pool
+}
+
+fn concerned(inventory: &Inventory, rejected: &Rejected) -> Vec<String> {
+    let name = &rejected.resource;
+    match rejected.kind {
+        Kind::Cluster => inventory.pool_of_cluster(name).map(str::to_owned).into_iter().collect(),
+        Kind::Secret => {
+            let uses = |pool: &&Pool| pool.spec.tls.as_ref().is_some_and(|tls| tls.secret_name == *name);
+            inventory.pools().filter(uses).map(|pool| pool.name().to_owned()).collect()
+        }
+        Kind::Listener | Kind::Route => inventory.pool_names().map(str::to_owned).collect(),
+    }
+}
+
+/// What the pool's condition has to say, where it does not say so yet. `connected`: the `node.id`s of
+/// the Envoys at this replica.
+pub fn finding(pool: &Pool, refused: &[Rejected], connected: &[String], now: Timestamp) -> Option<Finding> {
+    let before = pool.status.conditions.iter().find(|condition| condition.type_ == PROGRAMMED);
+    let finding = match refused.split_first() {
+        Some((first, others)) => {
+            let more = match others.len() {
+                0 => String::new(),
+                n => format!(" ({n} more are refused.)"),
+            };
+            Finding {
+                type_: PROGRAMMED,
+                status: false,
+                reason: "RefusedByEnvoy",
+                message: format!(
+                    "Envoy {} refuses {} {}: {}. What it had before stays in use.{more}",
+                    first.node,
+                    first.kind,
+                    first.resource,
+                    first.why.message.trim_end_matches('.')
+                ),
+            }
+        }
+        None if connected.is_empty() || !may_be_taken_back(before, connected, now) => return None,
+        None => Finding {
+            type_: PROGRAMMED,
+            status: true,
+            reason: "Programmed",
+            message: "Envoy has taken everything that belongs to the pool.".to_owned(),
+        },
+    };
+    let says_so = before.is_some_and(|before| {
+        (before.status == "True") == finding.status && before.message == finding.message
+    });
+    (!says_so).then_some(finding)
+}
+
+/// Whether it is for this replica to say that nothing is refused any more.
+fn may_be_taken_back(before: Option<&Condition>, connected: &[String], now: Timestamp) -> bool {
+    let Some(complaint) = before.filter(|condition| condition.status == "False") else { return true };
+    let of_an_envoy_here =
+        connected.iter().any(|node| complaint.message.starts_with(&format!("Envoy {node} refuses ")));
+    let until = complaint.last_transition_time.0.checked_add(COMPLAINT_STANDS).unwrap_or(Timestamp::MAX);
+    of_an_envoy_here || until <= now
+}
+
+#[cfg(test)]
+#[path = "programmed_tests.rs"]
+mod tests;

@@ -1,0 +1,82 @@
+use rstest::rstest;
+
+use super::*;
+use crate::model::Object;
+use crate::model::fixtures::{application, at, connect_pool, thrift_pool, time};
+use crate::xds::{Refused, Version};
+
+fn refusal(kind: Kind, resource: &str) -> Rejected {
+    let why = Refused {
+        version: Version::reported("v1"),
+        message: "Proto constraint validation failed.".to_owned(),
+    };
+    Rejected { node: "envoy-0".to_owned(), kind, resource: resource.to_owned(), why }
+}
+
+fn nodes(names: &[&str]) -> Vec<String> {
+    names.iter().copied().map(str::to_owned).collect()
+}
+
+/// The pool after its condition said this at second 100.
+fn pool_that_says(status: bool, message: &str) -> Pool {
+    let mut pool = connect_pool("p");
+    pool.status.conditions = vec![Condition {
+        type_: PROGRAMMED.to_owned(),
+        status: if status { "True" } else { "False" }.to_owned(),
+        reason: "x".to_owned(),
+        message: message.to_owned(),
+        observed_generation: None,
+        last_transition_time: time(100),
+    }];
+    pool
+}
+
+const COMPLAINT: &str = "Envoy envoy-0 refuses cluster p-0/u: bad. What it had before stays in use.";
+
+#[rstest]
+#[case::a_server_is_of_its_pool(Kind::Cluster, "p-0/uid", &["p"])]
+#[case::a_server_that_is_gone_is_nobodys(Kind::Cluster, "gone-0/uid", &[])]
+#[case::routes_are_everybodys(Kind::Route, "spark", &["p", "q"])]
+#[case::the_listener_is_everybodys(Kind::Listener, "spark", &["p", "q"])]
+#[case::a_certificate_nobody_uses(Kind::Secret, "other", &[])]
+fn a_refusal_concerns(#[case] kind: Kind, #[case] resource: &str, #[case] pools: &[&str]) {
+    let mut inventory = Inventory::default();
+    inventory.put(Object::Pool(connect_pool("p")));
+    inventory.put(Object::Pool(thrift_pool("q")));
+    inventory.put(Object::Application(application("p-0")));
+    let by_pool = refused_by_pool(&inventory, vec![refusal(kind, resource)]);
+    assert_eq!(by_pool.keys().collect::<Vec<_>>(), pools);
+}
+
+#[test]
+fn a_refusal_is_told_in_envoys_own_words() {
+    let refused = [refusal(Kind::Cluster, "p-0/u"), refusal(Kind::Cluster, "p-1/u")];
+    let told = finding(&connect_pool("p"), &refused, &nodes(&["envoy-0"]), at(0)).unwrap();
+    assert!(!told.status);
+    assert_eq!(
+        told.message,
+        "Envoy envoy-0 refuses cluster p-0/u: Proto constraint validation failed. What it had before stays in use. \
+         (1 more are refused.)"
+    );
+}
+
+#[test]
+fn what_is_said_already_is_not_said_again() {
+    let refused = [refusal(Kind::Cluster, "p-0/u")];
+    let told = finding(&connect_pool("p"), &refused, &[], at(0)).unwrap();
+    assert_eq!(finding(&pool_that_says(false, &told.message), &refused, &[], at(0)), None);
+    let fine = finding(&connect_pool("p"), &[], &nodes(&["envoy-0"]), at(0)).unwrap();
+    assert!(fine.status);
+    assert_eq!(finding(&pool_that_says(true, &fine.message), &[], &nodes(&["envoy-0"]), at(0)), None);
+}
+
+#[rstest]
+#[case::no_envoy_here_knows_better(&[], 10_000, false)]
+#[case::the_envoy_that_complained_is_content(&["envoy-0"], 101, true)]
+#[case::another_envoys_content_says_nothing(&["envoy-1"], 101, false)]
+#[case::a_name_that_only_begins_alike(&["envoy"], 101, false)]
+#[case::the_envoy_that_complained_has_gone(&["envoy-1"], 400, true)]
+fn a_complaint_is_taken_back(#[case] connected: &[&str], #[case] now: i64, #[case] taken_back: bool) {
+    let told = finding(&pool_that_says(false, COMPLAINT), &[], &nodes(connected), at(now));
+    assert_eq!(told.is_some_and(|told| told.status), taken_back);
+}
