@@ -16,7 +16,7 @@ use crate::edge;
 use crate::operator::{Applier, Readiness, Reconciler, Stores, programmed, watches};
 use crate::settings::Settings;
 use crate::telemetry::{self, Health, Metrics};
-use crate::xds::{AdsService, EnvoySettings, Publisher, translate};
+use crate::xds::{DiscoveryService, EnvoySettings, Publisher, translate};
 
 /// How long a stopping operator waits for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -61,8 +61,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_routes(DiscoveryService::new(publisher.clone(), stop.clone()).into_routes())
         .add_service(grpc_health)
-        .add_service(AdsService::new(publisher.clone(), stop.clone()).into_server())
         .add_service(edge::service(Arc::new(broker)));
     let incoming = tonic::transport::server::TcpIncoming::bind(settings.grpc_addr)
         .with_context(|| format!("--grpc-addr {} cannot be bound", settings.grpc_addr))?

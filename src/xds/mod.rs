@@ -5,30 +5,36 @@
 //!                                                                  └─► programmed(): which Envoy has which cluster
 //! ```
 //!
-//! `translate` turns the domain into Envoy's resources; `subscription` is the state machine of one delta
-//! stream and knows neither sockets nor tasks; `publisher` holds the newest snapshot and every stream's
-//! ACKs; `ads` speaks gRPC.
+//! `translate` turns the domain into Envoy's resources; `subscription` is the state machine of one resource
+//! type on one stream, in the delta and the state-of-the-world variant, and knows neither sockets nor tasks;
+//! `publisher` holds the newest snapshot and every stream's ACKs; `discovery` and `connection` speak gRPC, for
+//! ADS and for the services of one type alike.
 //!
-//! Not here: who may use which session (`broker`), reading Envoy's checks (`edge`), certificates, and the
-//! state-of-the-world variant of ADS.
+//! Not here: who may use which session (`broker`), reading Envoy's checks (`edge`), and certificates.
 
-mod ads;
 mod cluster;
+mod connection;
+mod discovery;
 mod listener;
+mod node;
 mod proto;
 mod publisher;
+mod resources;
 mod route;
 mod snapshot;
 mod stream;
 mod subscription;
 mod translate;
 
-pub use ads::{AdsService, MAX_REQUEST_BYTES};
+pub use discovery::{DiscoveryService, MAX_REQUEST_BYTES};
 pub use publisher::{Programmed, Publisher, Registration, Rejected};
+pub use resources::{Edition, Resources};
 pub use route::{CONTEXT_POOL, CONTEXT_PROTOCOL, THRIFT_PATH};
 pub use snapshot::{Kind, Resource, Snapshot, Version};
-pub use stream::Stream;
-pub use subscription::{Receipt, Refused, Rejection, Subscription};
+pub use stream::{Serves, Stream, Unserved};
+pub use subscription::{
+    DeltaSubscription, Due, Receipt, Refused, Rejection, SotwSubscription, Subscription, Verdict,
+};
 pub use translate::{EnvoySettings, LISTENER, NODE_LABEL, NODE_METADATA_KEY, ROUTES, translate};
 
 /// The header by which ext_authz tells Envoy the cluster of the session's instance.

@@ -17,9 +17,9 @@ struct Shared {
     /// `None` until the first snapshot: serving nothing is better than serving an empty world, on which
     /// Envoy would drop the clusters it has.
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
-    connections: Mutex<Connections>,
-    /// What Envoys refuse has changed.
+    /// Touched when what [`Publisher::rejected`] says may have changed.
     rejections: watch::Sender<()>,
+    connections: Mutex<Connections>,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +29,8 @@ struct Connections {
     next_stream: u64,
 }
 
-/// One Envoy. It has more than one stream for a moment when it reconnects.
+/// One Envoy. It has more than one stream for a moment when it reconnects, and for as long as it likes if its
+/// bootstrap asks for a type on a stream of its own.
 #[derive(Debug, Default)]
 struct Node {
     streams: HashMap<u64, Known>,
@@ -39,6 +40,8 @@ struct Node {
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Whether Envoy asks for clusters on it.
+    carries_clusters: bool,
     clusters: HashSet<String>,
     refused: BTreeMap<Kind, BTreeMap<String, Refused>>,
 }
@@ -49,12 +52,18 @@ struct Waiters {
     count: usize,
 }
 
+impl Node {
+    fn carries_clusters(&self) -> bool {
+        self.streams.values().any(|stream| stream.carries_clusters)
+    }
+}
+
 /// How [`Publisher::programmed`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Programmed {
     /// That Envoy has the cluster: a request sent there will find it.
     Acked,
-    /// That Envoy's ADS stream is at another replica, or nowhere. Its `on_demand` filter has to do.
+    /// That Envoy's stream for clusters is at another replica, or nowhere. Its `on_demand` filter has to do.
     NoStream,
 }
 
@@ -71,8 +80,8 @@ impl Default for Publisher {
     fn default() -> Self {
         let shared = Shared {
             snapshot: watch::Sender::new(None),
-            connections: Mutex::default(),
             rejections: watch::Sender::new(()),
+            connections: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -86,7 +95,9 @@ impl Publisher {
     /// Makes `snapshot` what every Envoy is to have. Costs the streams nothing if it is what they have.
     pub fn publish(&self, snapshot: Snapshot) {
         self.shared.snapshot.send_if_modified(|current| {
-            let changed = current.as_deref() != Some(&snapshot);
+            let before = current.clone().unwrap_or_default();
+            let snapshot = snapshot.succeeding(&before);
+            let changed = current.is_none() || !snapshot.is_same_edition(&before);
             if changed {
                 *current = Some(Arc::new(snapshot));
             }
@@ -129,20 +140,24 @@ impl Publisher {
             }
         }
         all.sort_by(|a, b| (&a.node, a.kind, &a.resource).cmp(&(&b.node, b.kind, &b.resource)));
+        // An Envoy may refuse it on two streams.
+        all.dedup();
         all
     }
 
-    /// Tells when [`rejected`](Self::rejected) may have changed.
+    /// Hears when [`Self::rejected`] may have changed.
     pub fn rejections_changed(&self) -> watch::Receiver<()> {
         self.shared.rejections.subscribe()
     }
 
-    /// `node.id` of every Envoy with a stream at this replica.
+    /// The `node.id`s of all Envoys with a stream at this replica, in order.
     pub fn connected_nodes(&self) -> Vec<String> {
-        self.connections().nodes.keys().cloned().collect()
+        let mut nodes: Vec<String> = self.connections().nodes.keys().cloned().collect();
+        nodes.sort();
+        nodes
     }
 
-    /// How many ADS streams this replica serves.
+    /// How many xDS streams this replica serves.
     pub fn streams(&self) -> usize {
         self.connections().nodes.values().map(|node| node.streams.len()).sum()
     }
@@ -151,18 +166,20 @@ impl Publisher {
         self.shared.snapshot.subscribe()
     }
 
-    /// Enters a stream of the Envoy `node`; it is known until the registration is dropped.
-    pub fn register(&self, node: &str) -> Registration {
+    /// Enters a stream of the Envoy `node`; it is known until the registration is dropped. Only one that
+    /// `carries_clusters` is waited for.
+    pub fn register(&self, node: &str, carries_clusters: bool) -> Registration {
         let mut connections = self.connections();
         let stream = connections.next_stream;
         connections.next_stream += 1;
-        connections.nodes.entry(node.to_owned()).or_default().streams.insert(stream, Known::default());
+        let known = Known { carries_clusters, ..Known::default() };
+        connections.nodes.entry(node.to_owned()).or_default().streams.insert(stream, known);
         Registration { publisher: self.clone(), node: node.to_owned(), stream }
     }
 
     fn look(&self, node: &str, cluster: &str) -> Looked {
         let mut connections = self.connections();
-        let Some(state) = connections.nodes.get_mut(node) else {
+        let Some(state) = connections.nodes.get_mut(node).filter(|node| node.carries_clusters()) else {
             return Looked::Settled(Programmed::NoStream);
         };
         if state.streams.values().any(|stream| stream.clusters.contains(cluster)) {
@@ -251,14 +268,17 @@ impl Registration {
 
     /// Of this kind, Envoy refuses these and no others.
     pub fn refused(&self, kind: Kind, refused: &BTreeMap<String, Refused>) {
-        let rejections = &self.publisher.shared.rejections;
+        let mut changed = false;
         self.update(|stream, _| {
             let known = stream.refused.entry(kind).or_default();
-            if known != refused {
+            changed = known != refused;
+            if changed {
                 known.clone_from(refused);
-                rejections.send_replace(());
             }
         });
+        if changed {
+            self.publisher.shared.rejections.send_replace(());
+        }
     }
 
     fn update(&self, change: impl FnOnce(&mut Known, &mut HashMap<String, Waiters>)) {
@@ -278,13 +298,19 @@ impl Drop for Registration {
         let Some(node) = connections.nodes.get_mut(&self.node) else {
             return;
         };
-        node.streams.remove(&self.stream);
-        if node.streams.is_empty() {
+        let gone = node.streams.remove(&self.stream);
+        if !node.carries_clusters() {
             // Whoever waits looks again, and finds no stream.
-            let gone = connections.nodes.remove(&self.node);
-            for waiters in gone.into_iter().flat_map(|node| node.waiting.into_values()) {
+            for waiters in node.waiting.drain().map(|(_, waiters)| waiters) {
                 waiters.notify.notify_waiters();
             }
+        }
+        if node.streams.is_empty() {
+            connections.nodes.remove(&self.node);
+        }
+        drop(connections);
+        if gone.is_some_and(|stream| stream.refused.values().any(|refused| !refused.is_empty())) {
+            self.publisher.shared.rejections.send_replace(());
         }
     }
 }

@@ -19,8 +19,8 @@ async fn an_envoy_without_a_stream_here_is_not_waited_for() {
 #[tokio::test]
 async fn a_waiter_is_released_by_its_own_envoys_ack_of_its_own_cluster() {
     let publisher = Publisher::new();
-    let mine = publisher.register("mine");
-    let other = publisher.register("other");
+    let mine = publisher.register("mine", true);
+    let other = publisher.register("other", true);
     let mut waiting = pin!(publisher.programmed(Some("mine"), "a"));
     assert_eq!(waiting.as_mut().now_or_never(), None);
 
@@ -36,8 +36,8 @@ async fn a_waiter_is_released_by_its_own_envoys_ack_of_its_own_cluster() {
 #[tokio::test]
 async fn any_one_stream_of_an_envoy_suffices() {
     let publisher = Publisher::new();
-    let _old = publisher.register("envoy");
-    let new = publisher.register("envoy");
+    let _old = publisher.register("envoy", true);
+    let new = publisher.register("envoy", true);
     new.gained(clusters(&["a"]));
     assert_eq!(publisher.programmed(Some("envoy"), "a").now_or_never(), Some(Programmed::Acked));
     drop(new);
@@ -47,7 +47,7 @@ async fn any_one_stream_of_an_envoy_suffices() {
 #[tokio::test]
 async fn a_cluster_about_to_be_removed_is_not_programmed() {
     let publisher = Publisher::new();
-    let stream = publisher.register("envoy");
+    let stream = publisher.register("envoy", true);
     stream.gained(clusters(&["a"]));
     stream.lost(&clusters(&["a"]));
     assert_eq!(publisher.programmed(Some("envoy"), "a").now_or_never(), None);
@@ -56,7 +56,7 @@ async fn a_cluster_about_to_be_removed_is_not_programmed() {
 #[tokio::test]
 async fn waiters_of_an_envoy_that_leaves_are_told() {
     let publisher = Publisher::new();
-    let stream = publisher.register("envoy");
+    let stream = publisher.register("envoy", true);
     let mut waiting = pin!(publisher.programmed(Some("envoy"), "a"));
     assert_eq!(waiting.as_mut().now_or_never(), None);
     drop(stream);
@@ -67,7 +67,7 @@ async fn waiters_of_an_envoy_that_leaves_are_told() {
 #[tokio::test]
 async fn abandoned_waiters_leave_nothing_behind() {
     let publisher = Publisher::new();
-    let _stream = publisher.register("envoy");
+    let _stream = publisher.register("envoy", true);
     {
         let mut first = Box::pin(publisher.programmed(Some("envoy"), "a"));
         let mut second = Box::pin(publisher.programmed(Some("envoy"), "a"));
@@ -95,7 +95,7 @@ async fn publishing_the_same_again_wakes_nobody() {
 #[test]
 fn refusals_are_listed_until_they_are_over() {
     let publisher = Publisher::new();
-    let stream = publisher.register("envoy");
+    let stream = publisher.register("envoy", true);
     let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
     stream.refused(Kind::Cluster, &BTreeMap::from([("a".to_owned(), why.clone())]));
     let listed = publisher.rejected();
@@ -104,4 +104,50 @@ fn refusals_are_listed_until_they_are_over() {
 
     stream.refused(Kind::Cluster, &BTreeMap::new());
     assert!(publisher.rejected().is_empty());
+}
+
+#[test]
+fn an_envoy_is_listed_once_for_two_streams_with_the_same_refusal() {
+    let publisher = Publisher::new();
+    let streams = [publisher.register("b", true), publisher.register("b", false), publisher.register("a", true)];
+    let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
+    for stream in &streams[..2] {
+        stream.refused(Kind::Secret, &BTreeMap::from([("s".to_owned(), why.clone())]));
+    }
+    assert_eq!(publisher.connected_nodes(), ["a", "b"]);
+    assert_eq!(publisher.rejected().len(), 1);
+}
+
+#[test]
+fn who_watches_refusals_hears_of_each_change_and_of_nothing_else() {
+    let publisher = Publisher::new();
+    let mut changes = publisher.rejections_changed();
+    let mut heard = || std::mem::take(&mut changes.borrow_and_update().has_changed());
+    let stream = publisher.register("envoy", true);
+    let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
+    let refused = BTreeMap::from([("a".to_owned(), why)]);
+
+    stream.refused(Kind::Cluster, &BTreeMap::new());
+    assert!(!heard(), "nothing is refused, as before");
+    stream.refused(Kind::Cluster, &refused);
+    assert!(heard());
+    stream.refused(Kind::Cluster, &refused);
+    assert!(!heard(), "the same is refused, as before");
+    drop(stream);
+    assert!(heard(), "an Envoy that is gone refuses nothing");
+    drop(publisher.register("envoy", true));
+    assert!(!heard());
+}
+
+#[tokio::test]
+async fn a_stream_without_clusters_is_not_waited_for() {
+    let publisher = Publisher::new();
+    let _routes = publisher.register("envoy", false);
+    assert_eq!(publisher.programmed(Some("envoy"), "a").await, Programmed::NoStream);
+
+    let clusters = publisher.register("envoy", true);
+    let mut waiting = pin!(publisher.programmed(Some("envoy"), "a"));
+    assert_eq!(waiting.as_mut().now_or_never(), None);
+    drop(clusters);
+    assert_eq!(waiting.now_or_never(), Some(Programmed::NoStream));
 }

@@ -1,16 +1,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
+
+use super::Resources;
 
 /// Everything Envoy is to have, at one moment. Equal when names and versions are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    clusters: BTreeMap<String, Resource>,
-    secrets: BTreeMap<String, Resource>,
-    listeners: BTreeMap<String, Resource>,
-    routes: BTreeMap<String, Resource>,
+    clusters: Resources,
+    secrets: Resources,
+    listeners: Resources,
+    routes: Resources,
 }
 
 impl Snapshot {
@@ -24,13 +27,32 @@ impl Snapshot {
         .insert(name.into(), resource);
     }
 
-    pub fn of(&self, kind: Kind) -> &BTreeMap<String, Resource> {
+    pub fn of(&self, kind: Kind) -> &BTreeMap<String, Arc<Resource>> {
+        self.resources(kind).all()
+    }
+
+    pub fn resources(&self, kind: Kind) -> &Resources {
         match kind {
             Kind::Cluster => &self.clusters,
             Kind::Secret => &self.secrets,
             Kind::Listener => &self.listeners,
             Kind::Route => &self.routes,
         }
+    }
+
+    /// This, as what follows `before`: see [`Resources::succeeding`].
+    pub(super) fn succeeding(self, before: &Self) -> Self {
+        Self {
+            clusters: self.clusters.succeeding(&before.clusters),
+            secrets: self.secrets.succeeding(&before.secrets),
+            listeners: self.listeners.succeeding(&before.listeners),
+            routes: self.routes.succeeding(&before.routes),
+        }
+    }
+
+    /// Whether these are the very editions of `other`.
+    pub(super) fn is_same_edition(&self, other: &Self) -> bool {
+        Kind::ALL.iter().all(|&kind| self.resources(kind).edition() == other.resources(kind).edition())
     }
 }
 

@@ -1,26 +1,26 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as WireResource,
 };
 
-use super::{Kind, Resource, Version};
+use super::{DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD};
+use crate::xds::{Edition, Resource, Version};
 
-/// The name by which a client asks for everything.
-const WILDCARD: &str = "*";
-
-/// What one Envoy wants and has of one resource type: the delta protocol without its transport.
+/// The delta variant: requests and responses say what changes.
 ///
 /// Rules, and the failure each avoids:
 /// - A version counts as delivered when Envoy ACKs it, never when it is sent.
-/// - One response is in flight at a time; what changes meanwhile goes into the next one, so that a slow
-///   Envoy costs no memory and skips intermediate states.
 /// - A name that does not exist is not answered "removed": Envoy would fail the request that waits for it
 ///   (`on_demand`). It is remembered, and sent when it appears.
 /// - Envoy refuses a whole response for one bad resource. After a NACK smaller responses follow, until
 ///   the culprit stands alone; that version is not sent again, and the others arrive.
+/// - Work follows what changed, not what there is: `open` is what is left to look at.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct DeltaSubscription {
     kind: Kind,
     started: bool,
     wildcard: bool,
@@ -33,6 +33,11 @@ pub struct Subscription {
     /// says of them counts for nothing until Envoy acknowledges a response with them.
     uncertain: BTreeSet<String>,
     rejected: BTreeMap<String, Refused>,
+    /// Names to look at for the next response: all that are due or to be removed are among them. No others
+    /// stay longer than until then, so that it does not grow with what comes and goes meanwhile.
+    open: BTreeSet<String>,
+    /// What `open` is complete for.
+    seen: Edition,
     in_flight: Option<InFlight>,
     /// An answer is owed even if it says nothing: Envoy's start waits for one, also when nothing exists.
     owes_first_answer: bool,
@@ -48,43 +53,11 @@ struct InFlight {
     removed: Vec<String>,
 }
 
-/// What a request told us.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
-    /// Names that Envoy now has, in any version.
-    pub gained: Vec<String>,
-    /// Names that Envoy no longer has, or no longer wants.
-    pub lost: Vec<String>,
-    pub rejection: Option<Rejection>,
-}
+impl Subscription for DeltaSubscription {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
 
-/// A version that Envoy does not take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    pub version: Version,
-    /// In Envoy's words.
-    pub message: String,
-}
-
-/// Envoy refused a response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    pub kind: Kind,
-    /// All that the response held. The culprit is known only when there is one.
-    pub resources: BTreeMap<String, Version>,
-    /// In Envoy's words.
-    pub message: String,
-}
-
-impl Rejection {
-    /// Whether this settles which resource is at fault.
-    pub fn is_final(&self) -> bool {
-        self.resources.len() == 1
-    }
-}
-
-impl Subscription {
-    pub fn new(kind: Kind) -> Self {
+    fn new(kind: Kind) -> Self {
         Self {
             kind,
             started: false,
@@ -94,6 +67,8 @@ impl Subscription {
             resend: BTreeSet::new(),
             uncertain: BTreeSet::new(),
             rejected: BTreeMap::new(),
+            open: BTreeSet::new(),
+            seen: Edition::default(),
             in_flight: None,
             owes_first_answer: false,
             batch: usize::MAX,
@@ -101,8 +76,7 @@ impl Subscription {
         }
     }
 
-    /// Takes one request in: an ACK or NACK, a change of what is wanted, or both.
-    pub fn receive(&mut self, request: DeltaDiscoveryRequest) -> Receipt {
+    fn receive(&mut self, request: DeltaDiscoveryRequest) -> Receipt {
         let mut receipt = Receipt::default();
         self.settle(&request, &mut receipt);
         if self.started {
@@ -114,47 +88,85 @@ impl Subscription {
         receipt
     }
 
-    /// The next response, if one is due. Names in its `removed_resources` are not Envoy's any more from
-    /// here on: Envoy may drop them at any moment.
-    pub fn respond(&mut self, existing: &BTreeMap<String, Resource>) -> Option<DeltaDiscoveryResponse> {
-        if !self.started || self.in_flight.is_some() {
-            return None;
+    fn respond(&mut self, existing: &Resources) -> Due<DeltaDiscoveryResponse> {
+        if !self.started {
+            return Due::default();
         }
-        // What is gone or replaced may be tried again under its new version.
-        self.rejected.retain(|name, at| existing.get(name).is_some_and(|now| now.version == at.version));
-
-        let due: Vec<(&String, &Resource)> =
-            existing.iter().filter(|(name, resource)| self.is_due(name, resource)).take(self.batch).collect();
-        let removed = self.removed(existing);
+        self.look_at(existing);
+        if self.in_flight.is_some() {
+            return Due::default();
+        }
+        let (due, removed) = self.take_due(existing);
         if due.is_empty() && removed.is_empty() && !self.owes_first_answer {
-            return None;
+            return Due::default();
         }
 
         self.sent += 1;
         let nonce = self.sent.to_string();
-        let resources: BTreeMap<String, Version> =
-            due.iter().map(|(name, resource)| ((*name).clone(), resource.version.clone())).collect();
         let response = DeltaDiscoveryResponse {
             type_url: self.kind.type_url().to_owned(),
             nonce: nonce.clone(),
-            resources: due.into_iter().map(|(name, resource)| on_the_wire(name, resource)).collect(),
+            resources: due.iter().map(|(name, resource)| on_the_wire(name, resource)).collect(),
             removed_resources: removed.clone(),
             ..Default::default()
         };
+        let resources: BTreeMap<String, Version> =
+            due.into_iter().map(|(name, resource)| (name, resource.version.clone())).collect();
         self.owes_first_answer = false;
         self.resend.retain(|name| !resources.contains_key(name));
-        self.in_flight = Some(InFlight { nonce, resources, removed });
-        Some(response)
+        self.in_flight = Some(InFlight { nonce, resources, removed: removed.clone() });
+        Due { gained: Vec::new(), response: Some(response), removed }
     }
 
+    fn rejected(&self) -> &BTreeMap<String, Refused> {
+        &self.rejected
+    }
+}
+
+impl DeltaSubscription {
     /// What Envoy has, by its own word.
     pub fn delivered(&self) -> &BTreeMap<String, Version> {
         &self.delivered
     }
 
-    /// Versions that Envoy refused, each sent alone, and that are not tried again.
-    pub fn rejected(&self) -> &BTreeMap<String, Refused> {
-        &self.rejected
+    /// Brings `open` up to `existing`.
+    fn look_at(&mut self, existing: &Resources) {
+        // What is gone or replaced may be tried again under its new version.
+        self.rejected.retain(|name, at| existing.get(name).is_some_and(|now| now.version == at.version));
+        let mut open = mem::take(&mut self.open);
+        if let Some(changed) = existing.changed_since(self.seen) {
+            for name in changed {
+                if self.is_open(name, existing) {
+                    open.insert(name.clone());
+                } else {
+                    open.remove(name);
+                }
+            }
+        } else {
+            let had = self.delivered.keys().chain(&self.resend).chain(&self.uncertain);
+            let all = had.chain(existing.all().keys());
+            open = all.filter(|name| self.is_open(name, existing)).cloned().collect();
+        }
+        self.open = open;
+        self.seen = existing.edition();
+    }
+
+    /// What to send and what to remove. Settles what turns out to need neither.
+    fn take_due(&mut self, existing: &Resources) -> (Vec<(String, Arc<Resource>)>, Vec<String>) {
+        let (mut due, mut removed) = (Vec::new(), Vec::new());
+        let mut open = mem::take(&mut self.open);
+        open.retain(|name| {
+            let still = self.is_open(name, existing);
+            match existing.get(name) {
+                _ if !still => {}
+                None => removed.push(name.clone()),
+                Some(resource) if due.len() < self.batch => due.push((name.clone(), Arc::clone(resource))),
+                Some(_) => {}
+            }
+            still
+        });
+        self.open = open;
+        (due, removed)
     }
 
     fn settle(&mut self, request: &DeltaDiscoveryRequest, receipt: &mut Receipt) {
@@ -162,6 +174,7 @@ impl Subscription {
         let Some(answered) = self.in_flight.take_if(|sent| sent.nonce == request.response_nonce) else {
             return;
         };
+        self.open.extend(answered.resources.keys().chain(&answered.removed).cloned());
         match &request.error_detail {
             None => self.accept(answered, receipt),
             Some(error) => self.refuse(answered, &error.message, receipt),
@@ -174,9 +187,12 @@ impl Subscription {
             self.forget(&name);
         }
         for (name, version) in answered.resources {
-            self.uncertain.remove(&name);
+            let was_uncertain = self.uncertain.remove(&name);
             // Unsubscribed while it was on its way: Envoy has dropped it again.
-            if self.wants(&name) && self.delivered.insert(name.clone(), version).is_none() {
+            if !self.wants(&name) {
+                continue;
+            }
+            if self.delivered.insert(name.clone(), version).is_none() || was_uncertain {
                 receipt.gained.push(name);
             }
         }
@@ -193,25 +209,30 @@ impl Subscription {
         if !answered.resources.is_empty() {
             self.uncertain.extend(answered.removed.iter().cloned());
         }
-        match answered.resources.len() {
+        let verdict = match answered.resources.len() {
             // Nothing in it can be at fault but the removals, and those are not worth a loop.
             0 => {
                 for name in &answered.removed {
                     self.forget(name);
                 }
+                Verdict::Unknown
             }
-            1 => self.rejected.extend(answered.resources.iter().map(|(name, version)| {
-                (name.clone(), Refused { version: version.clone(), message: message.to_owned() })
-            })),
+            1 => {
+                let refused = |version: &Version| Refused { version: version.clone(), message: message.to_owned() };
+                let culprits = answered.resources.iter().map(|(name, version)| (name.clone(), refused(version)));
+                self.rejected.extend(culprits);
+                Verdict::Culprits(answered.resources.keys().cloned().collect())
+            }
             several => {
                 self.batch = several.div_ceil(2);
                 let (wildcard, names) = (self.wildcard, &self.names);
                 let wanted = answered.resources.keys().filter(|name| wildcard || names.contains(*name));
                 self.uncertain.extend(wanted.cloned());
+                Verdict::TryingParts
             }
-        }
-        receipt.rejection =
-            Some(Rejection { kind: self.kind, resources: answered.resources, message: message.to_owned() });
+        };
+        let (kind, message) = (self.kind, message.to_owned());
+        receipt.rejection = Some(Rejection { kind, suspects: answered.resources, verdict, message });
     }
 
     fn start(
@@ -240,6 +261,7 @@ impl Subscription {
             if self.delivered.contains_key(&name) || on_its_way {
                 self.resend.insert(name.clone());
             }
+            self.open.insert(name.clone());
             self.add(name);
         }
     }
@@ -251,7 +273,8 @@ impl Subscription {
                 self.owes_first_answer = false;
             } else if self.names.remove(&name) && self.wildcard && self.delivered.contains_key(&name) {
                 // Still wanted by the wildcard, which Envoy cannot know before it is told.
-                self.resend.insert(name);
+                self.resend.insert(name.clone());
+                self.open.insert(name);
             }
         }
         if !self.wildcard {
@@ -265,6 +288,7 @@ impl Subscription {
     fn add(&mut self, name: String) {
         if name == WILDCARD {
             self.wildcard = true;
+            self.seen = Edition::default();
         } else {
             self.names.insert(name);
         }
@@ -282,10 +306,26 @@ impl Subscription {
                 || self.delivered.get(name) != Some(&resource.version))
     }
 
-    fn removed(&self, existing: &BTreeMap<String, Resource>) -> Vec<String> {
-        let had: BTreeSet<&String> =
-            self.delivered.keys().chain(&self.resend).chain(&self.uncertain).collect();
-        had.into_iter().filter(|name| !existing.contains_key(*name)).cloned().collect()
+    /// Whether Envoy has to be sent something of it.
+    fn is_open(&self, name: &str, existing: &Resources) -> bool {
+        match existing.get(name) {
+            Some(resource) => self.is_due(name, resource),
+            None => {
+                self.delivered.contains_key(name)
+                    || self.resend.contains(name)
+                    || self.uncertain.contains(name)
+            }
+        }
+    }
+}
+
+impl DiscoveryRequest for DeltaDiscoveryRequest {
+    fn type_url(&self) -> &str {
+        &self.type_url
+    }
+
+    fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
     }
 }
 
@@ -299,5 +339,5 @@ fn on_the_wire(name: &str, resource: &Resource) -> WireResource {
 }
 
 #[cfg(test)]
-#[path = "subscription_tests.rs"]
+#[path = "delta_tests.rs"]
 mod tests;

@@ -1,0 +1,96 @@
+//! What one Envoy wants and has of one resource type: the protocol's two variants without their transport.
+
+mod delta;
+mod sotw;
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+
+use super::{Kind, Resources, Version};
+
+pub use delta::DeltaSubscription;
+pub use sotw::SotwSubscription;
+
+/// The name by which a client asks for everything.
+const WILDCARD: &str = "*";
+
+/// One variant of the protocol.
+pub trait Subscription {
+    type Request: DiscoveryRequest;
+    type Response: Send + 'static;
+
+    fn new(kind: Kind) -> Self;
+
+    /// Takes one request in: an ACK or NACK, a change of what is wanted, or both.
+    fn receive(&mut self, request: Self::Request) -> Receipt;
+
+    /// What is due now. Empty while a response is unanswered: one is in flight at a time, and what changes
+    /// meanwhile goes into the next one, so that a slow Envoy costs no memory and skips intermediate states.
+    fn respond(&mut self, existing: &Resources) -> Due<Self::Response>;
+
+    /// Versions that Envoy refuses, and that are not tried again.
+    fn rejected(&self) -> &BTreeMap<String, Refused>;
+}
+
+/// What both variants' requests have.
+pub trait DiscoveryRequest: Send + 'static {
+    fn type_url(&self) -> &str;
+    fn node(&self) -> Option<&Node>;
+}
+
+/// What a request told us.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Names that Envoy now has, in any version.
+    pub gained: Vec<String>,
+    /// Names that Envoy no longer has, or no longer wants.
+    pub lost: Vec<String>,
+    pub rejection: Option<Rejection>,
+}
+
+/// What follows from the resources that there are.
+#[derive(Debug, PartialEq)]
+pub struct Due<R> {
+    /// Names that Envoy turns out to have, because it reports the very version that these make.
+    pub gained: Vec<String>,
+    pub response: Option<R>,
+    /// Names that Envoy may drop at any moment once it is sent the response.
+    pub removed: Vec<String>,
+}
+
+impl<R> Default for Due<R> {
+    fn default() -> Self {
+        Self { gained: Vec::new(), response: None, removed: Vec::new() }
+    }
+}
+
+/// A version that Envoy does not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub version: Version,
+    /// In Envoy's words.
+    pub message: String,
+}
+
+/// Envoy refused a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub kind: Kind,
+    /// What in the response may be at fault.
+    pub suspects: BTreeMap<String, Version>,
+    pub verdict: Verdict,
+    /// In Envoy's words.
+    pub message: String,
+}
+
+/// What is made of a refused response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// These are at fault. They are not sent again in this version.
+    Culprits(Vec<String>),
+    /// Smaller responses will show who it is.
+    TryingParts,
+    /// Nobody can tell. Envoy is left with what it has until there is something else to send.
+    Unknown,
+}

@@ -1,0 +1,334 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest as WireRequest, DiscoveryResponse};
+
+use super::{
+    DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD,
+};
+use crate::xds::{Edition, Resource, Version};
+
+type Held = BTreeMap<String, Arc<Resource>>;
+
+/// The state-of-the-world variant: requests and responses say all there is.
+///
+/// Of clusters and listeners a response is the whole truth: what it lacks, Envoy drops. Of routes and
+/// secrets it may be a part, and nothing can be taken away.
+///
+/// Rules, and the failure each avoids:
+/// - A version counts as delivered when Envoy ACKs it, never when it is sent.
+/// - Envoy refuses a whole response for one bad resource. After a NACK fewer new versions are tried at a
+///   time, until the culprit is alone among what Envoy has taken before. In its place Envoy is sent the
+///   last version that it took, so that nothing is dropped, and the others arrive.
+/// - The same response is never sent again after a NACK: Envoy would refuse it for ever, at full speed.
+/// - `version_info` names what a response holds. An Envoy that comes back with that of all clusters or
+///   listeners there are is sent none. Of routes and secrets it may have dropped some meanwhile (the
+///   protocol's "Resource Type Instance Version"), so it is sent them again.
+/// - What an Envoy that comes back with another version has, nobody knows. Trying parts would take from it
+///   what works. If it refuses the whole, only clusters that its message names are left out; otherwise it
+///   keeps what it has until there is something else to send.
+#[derive(Debug)]
+pub struct SotwSubscription {
+    kind: Kind,
+    started: bool,
+    wildcard: bool,
+    /// From the first name on, no names mean nothing; before, everything.
+    has_named: bool,
+    names: BTreeSet<String>,
+    /// The `version_info` of Envoy's last stream, until it has taken something on this one.
+    earlier: Option<String>,
+    /// What Envoy has taken on this stream.
+    accepted: Held,
+    /// To be sent although `accepted` has them: asked for again, or in a refused response, of which Envoy
+    /// may have taken a part.
+    resend: BTreeSet<String>,
+    rejected: BTreeMap<String, Refused>,
+    in_flight: Option<InFlight>,
+    /// The last response was refused, and this was its version.
+    refused_version: Option<Version>,
+    /// An answer is owed even if it says nothing: Envoy's start waits for one, also when nothing exists.
+    owes_first_answer: bool,
+    /// New versions per response: halved by every NACK, doubled by every ACK.
+    batch: usize,
+    sent: u64,
+    /// Nothing is due of this edition before the next request.
+    seen: Edition,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    version: Version,
+    resources: Held,
+    /// Those of them that Envoy had not taken before.
+    suspects: BTreeMap<String, Version>,
+    removed: Vec<String>,
+}
+
+impl Subscription for SotwSubscription {
+    type Request = WireRequest;
+    type Response = DiscoveryResponse;
+
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            started: false,
+            wildcard: false,
+            has_named: false,
+            names: BTreeSet::new(),
+            earlier: None,
+            accepted: BTreeMap::new(),
+            resend: BTreeSet::new(),
+            rejected: BTreeMap::new(),
+            in_flight: None,
+            refused_version: None,
+            owes_first_answer: false,
+            batch: usize::MAX,
+            sent: 0,
+            seen: Edition::default(),
+        }
+    }
+
+    fn receive(&mut self, request: WireRequest) -> Receipt {
+        let mut receipt = Receipt::default();
+        // It crossed a response on the way. Envoy's answer to that one repeats all the names.
+        if self.sent > 0 && request.response_nonce != self.sent.to_string() {
+            return receipt;
+        }
+        self.seen = Edition::default();
+        if let Some(answered) = self.in_flight.take() {
+            match &request.error_detail {
+                None => self.accept(answered, &mut receipt),
+                Some(error) => self.refuse(answered, &error.message, &mut receipt),
+            }
+        }
+        self.subscribe(request.resource_names, &mut receipt);
+        if !self.started {
+            self.started = true;
+            self.owes_first_answer = self.wildcard;
+            self.earlier = Some(request.version_info).filter(|version| !version.is_empty());
+        }
+        receipt
+    }
+
+    fn respond(&mut self, existing: &Resources) -> Due<DiscoveryResponse> {
+        let unchanged = existing.changed_since(self.seen).is_some_and(<[String]>::is_empty);
+        if !self.started || self.in_flight.is_some() || unchanged {
+            return Due::default();
+        }
+        self.seen = existing.edition();
+        self.forget_refusals_of_what_is_gone(existing);
+
+        let whole = is_whole(self.kind);
+        let (resources, suspects) = if whole { self.whole(existing) } else { self.part(existing) };
+        let removed = if whole { self.lacking(&resources) } else { Vec::new() };
+        let changes = !suspects.is_empty() || !removed.is_empty() || !self.resend.is_empty();
+        if !changes && !self.owes_first_answer {
+            return Due::default();
+        }
+        let version = version_of(&resources);
+        if self.returns_with(&version) {
+            return self.resume(resources);
+        }
+        let sent_in_vain = self.refused_version.as_ref() == Some(&version);
+        if sent_in_vain || self.would_take_unseen(&resources, existing) {
+            return Due::default();
+        }
+
+        self.sent += 1;
+        self.owes_first_answer = false;
+        let response = DiscoveryResponse {
+            version_info: version.as_str().to_owned(),
+            type_url: self.kind.type_url().to_owned(),
+            nonce: self.sent.to_string(),
+            resources: resources.values().map(|resource| resource.body.clone()).collect(),
+            ..Default::default()
+        };
+        self.in_flight = Some(InFlight { version, resources, suspects, removed: removed.clone() });
+        Due { gained: Vec::new(), response: Some(response), removed }
+    }
+
+    fn rejected(&self) -> &BTreeMap<String, Refused> {
+        &self.rejected
+    }
+}
+
+impl SotwSubscription {
+    /// It may be tried again under its new version, or when it comes back.
+    fn forget_refusals_of_what_is_gone(&mut self, existing: &Resources) {
+        let before = self.rejected.len();
+        self.rejected.retain(|name, at| existing.get(name).is_some_and(|now| now.version == at.version));
+        if self.rejected.len() < before {
+            self.refused_version = None;
+        }
+    }
+
+    /// All that Envoy is to have, in the newest version, in the last that it took, or not at all; and which
+    /// of it is new to Envoy.
+    fn whole(&self, existing: &Resources) -> (Held, BTreeMap<String, Version>) {
+        let (mut resources, mut suspects) = (Held::new(), BTreeMap::new());
+        for (name, newest) in existing.all().iter().filter(|(name, _)| self.wants(name)) {
+            let last_good = self.accepted.get(name);
+            let is_new = last_good.is_none_or(|taken| taken.version != newest.version);
+            let chosen = if is_new && !self.refuses(name, newest) && suspects.len() < self.batch {
+                suspects.insert(name.clone(), newest.version.clone());
+                Some(newest)
+            } else {
+                last_good
+            };
+            if let Some(resource) = chosen {
+                resources.insert(name.clone(), Arc::clone(resource));
+            }
+        }
+        (resources, suspects)
+    }
+
+    /// What is wanted and new to Envoy, or to be sent again.
+    fn part(&self, existing: &Resources) -> (Held, BTreeMap<String, Version>) {
+        let is_due = |name: &String, resource: &Arc<Resource>| {
+            let taken = self.accepted.get(name).map(|taken| &taken.version);
+            !self.refuses(name, resource) && (self.resend.contains(name) || taken != Some(&resource.version))
+        };
+        let wanted = self.names.iter().filter_map(|name| existing.all().get_key_value(name));
+        let due = wanted.filter(|(name, resource)| is_due(name, resource)).take(self.batch);
+        let resources: Held = due.map(|(name, resource)| (name.clone(), Arc::clone(resource))).collect();
+        let suspects = resources.iter().map(|(name, resource)| (name.clone(), resource.version.clone()));
+        let suspects = suspects.collect();
+        (resources, suspects)
+    }
+
+    fn refuses(&self, name: &str, resource: &Resource) -> bool {
+        self.rejected.get(name).is_some_and(|refused| refused.version == resource.version)
+    }
+
+    fn lacking(&self, resources: &Held) -> Vec<String> {
+        self.accepted.keys().filter(|name| !resources.contains_key(*name)).cloned().collect()
+    }
+
+    /// Whether Envoy comes from another stream with just this.
+    fn returns_with(&self, version: &Version) -> bool {
+        let wants_all_and_no_answer = is_whole(self.kind) && self.wildcard && self.names.is_empty();
+        self.sent == 0 && wants_all_and_no_answer && self.earlier.as_deref() == Some(version.as_str())
+    }
+
+    fn resume(&mut self, resources: Held) -> Due<DiscoveryResponse> {
+        self.earlier = None;
+        self.owes_first_answer = false;
+        self.accepted = resources;
+        Due { gained: self.accepted.keys().cloned().collect(), ..Due::default() }
+    }
+
+    /// Whether this leaves out something refused of which Envoy may have an older version that works, from
+    /// an earlier stream. A cluster's name means one address for ever, so there hardly is one; but to take
+    /// away all of them is never right.
+    fn would_take_unseen(&self, resources: &Held, existing: &Resources) -> bool {
+        let leaves_out = || existing.all().keys().any(|name| self.wants(name) && !resources.contains_key(name));
+        let dispensable = self.kind == Kind::Cluster && !resources.is_empty();
+        self.earlier.is_some() && is_whole(self.kind) && !dispensable && leaves_out()
+    }
+
+    fn accept(&mut self, answered: InFlight, receipt: &mut Receipt) {
+        self.batch = self.batch.saturating_mul(2);
+        self.refused_version = None;
+        self.earlier = None;
+        let InFlight { resources, .. } = answered;
+        let new = |name: &&String| !self.accepted.contains_key(*name) || self.resend.contains(*name);
+        receipt.gained.extend(resources.keys().filter(new).cloned());
+        if is_whole(self.kind) {
+            self.resend.clear();
+            self.accepted = resources;
+        } else {
+            self.resend.retain(|name| !resources.contains_key(name));
+            self.accepted.extend(resources);
+        }
+    }
+
+    fn refuse(&mut self, answered: InFlight, message: &str, receipt: &mut Receipt) {
+        let InFlight { version, suspects, removed, .. } = answered;
+        self.refused_version = Some(version);
+        let all_new = self.earlier.is_some() && is_whole(self.kind);
+        let verdict = match suspects.len() {
+            1 => Verdict::Culprits(suspects.keys().cloned().collect()),
+            _ if all_new => {
+                let named: Vec<String> =
+                    suspects.keys().filter(|name| is_named(name, message)).cloned().collect();
+                if named.is_empty() { Verdict::Unknown } else { Verdict::Culprits(named) }
+            }
+            0 => Verdict::Unknown,
+            several => {
+                self.batch = several.div_ceil(2);
+                Verdict::TryingParts
+            }
+        };
+        if let Verdict::Culprits(culprits) = &verdict {
+            for (name, version) in culprits.iter().filter_map(|name| suspects.get_key_value(name)) {
+                let refused = Refused { version: version.clone(), message: message.to_owned() };
+                self.rejected.insert(name.clone(), refused);
+            }
+        }
+        // Envoy may have taken all but the culprit.
+        let others = suspects.keys().filter(|name| !self.rejected.contains_key(*name));
+        self.resend.extend(others.chain(&removed).cloned());
+        let (kind, message) = (self.kind, message.to_owned());
+        receipt.rejection = Some(Rejection { kind, suspects, verdict, message });
+    }
+
+    fn subscribe(&mut self, names: Vec<String>, receipt: &mut Receipt) {
+        self.has_named |= !names.is_empty();
+        let mut names: BTreeSet<String> = names.into_iter().collect();
+        self.wildcard = is_whole(self.kind) && (names.remove(WILDCARD) || !self.has_named);
+        let before = mem::replace(&mut self.names, names);
+        // A name asked for anew must be answered, also if Envoy has it by the wildcard.
+        let asked_anew = self.names.difference(&before).filter(|name| self.accepted.contains_key(*name));
+        self.resend.extend(asked_anew.cloned());
+        if !self.wildcard {
+            let names = &self.names;
+            self.resend.retain(|name| names.contains(name));
+            let unwanted = self.accepted.extract_if(.., |name, _| !names.contains(name));
+            receipt.lost.extend(unwanted.map(|(name, _)| name));
+            receipt.gained.retain(|name| names.contains(name));
+            self.owes_first_answer = false;
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+}
+
+/// Whether Envoy drops what a response of this type lacks.
+fn is_whole(kind: Kind) -> bool {
+    matches!(kind, Kind::Cluster | Kind::Listener)
+}
+
+/// The same on every replica.
+fn version_of(resources: &Held) -> Version {
+    let versions: Vec<(&String, &Version)> =
+        resources.iter().map(|(name, resource)| (name, &resource.version)).collect();
+    Version::of(&versions)
+}
+
+/// Whether Envoy's message speaks of this resource, and not of one whose name has this one in it.
+fn is_named(name: &str, message: &str) -> bool {
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '/';
+    message.match_indices(name).any(|(at, _)| {
+        let before = message.get(..at).and_then(|text| text.chars().next_back());
+        let after = message.get(at + name.len()..).and_then(|text| text.chars().next());
+        !before.is_some_and(goes_on) && !after.is_some_and(goes_on)
+    })
+}
+
+impl DiscoveryRequest for WireRequest {
+    fn type_url(&self) -> &str {
+        &self.type_url
+    }
+
+    fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+}
+
+#[cfg(test)]
+#[path = "sotw_tests.rs"]
+mod tests;
