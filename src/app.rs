@@ -12,8 +12,12 @@ use tonic::transport::Server;
 
 use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionWriter};
+use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
-use crate::operator::{Applier, Readiness, Reconciler, Stores, programmed, watches};
+use crate::operator::{
+    Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover, programmed,
+    watches,
+};
 use crate::settings::Settings;
 use crate::telemetry::{self, Health, Metrics};
 use crate::xds::{DiscoveryService, EnvoySettings, Publisher, translate};
@@ -29,6 +33,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if settings.authn.skip_validation {
         tracing::warn!("{}", authn::SKIP_VALIDATION_WARNING);
     }
+    let certificates = settings.grpc_tls.clone().map(Certificates::load).transpose()?;
     let client = kube::Client::try_default().await.context("no access to a Kubernetes cluster")?;
     let http = authn::client_builder().build().context("the HTTP client cannot be set up")?;
     let stop = CancellationToken::new();
@@ -42,8 +47,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     watches::spawn(&client, &settings.namespace, &stores, &mut background);
     background.spawn(Readiness::new(stores.clone()).run());
     let applier = Arc::new(Applier::new(&client, &settings.namespace, stores.clone()));
-    Reconciler::new(stores.clone(), applier.clone()).spawn(&mut background);
-    background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier));
+    background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
+    let leadership = match settings.leader_election.clone() {
+        Some(lease) => stand_for_election(&client, lease, &stores, &metrics, &stop, &mut servers),
+        None => {
+            metrics.leader.set(1);
+            Leadership::always()
+        }
+    };
+    let takeover = Takeover::new(&client, &settings.namespace);
+    Reconciler::new(stores.clone(), applier, takeover, leadership).spawn(&mut background);
     background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
 
     let writer = SessionWriter::new(&client, &settings.namespace, stores.clone());
@@ -64,9 +77,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .add_routes(DiscoveryService::new(publisher.clone(), stop.clone()).into_routes())
         .add_service(grpc_health)
         .add_service(edge::service(Arc::new(broker)));
-    let incoming = tonic::transport::server::TcpIncoming::bind(settings.grpc_addr)
-        .with_context(|| format!("--grpc-addr {} cannot be bound", settings.grpc_addr))?
-        .with_nodelay(Some(true));
+    if let Some(certificates) = &certificates {
+        background.spawn(Arc::clone(certificates).follow());
+    }
+    let incoming = Incoming::bind(settings.grpc_addr, certificates).await?.into_stream();
     let stopping = stop.clone();
     servers.spawn(async move {
         Ok(grpc.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await?)
@@ -78,8 +92,30 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(address) = settings.metrics_addr {
         servers.spawn(telemetry::serve_metrics(address, metrics, stop.clone()));
     }
-    tracing::info!(namespace = settings.namespace, grpc = %settings.grpc_addr, "started");
+    let control_channel_verified = settings.control_channel_verified;
+    tracing::info!(
+        namespace = settings.namespace,
+        grpc = %settings.grpc_addr,
+        control_channel_verified,
+        "started"
+    );
     until_stopped(background, servers, stop).await
+}
+
+/// Among the servers, since the Lease is to be given back before the process ends.
+fn stand_for_election(
+    client: &kube::Client,
+    lease: LeaseName,
+    stores: &Arc<Stores>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+    servers: &mut JoinSet<anyhow::Result<()>>,
+) -> Leadership {
+    let leads = metrics.leader.clone();
+    let (candidate, leadership) = Candidate::new(client, lease, LeaseTiming::DEFAULT, leads);
+    let (stores, stop) = (stores.clone(), stop.clone());
+    servers.spawn(candidate.run(async move { stores.until_probed().await }, stop));
+    leadership
 }
 
 fn envoy_settings(settings: &Settings) -> EnvoySettings {

@@ -20,7 +20,8 @@
 //!
 //! Invariants
 //! 1. Planners read only their arguments; `now` is one of them.
-//! 2. Only `operator::apply` executes actions; only the broker creates sessions.
+//! 2. Only `operator::apply` executes actions, on the replica that holds the Lease; only the broker
+//!    creates sessions, on any.
 //! 3. Watches are not consistent with each other: everything tolerates dangling references. Names
 //!    are deterministic, so planning again cannot create twice.
 //! 4. A failed translation never replaces what Envoy has; one bad pool never blocks the others.

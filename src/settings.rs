@@ -9,9 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
+use uuid::Uuid;
 
 use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
+use crate::control_channel::TlsFiles;
+use crate::operator::LeaseName;
 use crate::telemetry::LogFormat;
 
 #[derive(Parser, Debug)]
@@ -73,6 +76,12 @@ pub struct RunArgs {
     thrift_max_hold: u64,
 
     #[command(flatten)]
+    grpc_tls: GrpcTlsArgs,
+
+    #[command(flatten)]
+    leader_election: LeaderElectionArgs,
+
+    #[command(flatten)]
     oidc: OidcArgs,
 
     #[arg(long, value_enum, default_value = "text")]
@@ -81,6 +90,40 @@ pub struct RunArgs {
     /// Least severe level that is logged, or filter directives as in `info,kube=debug`. RUST_LOG wins.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
+}
+
+/// Changed files are picked up without a restart.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "TLS of --grpc-addr")]
+struct GrpcTlsArgs {
+    /// Certificate of the gRPC server, PEM, with its intermediates. Read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    grpc_tls_cert_file: Option<PathBuf>,
+
+    /// Private key of that certificate, PEM.
+    #[arg(long, value_name = "FILE")]
+    grpc_tls_key_file: Option<PathBuf>,
+
+    /// CA that signs the certificates of Envoys, PEM. With it a client without such a certificate is refused (mTLS).
+    #[arg(long, value_name = "FILE")]
+    grpc_client_ca_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Several replicas")]
+struct LeaderElectionArgs {
+    /// Let one of several replicas, the holder of a Lease, do all planning. Default: true in a Pod that knows its
+    /// name (POD_NAME), else false.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    leader_elect: Option<bool>,
+
+    /// Name of that Lease, in --namespace.
+    #[arg(long, value_name = "NAME", default_value = "spark-session-operator")]
+    leader_elect_lease_name: String,
+
+    /// Set by the Pod's manifest from metadata.name.
+    #[arg(long, env = "POD_NAME", hide = true)]
+    pod_name: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -128,6 +171,12 @@ struct OidcArgs {
 pub struct Settings {
     pub namespace: String,
     pub grpc_addr: SocketAddr,
+    /// `None`: plaintext.
+    pub grpc_tls: Option<TlsFiles>,
+    /// Every Envoy on the control channel has shown a certificate.
+    pub control_channel_verified: bool,
+    /// `None`: this replica is the only one.
+    pub leader_election: Option<LeaseName>,
     pub envoy_listen_addr: SocketAddr,
     pub health_addr: SocketAddr,
     pub metrics_addr: Option<SocketAddr>,
@@ -139,7 +188,11 @@ pub struct Settings {
 
 impl RunArgs {
     pub fn validate(self) -> anyhow::Result<Settings> {
+        let grpc_tls = self.grpc_tls.validate()?;
         Ok(Settings {
+            control_channel_verified: grpc_tls.as_ref().is_some_and(|files| files.client_ca.is_some()),
+            grpc_tls,
+            leader_election: self.leader_election.validate(&self.namespace),
             namespace: self.namespace,
             grpc_addr: self.grpc_addr,
             envoy_listen_addr: self.envoy_listen_addr,
@@ -152,6 +205,48 @@ impl RunArgs {
             authn: self.oidc.validate()?,
             log_format: self.log_format,
             log_level: self.log_level,
+        })
+    }
+}
+
+impl GrpcTlsArgs {
+    fn validate(self) -> anyhow::Result<Option<TlsFiles>> {
+        let flags = [
+            ("--grpc-tls-cert-file", self.grpc_tls_cert_file.is_some()),
+            ("--grpc-tls-key-file", self.grpc_tls_key_file.is_some()),
+            ("--grpc-client-ca-file", self.grpc_client_ca_file.is_some()),
+        ];
+        match (self.grpc_tls_cert_file, self.grpc_tls_key_file, self.grpc_client_ca_file) {
+            (None, None, None) => Ok(None),
+            (Some(certificate), Some(key), client_ca) => Ok(Some(TlsFiles { certificate, key, client_ca })),
+            _ => {
+                let named = |wanted: bool| {
+                    // Only certificate and key can be missing: the CA may be left out.
+                    let flags = flags
+                        .iter()
+                        .filter(|(flag, given)| *given == wanted && (wanted || *flag != flags[2].0));
+                    flags.map(|(flag, _)| *flag).collect::<Vec<_>>().join(" and ")
+                };
+                bail!(
+                    "{} is missing beside {}: give certificate, key and client CA for mTLS, certificate and key for \
+                     TLS without client certificates, or none of them for plaintext",
+                    named(false),
+                    named(true)
+                )
+            }
+        }
+    }
+}
+
+impl LeaderElectionArgs {
+    fn validate(self, namespace: &str) -> Option<LeaseName> {
+        let pod = self.pod_name.filter(|name| !name.is_empty());
+        let wanted = self.leader_elect.unwrap_or(pod.is_some());
+        wanted.then(|| LeaseName {
+            namespace: namespace.to_owned(),
+            name: self.leader_elect_lease_name,
+            // A container that is restarted in the same Pod is another holder: the old one may still be writing.
+            identity: format!("{}_{}", pod.as_deref().unwrap_or("spark-session-operator"), Uuid::new_v4()),
         })
     }
 }
@@ -230,6 +325,53 @@ mod tests {
     fn the_go_operators_spelling_of_a_boolean_is_understood() {
         assert!(run(&["--oidc-skip-validation=true"]).unwrap().authn.skip_validation);
         assert!(run(&["--oidc-skip-validation=false"]).is_err());
+    }
+
+    #[test]
+    fn tls_takes_certificate_and_key_and_may_take_a_client_ca() {
+        let files = |flags: &[&str]| {
+            let flags: Vec<_> = ["--oidc-skip-validation"].iter().chain(flags).copied().collect();
+            run(&flags).map(|settings| (settings.grpc_tls, settings.control_channel_verified))
+        };
+        let (certificate, key, ca) =
+            ("--grpc-tls-cert-file=tls.crt", "--grpc-tls-key-file=tls.key", "--grpc-client-ca-file=ca.crt");
+        let tls = |client_ca: Option<&str>| TlsFiles {
+            certificate: "tls.crt".into(),
+            key: "tls.key".into(),
+            client_ca: client_ca.map(Into::into),
+        };
+        assert_eq!(files(&[]).unwrap(), (None, false));
+        assert_eq!(files(&[certificate, key]).unwrap(), (Some(tls(None)), false));
+        assert_eq!(files(&[certificate, key, ca]).unwrap(), (Some(tls(Some("ca.crt"))), true));
+        for (given, said) in [
+            (&[certificate][..], "--grpc-tls-key-file is missing beside --grpc-tls-cert-file:"),
+            (&[key], "--grpc-tls-cert-file is missing beside --grpc-tls-key-file:"),
+            (&[ca], "--grpc-tls-cert-file and --grpc-tls-key-file is missing beside --grpc-client-ca-file:"),
+            (
+                &[key, ca],
+                "--grpc-tls-cert-file is missing beside --grpc-tls-key-file and --grpc-client-ca-file:",
+            ),
+        ] {
+            let error = files(given).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+            assert!(error.ends_with("or none of them for plaintext"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_knows_its_name_takes_part_in_the_election() {
+        let elected = |flags: &[&str]| {
+            let flags: Vec<_> = ["--oidc-skip-validation"].iter().chain(flags).copied().collect();
+            run(&flags).unwrap().leader_election
+        };
+        let pod = "--pod-name=operator-0";
+        assert!(elected(&["--pod-name="]).is_none());
+        assert!(elected(&[pod, "--leader-elect=false"]).is_none());
+        assert!(elected(&["--leader-elect"]).is_some());
+        let lease = elected(&[pod, "--namespace=spark", "--leader-elect-lease-name=spark-leader"]).unwrap();
+        assert_eq!((lease.namespace.as_str(), lease.name.as_str()), ("spark", "spark-leader"));
+        assert!(lease.identity.starts_with("operator-0_"), "{}", lease.identity);
+        assert_ne!(lease.identity, elected(&[pod]).unwrap().identity);
     }
 
     #[test]

@@ -1,7 +1,27 @@
-//! The channel between Envoy and the operator, over which xDS, ext_authz and ext_proc go: who is at
-//! its other end.
+//! The channel between Envoy and the operator, over which xDS, ext_authz and ext_proc go: who may
+//! open it, and who is at its other end.
+//!
+//! ```text
+//!  files ──► Certificates (reloaded) ──┐
+//!  TcpListener ──► Incoming ── handshake ──► Connection ──► tonic ──► Peer::of(request)
+//! ```
+//!
+//! Not here: what is served over the channel, certificates of pools (those reach Envoy by SDS), and
+//! revocation lists: a certificate is withdrawn by replacing the CA. Every certificate of the client
+//! CA counts as an Envoy, whatever it names; the CA should sign nothing else.
+
+mod certificates;
+mod connection;
+mod incoming;
+
+#[cfg(test)]
+mod tests;
 
 use tonic::Request;
+
+pub use certificates::{Certificates, Reload, TlsFiles};
+pub use connection::Connection;
+pub use incoming::Incoming;
 
 /// The other end of a connection, as the server's extensions of each request know it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

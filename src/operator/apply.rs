@@ -37,6 +37,9 @@ pub enum ApplyError {
     /// The object was changed or deleted meanwhile: a new plan follows anyway.
     #[error("the object has changed meanwhile: {0}")]
     Outdated(String),
+    /// Another replica leads by now, and plans.
+    #[error("this replica does not lead any more")]
+    NotLeading,
     #[error(transparent)]
     Api(kube::Error),
 }

@@ -1,20 +1,29 @@
 //! The Kubernetes half: watches fill the stores, touched pools are planned, plans are carried out.
 //!
 //! What should happen is decided in `crate::plan`; here is only how it is learned and done. Watches,
-//! readiness probes and what Envoy says ([`programmed`]) may run on any number of replicas, reconciling
-//! on one.
+//! readiness probes and what Envoy says ([`programmed`]) run on every replica; one, the holder of a
+//! Lease, plans and carries plans out.
 
 mod apply;
 mod convert;
+mod leadership;
+mod lease;
 pub mod programmed;
 mod queue;
 mod readiness;
 mod reconcile;
 mod stores;
+mod takeover;
 pub mod watches;
+
+#[cfg(test)]
+mod replicas_tests;
 
 pub use apply::{Applier, FIELD_MANAGER};
 pub use convert::Watched;
+pub use leadership::{Candidate, Leadership, LeaseName, Term};
+pub use lease::LeaseTiming;
 pub use readiness::Readiness;
 pub use reconcile::Reconciler;
 pub use stores::Stores;
+pub use takeover::Takeover;

@@ -1,7 +1,7 @@
-//! Plans every pool that was touched and has the plan carried out. It has to run on one replica only.
+//! Plans every pool that was touched and has the plan carried out, while this replica leads.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::apply::{Applier, ApplyError};
+use super::leadership::{Leadership, Term};
 use super::stores::Stores;
+use super::takeover::Takeover;
 use crate::plan::{self, Action, Observations, Plan, Refusal};
 
 /// Pools that are planned at the same time.
@@ -24,7 +26,11 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 pub struct Reconciler {
     stores: Arc<Stores>,
     applier: Arc<Applier>,
+    takeover: Takeover,
+    leadership: Leadership,
     memory: Mutex<HashMap<String, Memory>>,
+    /// The term for which everything that was written before it is known.
+    taken_over: Mutex<Option<Term>>,
 }
 
 /// What is remembered of a pool between plans.
@@ -36,20 +42,31 @@ struct Memory {
 }
 
 impl Reconciler {
-    pub fn new(stores: Arc<Stores>, applier: Arc<Applier>) -> Arc<Self> {
-        Arc::new(Self { stores, applier, memory: Mutex::default() })
+    pub fn new(
+        stores: Arc<Stores>,
+        applier: Arc<Applier>,
+        takeover: Takeover,
+        leadership: Leadership,
+    ) -> Arc<Self> {
+        let (memory, taken_over) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { stores, applier, takeover, leadership, memory, taken_over })
     }
 
     /// Starts the workers. Nothing is planned before every watch has listed its objects once and the
     /// servers among them have been asked whether they answer.
     pub fn spawn(self: &Arc<Self>, tasks: &mut JoinSet<anyhow::Result<()>>) {
+        tasks.spawn(Arc::clone(self).take_over());
         for _ in 0..WORKERS {
             let reconciler = Arc::clone(self);
             tasks.spawn(async move {
                 reconciler.stores.until_probed().await;
                 loop {
                     let pool = reconciler.stores.queue.next().await;
-                    let again = reconciler.reconcile(&pool).await;
+                    let again = match reconciler.planning_term() {
+                        Some(term) => reconciler.reconcile(&pool, term).await,
+                        // Planned when this replica takes over, with all others.
+                        None => None,
+                    };
                     reconciler.stores.queue.done(&pool);
                     if let Some(delay) = again {
                         reconciler.stores.queue.add_after(&pool, delay);
@@ -59,8 +76,32 @@ impl Reconciler {
         }
     }
 
+    /// At the beginning of each term: forgets what was observed in earlier ones, learns what the last
+    /// leader wrote, and has every pool planned once.
+    async fn take_over(self: Arc<Self>) -> anyhow::Result<()> {
+        self.stores.until_probed().await;
+        let mut last = None;
+        loop {
+            let term = self.leadership.next_term(last).await;
+            last = Some(term);
+            if self.leadership.in_term(term, self.takeover.learn(&self.stores)).await.is_none() {
+                continue;
+            }
+            lock(&self.memory).clear();
+            *lock(&self.taken_over) = Some(term);
+            for pool in self.stores.read(Takeover::pools) {
+                self.stores.queue.add(&pool);
+            }
+        }
+    }
+
+    fn planning_term(&self) -> Option<Term> {
+        let taken_over = *lock(&self.taken_over);
+        self.leadership.term().filter(|term| Some(*term) == taken_over)
+    }
+
     /// Returns when to plan the pool again.
-    async fn reconcile(&self, pool: &str) -> Option<Duration> {
+    async fn reconcile(&self, pool: &str, term: Term) -> Option<Duration> {
         let now = Timestamp::now();
         let mut memory = self.remembered(pool);
         let view = self.stores.read(|inventory| inventory.pool_view(pool));
@@ -74,7 +115,7 @@ impl Reconciler {
         };
         let generation = view.as_ref().map_or(0, |view| view.pool.meta.generation);
         let wake_at = plan.wake_at;
-        let outcome = self.carry_out(plan).await;
+        let outcome = self.carry_out(plan, term).await;
         let again = match outcome {
             Ok(()) => {
                 memory.failures = 0;
@@ -82,6 +123,7 @@ impl Reconciler {
                     wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
                 Some(until_wake.map_or(AT_LEAST_EVERY, |delay| delay.min(AT_LEAST_EVERY)))
             }
+            Err(ApplyError::NotLeading) => return None,
             Err(ApplyError::Refused(message)) => {
                 tracing::warn!(pool, message, "the API server refuses the pool's SparkApplication");
                 memory.observations.refusal = Some(Refusal { generation, at: now, message });
@@ -105,38 +147,44 @@ impl Reconciler {
     }
 
     /// In order, except for the sessions' statuses, which do not depend on each other.
-    async fn carry_out(&self, plan: Plan) -> Result<(), ApplyError> {
+    async fn carry_out(&self, plan: Plan, term: Term) -> Result<(), ApplyError> {
         let mut statuses = Vec::new();
         let mut events = Vec::new();
         for action in plan.actions {
             match action {
                 Action::UpdateSessionStatus { .. } | Action::DeleteSession { .. } => statuses.push(action),
                 Action::Event(_) => events.push(action),
-                action => self.apply(action).await?,
+                action => self.apply(action, term).await?,
             }
         }
-        let writes = statuses.into_iter().map(|action| self.apply(action));
+        let writes = statuses.into_iter().map(|action| self.apply(action, term));
         let outcomes: Vec<_> = futures::stream::iter(writes).buffer_unordered(WRITES).collect().await;
         for event in events {
-            self.apply(event).await?;
+            self.apply(event, term).await?;
         }
         outcomes.into_iter().collect()
     }
 
-    async fn apply(&self, action: Action) -> Result<(), ApplyError> {
+    async fn apply(&self, action: Action, term: Term) -> Result<(), ApplyError> {
         tracing::debug!(?action, "applying");
-        self.applier.apply(action).await
+        let applied = self.leadership.in_term(term, self.applier.apply(action)).await;
+        applied.unwrap_or(Err(ApplyError::NotLeading))
     }
 
     fn remembered(&self, pool: &str) -> Memory {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(pool).cloned().unwrap_or_default()
+        lock(&self.memory).get(pool).cloned().unwrap_or_default()
     }
 
     fn remember(&self, pool: &str, memory: Option<Memory>) {
-        let mut memories = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memories = lock(&self.memory);
         match memory {
             Some(memory) => memories.insert(pool.to_owned(), memory),
             None => memories.remove(pool),
         };
     }
+}
+
+/// What a panic elsewhere has left is whole: every edit is one operation.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,6 +14,8 @@ pub struct Metrics {
     pub checks_in_flight: Gauge,
     /// From a check's arrival to its answer.
     pub check_seconds: Histogram,
+    /// 1 while this replica plans and writes. Over all replicas the sum is at most 1.
+    pub leader: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -34,7 +36,9 @@ impl Default for Metrics {
         );
         let check_seconds = Histogram::new(exponential_buckets(0.0005, 4.0, 10));
         registry.register("check_seconds", "Time to answer an authorization check", check_seconds.clone());
-        Self { registry, checks, checks_in_flight, check_seconds }
+        let leader = Gauge::default();
+        registry.register("leader", "1 while this replica plans and writes", leader.clone());
+        Self { registry, checks, checks_in_flight, check_seconds, leader }
     }
 }
 

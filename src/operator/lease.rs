@@ -1,0 +1,168 @@
+//! Who of several replicas leads: the state machine of one candidate for a coordination.k8s.io Lease.
+//! Pure: it is told what was read and what was written, and when.
+//!
+//! As in client-go, clocks of different machines are never compared: a candidate times how long *it*
+//! has seen the Lease unchanged. The holder counts from before it asked for the renewal, and gives up
+//! some seconds before anyone else may take over.
+//!
+//! Not here: reading and writing the Lease, and what a leader does (`leadership`, `reconcile`).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use tokio::time::Instant;
+
+/// How long things take. A crashed leader is replaced within `duration` plus two `retry`.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseTiming {
+    /// Nobody takes a Lease that was seen to change within this time. Whole seconds.
+    pub duration: Duration,
+    /// The holder stops leading this long after its last renewal. What it has sent until then has the
+    /// rest of `duration` to arrive.
+    pub renew_deadline: Duration,
+    /// Between renewals.
+    pub renew: Duration,
+    /// Between two looks of a candidate, and after a failure.
+    pub retry: Duration,
+}
+
+impl LeaseTiming {
+    pub const DEFAULT: Self = Self {
+        duration: Duration::from_secs(10),
+        renew_deadline: Duration::from_secs(7),
+        renew: Duration::from_secs(2),
+        retry: Duration::from_secs(1),
+    };
+}
+
+/// One moment on the process's own clock, by which everything is decided, and on the wall, which is
+/// written into the Lease for people to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub instant: Instant,
+    pub wall: Timestamp,
+}
+
+/// What to do about the Lease as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nobody has made it yet.
+    Create(LeaseSpec),
+    /// It is free or ours: replace it, guarded by the resource version that was read.
+    Replace(LeaseSpec),
+    /// Another replica leads; its time is up at this moment, unless it renews.
+    Wait(Instant),
+}
+
+/// One candidate.
+#[derive(Debug)]
+pub struct Election {
+    identity: String,
+    timing: LeaseTiming,
+    seen: Option<Seen>,
+    held_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    spec: LeaseSpec,
+    /// When it was first seen like this.
+    at: Instant,
+}
+
+impl Election {
+    pub fn new(identity: String, timing: LeaseTiming) -> Self {
+        Self { identity, timing, seen: None, held_until: None }
+    }
+
+    /// `now` is a moment after the Lease was read.
+    pub fn step(&mut self, found: Option<&Lease>, now: Moment) -> Step {
+        let Some(lease) = found else {
+            self.seen = None;
+            return Step::Create(self.ours(None, now.wall));
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let since = match &self.seen {
+            Some(seen) if seen.spec == spec => seen.at,
+            _ => now.instant,
+        };
+        let expires = since + self.promised(&spec);
+        let taken = holder(&spec).is_some_and(|holder| holder != self.identity);
+        let step = if taken && now.instant < expires {
+            Step::Wait(expires)
+        } else {
+            Step::Replace(self.ours(Some(&spec), now.wall))
+        };
+        if taken {
+            self.held_until = None;
+        }
+        self.seen = Some(Seen { spec, at: since });
+        step
+    }
+
+    /// The API server has taken what `step` said. `sent` is a moment before it was sent.
+    pub fn written(&mut self, spec: LeaseSpec, sent: Instant) {
+        self.held_until = Some(sent + self.timing.renew_deadline);
+        self.seen = Some(Seen { spec, at: sent });
+    }
+
+    /// Until when this replica leads, if nothing more is heard. It may lie in the past.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.held_until
+    }
+
+    /// Who is known to hold the Lease.
+    pub fn leader(&self) -> Option<&str> {
+        self.seen.as_ref().and_then(|seen| holder(&seen.spec))
+    }
+
+    /// What to write so that another replica takes over at once; `None` where the Lease is not ours.
+    pub fn given_up(&mut self, found: &Lease, wall: Timestamp) -> Option<LeaseSpec> {
+        self.held_until = None;
+        let spec = found.spec.as_ref().filter(|spec| holder(spec) == Some(self.identity.as_str()))?;
+        Some(LeaseSpec {
+            holder_identity: None,
+            lease_duration_seconds: Some(1),
+            renew_time: Some(MicroTime(wall)),
+            ..spec.clone()
+        })
+    }
+
+    fn ours(&self, before: Option<&LeaseSpec>, wall: Timestamp) -> LeaseSpec {
+        let renewed = before.filter(|spec| holder(spec) == Some(self.identity.as_str()));
+        let transitions = before.and_then(|spec| spec.lease_transitions);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.timing.duration.as_secs()).unwrap_or(i32::MAX)),
+            acquire_time: renewed.and_then(|spec| spec.acquire_time.clone()).or(Some(MicroTime(wall))),
+            renew_time: Some(MicroTime(wall)),
+            lease_transitions: match (before, renewed) {
+                (None, _) => Some(0),
+                (_, Some(_)) => transitions,
+                _ => Some(transitions.unwrap_or(0).saturating_add(1)),
+            },
+            ..before.cloned().unwrap_or_default()
+        }
+    }
+
+    /// What the holder asks others to wait, which during an upgrade need not be what we would ask.
+    /// Never longer than a minute: nobody may lock everyone out by a number.
+    fn promised(&self, spec: &LeaseSpec) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(60);
+        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        match seconds {
+            None | Some(0) => self.timing.duration,
+            Some(seconds) => Duration::from_secs(seconds).min(LONGEST),
+        }
+    }
+}
+
+fn holder(spec: &LeaseSpec) -> Option<&str> {
+    spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

@@ -1,0 +1,295 @@
+//! Two replicas of the operator on one real API server: who plans, who takes over and when.
+//! `tests/run integration` starts one for these tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use http::{Method, Request, Uri};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::client::{Body, ClientBuilder};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, Config};
+use prometheus_client::metrics::gauge::Gauge;
+use serde_json::json;
+use spark_session_operator::api::{SparkApplication, SparkSessionPool};
+use spark_session_operator::operator::{
+    Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover, watches,
+};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tower::util::MapRequestLayer;
+use uuid::Uuid;
+
+const LEASE: &str = "spark-session-operator";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// As in production, in less time.
+const QUICK: LeaseTiming = LeaseTiming {
+    duration: Duration::from_secs(3),
+    renew_deadline: Duration::from_secs(2),
+    renew: Duration::from_millis(500),
+    retry: Duration::from_millis(250),
+};
+
+struct Replica {
+    identity: String,
+    leadership: Leadership,
+    leads: Gauge,
+    /// Requests other than reading, without those for the Lease.
+    writes: Arc<AtomicUsize>,
+    /// Requests for the Lease do not arrive any more.
+    cut_off: Arc<AtomicBool>,
+    stop: CancellationToken,
+    candidate: JoinHandle<anyhow::Result<()>>,
+    /// Ended when this is dropped, as by a crash.
+    _tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Replica {
+    async fn start(name: &str, namespace: &str, timing: LeaseTiming) -> Self {
+        let (writes, cut_off) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let client = client(Arc::clone(&writes), Arc::clone(&cut_off)).await;
+        let stores = Stores::new();
+        let mut tasks = JoinSet::new();
+        watches::spawn(&client, namespace, &stores, &mut tasks);
+        tasks.spawn(Readiness::new(Arc::clone(&stores)).run());
+        let identity = format!("{name}_{}", Uuid::new_v4());
+        let lease =
+            LeaseName { namespace: namespace.to_owned(), name: LEASE.to_owned(), identity: identity.clone() };
+        let (leads, stop) = (Gauge::default(), CancellationToken::new());
+        let (candidate, leadership) = Candidate::new(&client, lease, timing, leads.clone());
+        let applier = Applier::new(&client, namespace, Arc::clone(&stores));
+        let takeover = Takeover::new(&client, namespace);
+        Reconciler::new(Arc::clone(&stores), applier, takeover, leadership.clone()).spawn(&mut tasks);
+        let watching = Arc::clone(&stores);
+        let candidate =
+            tokio::spawn(candidate.run(async move { watching.until_probed().await }, stop.clone()));
+        // It knows what there is, whoever leads.
+        stores.until_probed().await;
+        Self { identity, leadership, leads, writes, cut_off, stop, candidate, _tasks: tasks }
+    }
+
+    async fn leads(&self) {
+        timeout(PATIENCE, self.leadership.next_term(None)).await.expect("it does not lead");
+    }
+
+    fn is_leading(&self) -> bool {
+        self.leadership.term().is_some()
+    }
+
+    fn writes(&self) -> usize {
+        self.writes.load(SeqCst)
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.candidate.await.unwrap().unwrap();
+    }
+
+    fn crash(self) {
+        self.candidate.abort();
+    }
+}
+
+/// A client that counts its writes, and can lose its requests for Leases.
+async fn client(writes: Arc<AtomicUsize>, cut_off: Arc<AtomicBool>) -> Client {
+    let watched = MapRequestLayer::new(move |mut request: Request<Body>| {
+        if request.uri().path().contains("/leases") {
+            if cut_off.load(SeqCst) {
+                *request.uri_mut() = Uri::from_static("/cut-off");
+            }
+        } else if request.method() != Method::GET {
+            writes.fetch_add(1, SeqCst);
+        }
+        request
+    });
+    ClientBuilder::try_from(config().await).unwrap().with_layer(&watched).build()
+}
+
+async fn config() -> Config {
+    assert!(
+        std::env::var_os("KUBECONFIG").is_some(),
+        "These tests need an API server with the CRDs, and KUBECONFIG to point to it: use `tests/run integration`."
+    );
+    // Another test of this process may have installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Config::infer().await.expect("KUBECONFIG can be read")
+}
+
+/// Runs the test in a namespace of its own, which is deleted however it ends.
+async fn in_a_namespace<T>(test: impl FnOnce(Cluster) -> T)
+where
+    T: Future<Output = ()> + Send + 'static,
+{
+    let client = Client::try_from(config().await).unwrap();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let name = format!("test-{}", Uuid::new_v4());
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.clone());
+    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
+    let outcome = tokio::spawn(test(Cluster { client, namespace: name.clone() })).await;
+    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
+    if let Err(error) = outcome {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+/// The cluster as an administrator sees it.
+struct Cluster {
+    client: Client,
+    namespace: String,
+}
+
+impl Cluster {
+    async fn create_pool(&self, name: &str) {
+        let pool: SparkSessionPool = serde_json::from_value(json!({
+            "apiVersion": "sparkinteractive.io/v1alpha1",
+            "kind": "SparkSessionPool",
+            "metadata": { "name": name },
+            "spec": {
+                "type": "connect",
+                "host": format!("{name}.example.com"),
+                "replicas": { "min": 1, "max": 3 },
+                "sparkApplicationTemplate": { "spec": { "type": "Python", "sparkVersion": "4.1.0", "driver": {}, "executor": {} } },
+            },
+        }))
+        .unwrap();
+        self.pools().create(&PostParams::default(), &pool).await.unwrap();
+    }
+
+    async fn wants(&self, pool: &str, instances: i32) {
+        let patch = Patch::Merge(json!({ "spec": { "replicas": { "min": instances } } }));
+        self.pools().patch(pool, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Waits until the planner says that it wants so many instances, and has made them.
+    async fn is_planned(&self, pool: &str, instances: i32) {
+        let planned = move |pool: Option<&SparkSessionPool>| {
+            let status = pool.and_then(|pool| pool.status.as_ref());
+            status.is_some_and(|status| status.instances.len() == usize::try_from(instances).unwrap())
+        };
+        let planned = timeout(PATIENCE, await_condition(self.pools(), pool, planned)).await;
+        planned.expect("the pool is not planned").unwrap();
+        assert_eq!(self.instances(pool).await, usize::try_from(instances).unwrap());
+    }
+
+    async fn instances(&self, pool: &str) -> usize {
+        let api: Api<SparkApplication> = Api::namespaced(self.client.clone(), &self.namespace);
+        let all = api.list(&ListParams::default()).await.unwrap();
+        let prefix = format!("{pool}-");
+        all.iter()
+            .filter(|it| it.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix)))
+            .count()
+    }
+
+    async fn holder(&self) -> Option<String> {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.get(LEASE).await.unwrap().spec.and_then(|spec| spec.holder_identity)
+    }
+
+    fn pools(&self) -> Api<SparkSessionPool> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_holder_of_the_lease_plans() {
+    in_a_namespace(|cluster| async move {
+        let first = Replica::start("first", &cluster.namespace, QUICK).await;
+        first.leads().await;
+        let second = Replica::start("second", &cluster.namespace, QUICK).await;
+        cluster.create_pool("lab").await;
+        cluster.is_planned("lab", 1).await;
+        cluster.wants("lab", 2).await;
+        cluster.is_planned("lab", 2).await;
+        assert!(first.writes() > 0);
+        assert_eq!((second.writes(), second.is_leading()), (0, false));
+        assert_eq!((first.leads.get(), second.leads.get()), (1, 0));
+        assert_eq!(cluster.holder().await.as_ref(), Some(&first.identity));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_in_order_is_followed_at_once() {
+    in_a_namespace(|cluster| async move {
+        let first = Replica::start("first", &cluster.namespace, LeaseTiming::DEFAULT).await;
+        first.leads().await;
+        let second = Replica::start("second", &cluster.namespace, LeaseTiming::DEFAULT).await;
+        cluster.create_pool("lab").await;
+        cluster.is_planned("lab", 1).await;
+
+        let stopped = Instant::now();
+        first.stop().await;
+        second.leads().await;
+        let took = stopped.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(cluster.holder().await.as_ref(), Some(&second.identity));
+        cluster.wants("lab", 2).await;
+        cluster.is_planned("lab", 2).await;
+        second.stop().await;
+        assert_eq!(cluster.holder().await, None);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_crashed_is_followed_when_its_lease_has_expired_and_all_is_planned() {
+    in_a_namespace(|cluster| async move {
+        let first = Replica::start("first", &cluster.namespace, LeaseTiming::DEFAULT).await;
+        first.leads().await;
+        let second = Replica::start("second", &cluster.namespace, LeaseTiming::DEFAULT).await;
+        let crashed = Instant::now();
+        first.crash();
+        // Nobody plans this; whoever leads next has to find it.
+        cluster.create_pool("orphan").await;
+        second.leads().await;
+        let took = crashed.elapsed();
+        // The last renewal may have been `renew` before the crash.
+        assert!(took > LeaseTiming::DEFAULT.duration - Duration::from_secs(3), "too early: {took:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        cluster.is_planned("orphan", 1).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_cannot_renew_stops_writing_before_another_begins() {
+    in_a_namespace(|cluster| async move {
+        let first = Replica::start("first", &cluster.namespace, QUICK).await;
+        first.leads().await;
+        let second = Replica::start("second", &cluster.namespace, QUICK).await;
+        cluster.create_pool("lab").await;
+        cluster.is_planned("lab", 1).await;
+
+        first.cut_off.store(true, SeqCst);
+        second.leads().await;
+        assert!(!first.is_leading(), "two leaders");
+        let written = first.writes();
+        // Its watches go on: it sees the change, and leaves it to the other one.
+        cluster.wants("lab", 2).await;
+        cluster.is_planned("lab", 2).await;
+        assert_eq!(first.writes(), written);
+        assert!(second.writes() > 0);
+        assert_eq!((first.leads.get(), second.leads.get()), (0, 1));
+
+        // Back again, it waits for its turn.
+        first.cut_off.store(false, SeqCst);
+        second.stop().await;
+        timeout(PATIENCE, async {
+            while !first.is_leading() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("it does not lead again");
+        cluster.wants("lab", 3).await;
+        cluster.is_planned("lab", 3).await;
+    })
+    .await;
+}
