@@ -56,6 +56,9 @@ def _command(commands, name: str, description: str) -> argparse.ArgumentParser:
 def _up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--no-query", dest="query", action="store_false", help="do not run the two queries at the end")
     up.add_argument("--release", action=argparse.BooleanOptionalAction, help="build the operator with optimizations; remembered")
+    up.add_argument(
+        "--mtls", action=argparse.BooleanOptionalAction, help="mTLS between Envoy and the operator; default on; remembered"
+    )
     up.add_argument("--pools", metavar="FILE", help=f"manifests of the pools; default {(LOCAL / 'pools.yaml').relative_to(REPOSITORY)}")
     up.add_argument("--context", metavar="NAME", help=CONTEXT)
     up.add_argument("--namespace", metavar="NAME", help=f"default {NAMESPACE}")

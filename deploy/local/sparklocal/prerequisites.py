@@ -37,7 +37,9 @@ def check(only: str, context: str | None) -> Tools:
     missing = []
     if platform.system() != "Linux":
         missing.append("Linux: each driver gets a loopback address of its own, which only Linux gives to anyone")
-    needed = [] if context else ["go", "openssl"]
+    needed = [] if context else ["go"]
+    if only == "all" or not context:
+        needed += ["openssl"]
     if only == "all":
         needed += ["cargo", "mvn"]
     if only != "api":

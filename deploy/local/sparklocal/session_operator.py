@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import commands
+from . import commands, control_channel
 from .services import Services
 from .settings import CLIENT_ID, Settings
 
@@ -20,6 +20,7 @@ def start(settings: Settings, services: Services, binary: Path) -> None:
             "run",
             *("--namespace", settings.namespace),
             *("--grpc-addr", address("operator-grpc")),
+            *(control_channel.operator_flags(settings) if settings.mtls else []),
             *("--envoy-listen-addr", address("envoy")),
             *("--health-probe-bind-address", address("operator-health")),
             *("--metrics-bind-address", address("operator-metrics")),

@@ -32,6 +32,8 @@ class Settings:
     pools: Path = LOCAL / "pools.yaml"
     namespace: str = NAMESPACE
     release: bool = False
+    # Whether Envoy and the operator know each other by certificates.
+    mtls: bool = True
     operator_args: list[str] = field(default_factory=list)
     passwords: dict[str, str] = field(default_factory=dict)
     # Random per environment: two environments' driver addresses then never meet, see dev_node/addresses.py.
@@ -84,6 +86,7 @@ class Settings:
             "pools": str(self.pools),
             "namespace": self.namespace,
             "release": self.release,
+            "mtls": self.mtls,
             "operator_args": self.operator_args,
             "passwords": self.passwords,
             "seed": self.seed,
@@ -110,6 +113,7 @@ def load(state: Path) -> Settings | None:
         pools=Path(old["pools"]),
         namespace=old["namespace"],
         release=old["release"],
+        mtls=old.get("mtls", True),
         operator_args=old["operator_args"],
         passwords=old["passwords"],
         seed=old["seed"],
@@ -130,6 +134,7 @@ def choose(args) -> Settings:
         pools=Path(args.pools or old.get("pools") or LOCAL / "pools.yaml").resolve(),
         namespace=args.namespace or old.get("namespace", NAMESPACE),
         release=old.get("release", False) if args.release is None else args.release,
+        mtls=old.get("mtls", True) if args.mtls is None else args.mtls,
         operator_args=args.operator_arg or old.get("operator_args", []),
         # Fixed, so that what a person copies from the README works; everything listens on loopback only.
         passwords=old.get("passwords") or {"alice": "alice-password", "bob": "bob-password"},
