@@ -15,8 +15,8 @@ use crate::broker::{Broker, MaxHold, SessionWriter};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::operator::{
-    Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover, programmed,
-    watches,
+    Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover,
+    programmed, watches,
 };
 use crate::settings::Settings;
 use crate::telemetry::{self, Health, Metrics};

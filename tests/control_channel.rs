@@ -14,13 +14,13 @@ use std::time::Duration;
 use serde_json::Value;
 use spark_session_operator::control_channel::{Certificates, Incoming, Peer, Reload, TlsFiles};
 use spark_session_operator::model::{Endpoint, Protocol, Routing, VirtualHost};
-use spark_session_operator::xds::{AdsService, EnvoySettings, Programmed, Publisher, translate};
+use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Programmed, Publisher, translate};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::service::interceptor::InterceptedService;
+use tonic::service::interceptor::InterceptorLayer;
 use tonic::transport::Server;
 
 #[path = "support/certificates.rs"]
@@ -47,14 +47,14 @@ impl Replica {
         let certificates = Certificates::load(files.clone()).unwrap();
         let (publisher, stop) = (Publisher::new(), CancellationToken::new());
         let (came, peers) = mpsc::unbounded_channel();
-        let ads = AdsService::new(publisher.clone(), stop.clone()).into_server();
-        let ads = InterceptedService::new(ads, move |request: tonic::Request<()>| {
+        let notes_peer = InterceptorLayer::new(move |request: tonic::Request<()>| {
             came.send(Peer::of(&request)).unwrap();
             Ok(request)
         });
+        let discovery = DiscoveryService::new(publisher.clone(), stop.clone()).into_routes();
         let incoming = Incoming::bind(address, Some(Arc::clone(&certificates))).await.unwrap();
         let address = incoming.local_addr().unwrap();
-        let server = Server::builder().add_service(ads);
+        let server = Server::builder().layer(notes_peer).add_routes(discovery);
         let stopped = stop.clone().cancelled_owned();
         let served = tokio::spawn(server.serve_with_incoming_shutdown(incoming.into_stream(), stopped));
         Self { address, certificates, publisher, peers, stop, served }

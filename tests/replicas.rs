@@ -63,7 +63,7 @@ impl Replica {
             LeaseName { namespace: namespace.to_owned(), name: LEASE.to_owned(), identity: identity.clone() };
         let (leads, stop) = (Gauge::default(), CancellationToken::new());
         let (candidate, leadership) = Candidate::new(&client, lease, timing, leads.clone());
-        let applier = Applier::new(&client, namespace, Arc::clone(&stores));
+        let applier = Arc::new(Applier::new(&client, namespace, Arc::clone(&stores)));
         let takeover = Takeover::new(&client, namespace);
         Reconciler::new(Arc::clone(&stores), applier, takeover, leadership.clone()).spawn(&mut tasks);
         let watching = Arc::clone(&stores);

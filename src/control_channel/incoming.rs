@@ -149,9 +149,7 @@ pub(super) async fn handshake(
 
 /// For the log: what whoever runs that client has to change.
 fn why_refused(error: &io::Error) -> Option<String> {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
-        return None;
-    };
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>())?;
     let why = match tls {
         TlsError::NoCertificatesPresented => {
             "it shows no client certificate: start that Envoy with envoy/bootstrap-mtls.yaml".to_owned()

@@ -102,7 +102,10 @@ macro_rules! serve_one_type {
             type $sotw_stream = ResponseStream<DiscoveryResponse>;
             type $delta_stream = ResponseStream<DeltaDiscoveryResponse>;
 
-            async fn $sotw(&self, request: Request<Streaming<DiscoveryRequest>>) -> Opened<DiscoveryResponse> {
+            async fn $sotw(
+                &self,
+                request: Request<Streaming<DiscoveryRequest>>,
+            ) -> Opened<DiscoveryResponse> {
                 self.open::<SotwSubscription>(request, Some($kind))
             }
 
@@ -113,7 +116,10 @@ macro_rules! serve_one_type {
                 self.open::<DeltaSubscription>(request, Some($kind))
             }
 
-            async fn $fetch(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
+            async fn $fetch(
+                &self,
+                _: Request<DiscoveryRequest>,
+            ) -> Result<Response<DiscoveryResponse>, Status> {
                 Err(no_polling())
             }
         }

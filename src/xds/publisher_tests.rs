@@ -109,7 +109,8 @@ fn refusals_are_listed_until_they_are_over() {
 #[test]
 fn an_envoy_is_listed_once_for_two_streams_with_the_same_refusal() {
     let publisher = Publisher::new();
-    let streams = [publisher.register("b", true), publisher.register("b", false), publisher.register("a", true)];
+    let streams =
+        [publisher.register("b", true), publisher.register("b", false), publisher.register("a", true)];
     let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
     for stream in &streams[..2] {
         stream.refused(Kind::Secret, &BTreeMap::from([("s".to_owned(), why.clone())]));

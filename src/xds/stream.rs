@@ -96,7 +96,12 @@ mod tests {
     #[case::we_have_no_endpoints(None, true, ENDPOINT, Err(Unserved::UnknownType))]
     #[case::a_service_serves_its_type(Some(Kind::Route), false, ROUTE, Ok(Kind::Route))]
     #[case::a_service_needs_no_type(Some(Kind::Route), false, "", Ok(Kind::Route))]
-    #[case::a_service_serves_no_other(Some(Kind::Cluster), true, ROUTE, Err(Unserved::OtherType(Kind::Cluster)))]
+    #[case::a_service_serves_no_other(
+        Some(Kind::Cluster),
+        true,
+        ROUTE,
+        Err(Unserved::OtherType(Kind::Cluster))
+    )]
     #[case::nor_an_unknown(Some(Kind::Cluster), true, ENDPOINT, Err(Unserved::OtherType(Kind::Cluster)))]
     #[case::sds_keeps_secrets_too(Some(Kind::Secret), false, "", Err(Unserved::Secrets))]
     fn a_stream_serves(

@@ -7,7 +7,9 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as WireResource,
 };
 
-use super::{DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD};
+use super::{
+    DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD,
+};
 use crate::xds::{Edition, Resource, Version};
 
 /// The delta variant: requests and responses say what changes.
@@ -218,8 +220,10 @@ impl DeltaSubscription {
                 Verdict::Unknown
             }
             1 => {
-                let refused = |version: &Version| Refused { version: version.clone(), message: message.to_owned() };
-                let culprits = answered.resources.iter().map(|(name, version)| (name.clone(), refused(version)));
+                let refused =
+                    |version: &Version| Refused { version: version.clone(), message: message.to_owned() };
+                let culprits =
+                    answered.resources.iter().map(|(name, version)| (name.clone(), refused(version)));
                 self.rejected.extend(culprits);
                 Verdict::Culprits(answered.resources.keys().cloned().collect())
             }

@@ -223,7 +223,8 @@ impl SotwSubscription {
     /// an earlier stream. A cluster's name means one address for ever, so there hardly is one; but to take
     /// away all of them is never right.
     fn would_take_unseen(&self, resources: &Held, existing: &Resources) -> bool {
-        let leaves_out = || existing.all().keys().any(|name| self.wants(name) && !resources.contains_key(name));
+        let leaves_out =
+            || existing.all().keys().any(|name| self.wants(name) && !resources.contains_key(name));
         let dispensable = self.kind == Kind::Cluster && !resources.is_empty();
         self.earlier.is_some() && is_whole(self.kind) && !dispensable && leaves_out()
     }

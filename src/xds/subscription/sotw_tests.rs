@@ -17,7 +17,10 @@ fn world(resources: &[(&str, &str)]) -> Resources {
 }
 
 fn asks_for(names: &[&str]) -> WireRequest {
-    WireRequest { resource_names: names.iter().map(|name| (*name).to_owned()).collect(), ..Default::default() }
+    WireRequest {
+        resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Default::default()
+    }
 }
 
 fn acks(response: &DiscoveryResponse, names: &[&str]) -> WireRequest {
@@ -146,7 +149,10 @@ fn a_request_that_crossed_a_response_changes_nothing() {
     let present = world(&[("a", "1")]);
     let first = respond(&mut subscription, &present);
     assert_eq!(subscription.receive(asks_for(&[])), Receipt::default());
-    assert_eq!(subscription.receive(WireRequest { response_nonce: "7".to_owned(), ..asks_for(&["x"]) }), Receipt::default());
+    assert_eq!(
+        subscription.receive(WireRequest { response_nonce: "7".to_owned(), ..asks_for(&["x"]) }),
+        Receipt::default()
+    );
     says_nothing(&mut subscription, &present);
     assert_eq!(subscription.receive(acks(&first, &[])).gained, ["a"]);
 }
@@ -206,7 +212,8 @@ fn in_place_of_a_refused_version_envoy_is_sent_the_last_that_it_took() {
 fn one_bad_cluster_neither_keeps_new_ones_away_nor_takes_old_ones() {
     let old: Vec<String> = (0..100).map(|n| format!("old{n}")).collect();
     let new: Vec<String> = (0..100).map(|n| format!("new{n}")).collect();
-    let versions = |names: &[&String]| world(&names.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>());
+    let versions =
+        |names: &[&String]| world(&names.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>());
     let mut subscription = subscribed(Kind::Cluster, &[]);
     accepts(&mut subscription, &versions(&old.iter().collect::<Vec<_>>()), &[]);
 
@@ -256,7 +263,10 @@ fn a_listener_that_is_refused_on_return_is_not_taken_away() {
     subscription.receive(nacks(&refused, &[], "Error adding/updating listener(s) https: no such thing"));
     says_nothing(&mut subscription, &present);
     assert!(subscription.rejected().contains_key("https"));
-    assert_eq!(held(&respond(&mut subscription, &world(&[("http", "1"), ("https", "2")]))), ["http@1", "https@2"]);
+    assert_eq!(
+        held(&respond(&mut subscription, &world(&[("http", "1"), ("https", "2")]))),
+        ["http@1", "https@2"]
+    );
 }
 
 #[test]
@@ -302,7 +312,8 @@ impl Envoy {
 
     fn take(&mut self, response: &DiscoveryResponse, partly: bool) -> WireRequest {
         let is_bad = |body: &&Any| body.value == BAD.as_bytes();
-        let bad: Vec<&str> = response.resources.iter().filter(is_bad).map(|body| body.type_url.as_str()).collect();
+        let bad: Vec<&str> =
+            response.resources.iter().filter(is_bad).map(|body| body.type_url.as_str()).collect();
         if bad.is_empty() || partly {
             if is_whole(self.kind) {
                 self.has.retain(|name, _| response.resources.iter().any(|body| body.type_url == *name));
