@@ -147,6 +147,13 @@ struct Cluster {
 
 impl Cluster {
     async fn create_pool(&self, name: &str) {
+        let template = json!({
+            "type": "Java",
+            "sparkVersion": "4.1.0",
+            "mainApplicationFile": "local:///opt/spark/server.jar",
+            "driver": {},
+            "executor": {},
+        });
         let pool: SparkSessionPool = serde_json::from_value(json!({
             "apiVersion": "sparkinteractive.io/v1alpha1",
             "kind": "SparkSessionPool",
@@ -155,7 +162,7 @@ impl Cluster {
                 "type": "connect",
                 "host": format!("{name}.example.com"),
                 "replicas": { "min": 1, "max": 3 },
-                "sparkApplicationTemplate": { "spec": { "type": "Python", "sparkVersion": "4.1.0", "driver": {}, "executor": {} } },
+                "sparkApplicationTemplate": { "spec": template },
             },
         }))
         .unwrap();
