@@ -14,13 +14,14 @@ use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionWriter};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
+use crate::model::{TlsOff, TlsPolicy};
 use crate::operator::{
     Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover,
     programmed, watches,
 };
 use crate::settings::Settings;
 use crate::telemetry::{self, Health, Metrics};
-use crate::xds::{DiscoveryService, EnvoySettings, Publisher, translate};
+use crate::xds::{DiscoveryService, EnvoySettings, Publisher, TlsListener, translate};
 
 /// How long a stopping operator waits for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let client = kube::Client::try_default().await.context("no access to a Kubernetes cluster")?;
     let http = authn::client_builder().build().context("the HTTP client cannot be set up")?;
     let stop = CancellationToken::new();
-    let stores = Stores::new();
+    let stores = Stores::with_tls(tls_policy(&settings));
     let publisher = Publisher::new();
     let metrics = Arc::new(Metrics::default());
     // What runs for ever, and what ends by itself when it is told to stop.
@@ -118,10 +119,27 @@ fn stand_for_election(
     leadership
 }
 
+/// Keys go only to an Envoy that shows who it is.
+fn tls_policy(settings: &Settings) -> TlsPolicy {
+    let off = if settings.envoy_tls_listen_addr.is_none() {
+        Some(TlsOff::NoListener)
+    } else if !settings.control_channel_verified {
+        Some(TlsOff::UnverifiedControlChannel)
+    } else {
+        None
+    };
+    TlsPolicy { default_secret: settings.tls_default_secret.clone(), off }
+}
+
 fn envoy_settings(settings: &Settings) -> EnvoySettings {
     let MaxHold { connect, thrift } = settings.max_hold;
     EnvoySettings {
         listen_addr: settings.envoy_listen_addr,
+        tls: settings
+            .envoy_tls_listen_addr
+            .filter(|_| settings.control_channel_verified)
+            .map(|listen_addr| TlsListener { listen_addr }),
+        rate_limit: settings.envoy_rate_limit,
         ext_authz_timeout: connect.max(thrift) + MaxHold::MARGIN,
         max_body_head: BODY_HEAD_BYTES,
         control_cluster: CONTROL_CLUSTER.to_owned(),
@@ -157,7 +175,10 @@ impl Health for Ready {
         if self.stop.is_cancelled() {
             Some("stopping".to_owned())
         } else if !self.stores.is_synced() {
-            Some("waiting for the Kubernetes API to list pools, sessions, applications and Pods".to_owned())
+            Some(
+                "waiting for the Kubernetes API to list pools, sessions, applications, Pods and Secrets"
+                    .to_owned(),
+            )
         } else if !self.publisher.is_published() {
             Some("nothing is published to Envoy yet".to_owned())
         } else {

@@ -3,6 +3,7 @@
 //! The Go operator's flags keep their names where they mean the same.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,9 +54,21 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDR", default_value = ":18000", value_parser = listen_addr)]
     grpc_addr: SocketAddr,
 
-    /// Address on which Envoy listens for Spark clients; delivered to it by xDS.
-    #[arg(long, value_name = "ADDR", default_value = ":10000", value_parser = listen_addr)]
-    envoy_listen_addr: SocketAddr,
+    /// Address on which Envoy listens for Spark clients without TLS; delivered to it by xDS. 0: off.
+    #[arg(long, value_name = "ADDR", default_value = ":10000", value_parser = optional_listen_addr)]
+    envoy_listen_addr: OptionalAddr,
+
+    /// Address on which Envoy listens for Spark clients with TLS, once there is a certificate. 0: off.
+    #[arg(long, value_name = "ADDR", default_value = ":10443", value_parser = optional_listen_addr)]
+    envoy_tls_listen_addr: OptionalAddr,
+
+    /// Secret of type kubernetes.io/tls whose certificate is shown for hosts whose pool names none.
+    #[arg(long, value_name = "NAME", env = "TLS_DEFAULT_SECRET")]
+    tls_default_secret: Option<String>,
+
+    /// Requests per second that each Envoy lets through, with bursts of twice as many. 0: any number.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    envoy_rate_limit: u32,
 
     /// Address of /healthz and /readyz.
     #[arg(long, value_name = "ADDR", default_value = ":8081", value_parser = listen_addr)]
@@ -173,11 +186,17 @@ pub struct Settings {
     pub grpc_addr: SocketAddr,
     /// `None`: plaintext.
     pub grpc_tls: Option<TlsFiles>,
-    /// Every Envoy on the control channel has shown a certificate.
+    /// Whether every Envoy has to show a client certificate. Without it no key is sent to one.
     pub control_channel_verified: bool,
     /// `None`: this replica is the only one.
     pub leader_election: Option<LeaseName>,
-    pub envoy_listen_addr: SocketAddr,
+    /// `None`: no plaintext.
+    pub envoy_listen_addr: Option<SocketAddr>,
+    /// `None`: no TLS.
+    pub envoy_tls_listen_addr: Option<SocketAddr>,
+    pub tls_default_secret: Option<String>,
+    /// Per second and Envoy.
+    pub envoy_rate_limit: Option<NonZeroU32>,
     pub health_addr: SocketAddr,
     pub metrics_addr: Option<SocketAddr>,
     pub max_hold: MaxHold,
@@ -189,13 +208,23 @@ pub struct Settings {
 impl RunArgs {
     pub fn validate(self) -> anyhow::Result<Settings> {
         let grpc_tls = self.grpc_tls.validate()?;
+        let (plaintext, tls) = (self.envoy_listen_addr.0, self.envoy_tls_listen_addr.0);
+        if plaintext.is_none() && tls.is_none() {
+            bail!("nobody could connect: --envoy-listen-addr and --envoy-tls-listen-addr are both 0");
+        }
+        if plaintext == tls {
+            bail!("--envoy-listen-addr and --envoy-tls-listen-addr must not be the same address");
+        }
         Ok(Settings {
             control_channel_verified: grpc_tls.as_ref().is_some_and(|files| files.client_ca.is_some()),
             grpc_tls,
             leader_election: self.leader_election.validate(&self.namespace),
             namespace: self.namespace,
             grpc_addr: self.grpc_addr,
-            envoy_listen_addr: self.envoy_listen_addr,
+            envoy_listen_addr: plaintext,
+            envoy_tls_listen_addr: tls,
+            tls_default_secret: self.tls_default_secret.filter(|name| !name.is_empty()),
+            envoy_rate_limit: NonZeroU32::new(self.envoy_rate_limit),
             health_addr: self.health_probe_bind_address,
             metrics_addr: self.metrics_bind_address.0,
             max_hold: MaxHold {

@@ -1,3 +1,5 @@
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -5,7 +7,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::instance::{cluster_name, endpoint_of};
-use super::{Application, DriverPod, Instance, Meta, Pool, Protocol, Routing, Session, VirtualHost};
+use super::{
+    Application, DriverPod, Instance, Meta, Pool, PoolCertificate, Protocol, Routing, Session, TlsPolicy,
+    TlsSecret, VirtualHost, is_host_name,
+};
 
 /// Everything the watches know, indexed for the questions that are asked of it.
 ///
@@ -17,6 +22,8 @@ pub struct Inventory {
     sessions: HashMap<String, Arc<Session>>,
     applications: HashMap<String, Arc<Application>>,
     pods: HashMap<String, Arc<DriverPod>>,
+    secrets: HashMap<String, Arc<TlsSecret>>,
+    tls: TlsPolicy,
     /// UIDs of the driver Pods whose server answered.
     answering: HashSet<String>,
 
@@ -35,6 +42,10 @@ pub struct PoolView {
     pub pool: Arc<Pool>,
     /// The older pool that has this pool's host and type already.
     pub host_taken_by: Option<String>,
+    /// The pool's host is no DNS name: Envoy is not told of it.
+    pub host_invalid: bool,
+    /// What TLS clients of the pool see. `None` where it asks for no certificate, or does not have its host.
+    pub certificate: Option<PoolCertificate>,
     /// By ordinal.
     pub instances: Vec<Instance>,
     /// Oldest first.
@@ -123,11 +134,16 @@ impl Inventory {
 
     pub fn pool_view(&self, name: &str) -> Option<PoolView> {
         let pool = self.pools.get(name)?;
-        let owner = self.pool_for(&pool.spec.host, pool.protocol())?;
+        let owner = self.pool_for(&pool.spec.host, pool.protocol()).map_or(name, |owner| owner.name());
+        let host_taken_by = (owner != name).then(|| owner.to_owned());
+        let host_invalid = !is_host_name(&pool.spec.host);
+        let served = host_taken_by.is_none() && !host_invalid;
         let mut sessions: Vec<_> = self.sessions_in(name).cloned().collect();
         sessions.sort_by_key(|session| (session.meta.created_at, session.meta.name.clone()));
         Some(PoolView {
-            host_taken_by: (owner.name() != name).then(|| owner.name().to_owned()),
+            host_taken_by,
+            host_invalid,
+            certificate: self.pool_certificate(pool).filter(|_| served),
             pool: Arc::clone(pool),
             instances: self.instances_of(name),
             sessions,
@@ -145,6 +161,7 @@ impl Inventory {
                 VirtualHost { connect: pool(Protocol::Connect), thrift: pool(Protocol::Thrift) };
             routing.hosts.insert(host.clone(), virtual_host);
         }
+        self.route_tls(&mut routing);
         for pod in self.pods.values() {
             let Some(application) = self.applications.get(&pod.instance) else { continue };
             let Some(pool) = self.pools.get(&application.pool) else { continue };
@@ -182,6 +199,7 @@ impl Inventory {
             Object::Session(session) => self.put_session(session),
             Object::Application(application) => self.put_application(application),
             Object::Pod(pod) => self.put_pod(pod),
+            Object::Secret(secret) => self.put_secret(secret),
         }
     }
 
@@ -192,10 +210,15 @@ impl Inventory {
         if let Some(old) = self.pools.get(&name).filter(|old| claim(old) != claim(&pool)).cloned() {
             touched.extend(self.give_up_host(&old));
         }
-        let claims =
-            self.hosts.entry(pool.spec.host.clone()).or_default().entry(pool.protocol()).or_default();
-        claims.insert((pool.meta.created_at, name.clone()));
-        touched.extend(claims.iter().map(|(_, name)| name.clone()));
+        if is_host_name(&pool.spec.host) {
+            let claims = self.hosts.entry(pool.spec.host.clone()).or_default();
+            let claims = claims.entry(pool.protocol()).or_default();
+            claims.insert((pool.meta.created_at, name.clone()));
+            touched.extend(claims.iter().map(|(_, name)| name.clone()));
+        }
+        if self.pools.get(&name).is_none_or(|old| old.spec.tls != pool.spec.tls) {
+            touched.extend(self.pools_at(&pool.spec.host).map(str::to_owned));
+        }
         self.pools.insert(name, Arc::new(pool));
         touched.into_iter().collect()
     }
@@ -204,6 +227,7 @@ impl Inventory {
         let Some(old) = self.pools.remove(name) else { return Vec::new() };
         let mut touched = self.give_up_host(&old);
         touched.insert(name.to_owned());
+        touched.extend(self.pools_at(&old.spec.host).map(str::to_owned));
         touched.into_iter().collect()
     }
 
@@ -304,6 +328,7 @@ impl Inventory {
             Kind::Session => self.sessions.get(name).map(|session| &session.meta),
             Kind::Application => self.applications.get(name).map(|application| &application.meta),
             Kind::Pod => self.pods.get(name).map(|pod| &pod.meta),
+            Kind::Secret => self.secrets.get(name).map(|secret| &secret.meta),
         };
         meta.map(|meta| meta.resource_version)
     }
@@ -315,6 +340,7 @@ impl Inventory {
             Kind::Session => self.remove_session(name),
             Kind::Application => self.remove_application(name),
             Kind::Pod => self.remove_pod(name),
+            Kind::Secret => self.remove_secret(name),
         }
     }
 
@@ -324,6 +350,7 @@ impl Inventory {
             Kind::Session => self.sessions.keys().cloned().collect(),
             Kind::Application => self.applications.keys().cloned().collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),
+            Kind::Secret => self.secrets.keys().cloned().collect(),
         }
     }
 }
@@ -335,6 +362,7 @@ pub enum Object {
     Session(Session),
     Application(Application),
     Pod(DriverPod),
+    Secret(TlsSecret),
 }
 
 impl Object {
@@ -344,6 +372,7 @@ impl Object {
             Self::Session(_) => Kind::Session,
             Self::Application(_) => Kind::Application,
             Self::Pod(_) => Kind::Pod,
+            Self::Secret(_) => Kind::Secret,
         }
     }
 
@@ -353,6 +382,7 @@ impl Object {
             Self::Session(session) => &session.meta,
             Self::Application(application) => &application.meta,
             Self::Pod(pod) => &pod.meta,
+            Self::Secret(secret) => &secret.meta,
         }
     }
 }
@@ -364,6 +394,7 @@ pub enum Kind {
     Session,
     Application,
     Pod,
+    Secret,
 }
 
 fn remove_from(sets: &mut BTreeMap<String, BTreeSet<String>>, key: &str, name: &str) {

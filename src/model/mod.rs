@@ -4,9 +4,11 @@
 //! (`crate::api`), but no Kubernetes client, no Envoy protobuf, no socket and no clock: where time
 //! matters, `now` is a parameter.
 
+mod certificate;
 mod credentials;
 #[cfg(test)]
 pub mod fixtures;
+mod host;
 mod identity;
 mod instance;
 mod inventory;
@@ -15,8 +17,11 @@ mod protocol;
 mod request;
 mod routing;
 mod session_key;
+mod tls;
 
+pub use certificate::{Certificate, CertificateProblem};
 pub use credentials::{Credentials, CredentialsError};
+pub use host::is_host_name;
 pub use identity::Identity;
 pub use instance::{
     DRAIN_ANNOTATION, Instance, InstancePhase, instance_name, ordinal_of, port_setting, server_port,
@@ -27,3 +32,4 @@ pub use protocol::Protocol;
 pub use request::{Call, Check, ConnectHead, ConnectMethod, Denial, DenialKind, Route, ThriftHead, Verdict};
 pub use routing::{Endpoint, Routing, VirtualHost};
 pub use session_key::{DEFAULT_SESSION_NAME, SessionKey};
+pub use tls::{PoolCertificate, SecretProblem, TlsOff, TlsPolicy, TlsSecret};

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::Protocol;
+use super::{Certificate, Protocol};
 
 /// What Envoy has to know: which hosts exist, and where the instances are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -11,6 +12,12 @@ pub struct Routing {
     /// By cluster name: one per driver Pod, named from pool, instance and Pod UID, so that a name
     /// never means two addresses.
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// What the two below name, by the name of the Secret.
+    pub certificates: BTreeMap<String, Arc<Certificate>>,
+    /// By host: the Secret of its certificate.
+    pub certificate_of_host: BTreeMap<String, String>,
+    /// The Secret of the certificate for all other hosts.
+    pub default_certificate: Option<String>,
 }
 
 /// The pools behind one host. The path of a request tells them apart.

@@ -1,11 +1,15 @@
 //! Kubernetes objects to domain objects, once, before any lock is taken.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
 use kube::api::ObjectMeta;
 
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
-use crate::model::{Application, DRAIN_ANNOTATION, DriverPod, Kind, Meta, Object, Pool, Session};
+use crate::model::{
+    Application, Certificate, DRAIN_ANNOTATION, DriverPod, Kind, Meta, Object, Pool, Session, TlsSecret,
+};
 use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
 
 /// A Kubernetes kind that the operator watches.
@@ -76,6 +80,23 @@ impl Watched for Pod {
             ended: matches!(phase, "Failed" | "Succeeded"),
             message: containers.iter().find_map(trouble).or(unschedulable).or(status.message),
         }))
+    }
+}
+
+/// The type that `kubectl create secret tls` and cert-manager give their Secrets.
+pub const TLS_SECRET_TYPE: &str = "kubernetes.io/tls";
+
+impl Watched for Secret {
+    const KIND: Kind = Kind::Secret;
+
+    fn into_domain(self) -> Option<Object> {
+        if self.type_.as_deref() != Some(TLS_SECRET_TYPE) {
+            return None;
+        }
+        let data = self.data.unwrap_or_default();
+        let bytes = |key: &str| data.get(key).map_or(&[][..], |value| &value.0);
+        let certificate = Certificate::parse(bytes("tls.crt"), bytes("tls.key")).map(Arc::new);
+        Some(Object::Secret(TlsSecret { meta: meta(self.metadata)?, certificate }))
     }
 }
 

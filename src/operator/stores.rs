@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, watch};
 
 use super::queue::WorkQueue;
-use crate::model::{Inventory, Kind, Object};
+use crate::model::{Inventory, Kind, Object, TlsPolicy};
 
 /// What this replica knows of the cluster. Watches write it; the planner, the broker and the
 /// translation to xDS read it. No lock is held across an `.await`.
@@ -18,6 +18,7 @@ pub struct Stores {
     pub servers_changed: Notify,
     /// The same for the second listener: a `Notify` wakes one.
     pub routing_changed: Notify,
+    watches: usize,
     synced: watch::Sender<usize>,
     probed: watch::Sender<bool>,
 }
@@ -31,13 +32,20 @@ struct State {
     waiters: HashMap<String, watch::Sender<()>>,
 }
 
-/// How many kinds are watched: pools, sessions, applications, Pods.
+/// How many kinds are watched in any case: pools, sessions, applications, Pods.
 const WATCHES: usize = 4;
 
 impl Stores {
+    /// Without TLS towards clients, so without Secrets.
     pub fn new() -> Arc<Self> {
+        Self::with_tls(TlsPolicy::default())
+    }
+
+    pub fn with_tls(tls: TlsPolicy) -> Arc<Self> {
+        let inventory = Inventory::with_tls(tls);
         Arc::new(Self {
-            inventory: RwLock::default(),
+            watches: WATCHES + usize::from(inventory.needs_secrets()),
+            inventory: RwLock::new(State { inventory, ..State::default() }),
             queue: WorkQueue::default(),
             servers_changed: Notify::new(),
             routing_changed: Notify::new(),
@@ -127,12 +135,12 @@ impl Stores {
     }
 
     pub fn is_synced(&self) -> bool {
-        *self.synced.borrow() >= WATCHES
+        *self.synced.borrow() >= self.watches
     }
 
     pub async fn until_synced(&self) {
         // The sender lives in `self`, so waiting cannot fail.
-        let _ = self.synced.subscribe().wait_for(|count| *count >= WATCHES).await;
+        let _ = self.synced.subscribe().wait_for(|count| *count >= self.watches).await;
     }
 
     /// Every server that was there at the start has been asked once.

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -13,12 +13,12 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::convert::Watched;
+use super::convert::{TLS_SECRET_TYPE, Watched};
 use super::stores::Stores;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::plan::POOL_LABEL;
 
-/// Starts the four watches of a namespace.
+/// Starts the watches of a namespace. Secrets are read only where their certificates are served.
 pub fn spawn(
     client: &Client,
     namespace: &str,
@@ -42,6 +42,10 @@ pub fn spawn(
     ));
     tasks.spawn(follow::<SparkApplication>(client.clone(), namespace.to_owned(), of_pools, stores.clone()));
     tasks.spawn(follow::<Pod>(client.clone(), namespace.to_owned(), drivers, stores.clone()));
+    if stores.read(|inventory| inventory.needs_secrets()) {
+        let certificates = watcher::Config::default().fields(&format!("type={TLS_SECRET_TYPE}"));
+        tasks.spawn(follow::<Secret>(client.clone(), namespace.to_owned(), certificates, stores.clone()));
+    }
 }
 
 async fn follow<K>(

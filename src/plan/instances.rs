@@ -63,7 +63,8 @@ pub fn plan_instances(
 }
 
 fn create(view: &PoolView, missing: usize, outlook: &mut Outlook, plan: &mut Plan) {
-    if outlook.refusal.is_some() || outlook.next_attempt.is_some() || view.host_taken_by.is_some() {
+    let unreachable = view.host_taken_by.is_some() || view.host_invalid;
+    if outlook.refusal.is_some() || outlook.next_attempt.is_some() || unreachable {
         return;
     }
     let pool = &view.pool;

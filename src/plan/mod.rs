@@ -7,6 +7,7 @@
 //! executes actions.
 
 mod application;
+mod certificate;
 mod conditions;
 mod instances;
 mod outlook;
@@ -139,9 +140,11 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     let outlook = instances::plan_instances(view, &drafts, observations, now, &mut plan);
     drafts.place(&outlook.removed);
     drafts.give_up(&outlook, &mut plan);
-    let status = status::pool_status(view, &drafts, &outlook, now);
+    let certificate = certificate::finding(view, now, &mut plan);
+    let status = status::pool_status(view, &drafts, &outlook, certificate.as_ref(), now);
     let status_changed = status != view.pool.status;
-    let events = status::events(view, &status, &outlook);
+    let mut events = status::events(view, &status, &outlook);
+    events.extend(certificate.and_then(|finding| certificate::event(view, finding)));
     if status_changed {
         // First: it holds the next ordinal, which must be written before an instance uses it.
         let update = Action::UpdatePoolStatus {

@@ -246,6 +246,9 @@ pub fn why_waiting(view: &PoolView, outlook: &Outlook) -> (&'static str, String)
     if let Some(other) = &view.host_taken_by {
         return ("HostTaken", format!("pool {other} has this pool's host and type already"));
     }
+    if view.host_invalid {
+        return ("InvalidHost", "the host of this pool is no DNS name, so no instance is started".to_owned());
+    }
     if let Some(refusal) = &outlook.refusal {
         return ("TemplateRefused", format!("the API server refuses the template: {refusal}"));
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
+use super::certificate::CERTIFICATE_READY;
 use super::conditions::{self, Finding, seconds};
 use super::outlook::{Outlook, describe_failure, describe_start};
 use super::sessions::Drafts;
@@ -15,6 +16,7 @@ pub fn pool_status(
     view: &PoolView,
     drafts: &Drafts<'_>,
     outlook: &Outlook,
+    certificate: Option<&Finding>,
     now: Timestamp,
 ) -> SparkSessionPoolStatus {
     let load = drafts.load();
@@ -25,7 +27,11 @@ pub fn pool_status(
         .collect();
     let old = &view.pool.status;
     let generation = view.pool.meta.generation;
-    let findings = [accepted(view), ready(view, drafts, outlook)];
+    let mut findings = vec![accepted(view), ready(view, drafts, outlook)];
+    findings.extend(certificate.cloned());
+    // A pool that asks for no certificate any more says nothing of one.
+    let mut conditions = old.conditions.clone();
+    conditions.retain(|condition| certificate.is_some() || condition.type_ != CERTIFICATE_READY);
     SparkSessionPoolStatus {
         observed_generation: Some(generation),
         total_active_sessions: count(load.values().sum()),
@@ -38,7 +44,7 @@ pub fn pool_status(
         consecutive_failures: outlook.failures.consecutive,
         last_failure_time: outlook.failures.last_time.map(seconds),
         last_failure_message: outlook.failures.last_message.clone(),
-        conditions: conditions::merge(&old.conditions, &findings, generation, now),
+        conditions: conditions::merge(&conditions, &findings, generation, now),
         instances,
     }
 }
@@ -72,6 +78,14 @@ fn instance_status(instance: &Instance, sessions: usize) -> InstanceStatus {
 
 fn accepted(view: &PoolView) -> Finding {
     let (status, reason, message) = match &view.host_taken_by {
+        None if view.host_invalid => {
+            let message = format!(
+                "Host {} is not a DNS name: lower-case letters, digits and hyphens, in labels separated by dots, \
+                 without a wildcard and without a port. No client reaches the pool. Correct spec.host.",
+                view.pool.spec.host.escape_debug()
+            );
+            (false, "InvalidHost", message)
+        }
         None => (true, "Accepted", format!("Clients reach the pool at host {}.", view.pool.spec.host)),
         Some(other) => {
             let message = format!(
@@ -90,6 +104,8 @@ fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding {
     let ready = ready_count(view);
     let (status, reason, message) = if view.host_taken_by.is_some() {
         (false, "HostConflict", "Another pool has the host; see the condition Accepted.".to_owned())
+    } else if view.host_invalid {
+        (false, "InvalidHost", "No client can name the host; see the condition Accepted.".to_owned())
     } else if let Some(refusal) = &outlook.refusal {
         (false, "TemplateRefused", format!("The API server refuses the sparkApplicationTemplate: {refusal}"))
     } else if ready > 0 {
@@ -162,12 +178,14 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
     events.extend(outlook.removed.iter().map(|name| event(false, "InstanceRemoved", sizes("Removed", name))));
     for condition in &status.conditions {
         let old = pool.status.conditions.iter().find(|old| old.type_ == condition.type_);
-        let bad = matches!(condition.reason.as_str(), "HostConflict" | "TemplateRefused");
-        if bad && old.is_none_or(|old| old.reason != condition.reason) {
-            let reason = if condition.reason == "HostConflict" { "HostConflict" } else { "TemplateRefused" };
-            if condition.type_ == "Accepted" || reason == "TemplateRefused" {
-                events.push(event(true, reason, condition.message.clone()));
-            }
+        let bad = match (condition.type_.as_str(), condition.reason.as_str()) {
+            ("Accepted", "HostConflict") => "HostConflict",
+            ("Accepted", "InvalidHost") => "InvalidHost",
+            (_, "TemplateRefused") => "TemplateRefused",
+            _ => continue,
+        };
+        if old.is_none_or(|old| old.reason != condition.reason) {
+            events.push(event(true, bad, condition.message.clone()));
         }
     }
     events

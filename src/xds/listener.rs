@@ -1,11 +1,12 @@
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{
-    HeaderMutation, HeaderMutationRules, header_mutation,
+    HeaderMutation, HeaderMutationRules, header_mutation, header_mutation::RemoveOnMatch,
 };
 use envoy_types::pb::envoy::config::core::v3::{
-    ApiVersion, BackoffStrategy, GrpcService, Http2ProtocolOptions, KeepaliveSettings, RetryPolicy,
-    TypedExtensionConfig,
+    ApiVersion, BackoffStrategy, GrpcService, Http2ProtocolOptions, HttpProtocolOptions, KeepaliveSettings,
+    RetryPolicy, TcpKeepalive, TypedExtensionConfig,
     grpc_service::{EnvoyGrpc, TargetSpecifier},
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
@@ -16,19 +17,19 @@ use envoy_types::pb::envoy::extensions::filters::http::{
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds,
-    http_connection_manager::{CodecType, RouteSpecifier, StripPortMode},
+    http_connection_manager::{CodecType, InternalAddressConfig, RouteSpecifier, StripPortMode},
     http_filter,
 };
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
 use envoy_types::pb::envoy::r#type::{
-    matcher::v3::RegexMatcher,
+    matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
     v3::{HttpStatus, StatusCode},
 };
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
-use super::{CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, ROUTES};
+use super::{CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, ROUTES, rate_limit};
 
 /// The name by which routes address this filter.
 pub const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
@@ -41,23 +42,49 @@ const ON_DEMAND_TIMEOUT_SECONDS: u64 = 5;
 /// operator holds a Connect request by default.
 const ONE_TRY_SECONDS: u64 = 90;
 
-pub fn listener(settings: &EnvoySettings) -> Listener {
-    let manager = Filter {
+/// Of a request: enough for a token with hundreds of groups in it. Envoy's default is 60.
+const MAX_HEADERS_KIB: u32 = 96;
+
+/// Requests of one client connection at the same time: a load balancer in front of Envoy may send those of all users
+/// through one. Envoy's own limit varies with its release.
+const MAX_CONCURRENT_STREAMS: u32 = 4096;
+
+/// What tells servers behind a proxy whom they serve, and Envoy how to retry: clients may not say it.
+const FORGED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
+
+/// Without TLS: for a trusted network, or behind a load balancer that has it.
+pub fn plaintext(listen_addr: SocketAddr, settings: &EnvoySettings) -> Listener {
+    let chain = FilterChain { filters: vec![http(settings)], ..Default::default() };
+    Listener { filter_chains: vec![chain], ..socket(LISTENER, listen_addr) }
+}
+
+/// What all listeners have in common.
+pub fn socket(name: &str, listen_addr: SocketAddr) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        address: Some(address(listen_addr)),
+        // HTTP/1.1 knows no PINGs: a JDBC tool that vanished under a running query would hold it for ever.
+        tcp_keepalive: Some(TcpKeepalive {
+            keepalive_time: number(60),
+            keepalive_interval: number(15),
+            keepalive_probes: number(4),
+        }),
+        ..Default::default()
+    }
+}
+
+/// The same with and without TLS.
+pub fn http(settings: &EnvoySettings) -> Filter {
+    Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
         config_type: Some(filter::ConfigType::TypedConfig(pack_any(connection_manager(settings)))),
-    };
-    Listener {
-        name: LISTENER.to_owned(),
-        address: Some(address(settings.listen_addr)),
-        filter_chains: vec![FilterChain { filters: vec![manager], ..Default::default() }],
-        ..Default::default()
     }
 }
 
 fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "spark".to_owned(),
-        // HTTP/1.1, and HTTP/2 by its preface: one port for JDBC tools and for gRPC without TLS.
+        // HTTP/1.1, and HTTP/2 by ALPN or by its preface: one port for JDBC tools and for gRPC.
         codec_type: CodecType::Auto.into(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(from_ads()),
@@ -66,12 +93,22 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
         // A held check and a query that computes for hours both look idle.
         stream_idle_timeout: seconds(0),
         request_headers_timeout: seconds(10),
+        max_request_headers_kb: number(MAX_HEADERS_KIB),
+        common_http_protocol_options: Some(HttpProtocolOptions {
+            // Of connections without a request. A kernel session of a notebook sends one sooner or later.
+            idle_timeout: seconds(3600),
+            max_headers_count: number(100),
+            ..Default::default()
+        }),
         // gRPC clients send the port along in `:authority`.
         strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
         // Otherwise the client's address, by which failed logins are limited, is what the client says.
         use_remote_address: yes(),
+        // No address is trusted more than others: Envoy's own headers count for nobody.
+        internal_address_config: Some(InternalAddressConfig::default()),
         normalize_path: yes(),
         http2_protocol_options: Some(Http2ProtocolOptions {
+            max_concurrent_streams: number(MAX_CONCURRENT_STREAMS),
             connection_keepalive: Some(KeepaliveSettings {
                 interval: seconds(30),
                 timeout: seconds(15),
@@ -79,23 +116,42 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
             }),
             ..Default::default()
         }),
-        early_header_mutation_extensions: vec![forget_the_clients_routing_header()],
-        http_filters: vec![
-            http_filter(EXT_AUTHZ, pack_any(ext_authz(settings))),
-            http_filter("envoy.filters.http.on_demand", pack_any(on_demand())),
-            http_filter("envoy.filters.http.router", pack_any(Router::default())),
-        ],
+        early_header_mutation_extensions: vec![forget_what_only_we_may_say()],
+        http_filters: http_filters(settings),
+        local_reply_config: settings.rate_limit.map(|_| rate_limit::in_words()),
         ..Default::default()
     }
 }
 
-/// A client could steer itself to any instance whenever an answer of ours lacked the header. Early,
-/// because filters run only after the first route matching.
-fn forget_the_clients_routing_header() -> TypedExtensionConfig {
-    let remove = HeaderMutation { action: Some(header_mutation::Action::Remove(CLUSTER_HEADER.to_owned())) };
+fn http_filters(settings: &EnvoySettings) -> Vec<HttpFilter> {
+    let limited = settings.rate_limit.map(|per_second| {
+        let limit = rate_limit::local_rate_limit(per_second);
+        http_filter("envoy.filters.http.local_ratelimit", pack_any(limit))
+    });
+    let others = [
+        http_filter(EXT_AUTHZ, pack_any(ext_authz(settings))),
+        http_filter("envoy.filters.http.on_demand", pack_any(on_demand())),
+        http_filter("envoy.filters.http.router", pack_any(Router::default())),
+    ];
+    limited.into_iter().chain(others).collect()
+}
+
+/// A client could steer itself to any instance whenever an answer of ours lacked the routing header, and have its
+/// queries run twice by Envoy's. Early, because filters run only after the first route matching.
+fn forget_what_only_we_may_say() -> TypedExtensionConfig {
+    let action = |action| HeaderMutation { action: Some(action) };
+    let by_prefix = |prefix: &str| {
+        let prefix = StringMatcher {
+            match_pattern: Some(MatchPattern::Prefix(prefix.to_owned())),
+            ..Default::default()
+        };
+        header_mutation::Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(prefix) })
+    };
+    let routing_header = header_mutation::Action::Remove(CLUSTER_HEADER.to_owned());
+    let mutations = FORGED_PREFIXES.map(by_prefix).into_iter().chain([routing_header]).map(action).collect();
     extension(
         "envoy.http.early_header_mutation.header_mutation",
-        pack_any(early::HeaderMutation { mutations: vec![remove] }),
+        pack_any(early::HeaderMutation { mutations }),
     )
 }
 

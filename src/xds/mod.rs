@@ -10,7 +10,8 @@
 //! `publisher` holds the newest snapshot and every stream's ACKs; `discovery` and `connection` speak gRPC, for
 //! ADS and for the services of one type alike.
 //!
-//! Not here: who may use which session (`broker`), reading Envoy's checks (`edge`), and certificates.
+//! Not here: who may use which session (`broker`), reading Envoy's checks (`edge`), and reading
+//! certificates (`model::certificate`).
 
 mod cluster;
 mod connection;
@@ -19,11 +20,14 @@ mod listener;
 mod node;
 mod proto;
 mod publisher;
+mod rate_limit;
 mod resources;
 mod route;
+mod secret;
 mod snapshot;
 mod stream;
 mod subscription;
+mod tls_listener;
 mod translate;
 
 pub use discovery::{DiscoveryService, MAX_REQUEST_BYTES};
@@ -35,7 +39,9 @@ pub use stream::{Serves, Stream, Unserved};
 pub use subscription::{
     DeltaSubscription, Due, Receipt, Refused, Rejection, SotwSubscription, Subscription, Verdict,
 };
-pub use translate::{EnvoySettings, LISTENER, NODE_LABEL, NODE_METADATA_KEY, ROUTES, translate};
+pub use translate::{
+    EnvoySettings, LISTENER, NODE_LABEL, NODE_METADATA_KEY, ROUTES, TLS_LISTENER, TlsListener, translate,
+};
 
 /// The header by which ext_authz tells Envoy the cluster of the session's instance.
 ///

@@ -21,15 +21,17 @@ use crate::model::{Protocol, VirtualHost};
 pub const CONTEXT_POOL: &str = "pool";
 pub const CONTEXT_PROTOCOL: &str = "protocol";
 
+/// No host is called so: the model knows DNS names only.
 const ANY_HOST: &str = "*";
 const CONNECT_PREFIX: &str = "/spark.connect.SparkConnectService/";
 /// Where every Thrift server answers. An allowed Thrift request is given this `:path` by ext_authz: what
 /// follows it in the client's path, the name of the session, is for us alone.
 pub const THRIFT_PATH: &str = "/cliservice";
 
-/// What Spark has no business to see: how we route, and how the user logged in. `authorization` is not
-/// in the list, because there our answer to the check has put what the instance expects.
-const PRIVATE_HEADERS: [&str; 7] = [
+/// What Spark has no business to see: how we route, how the user logged in, and from where. HiveServer2 would take
+/// `x-forwarded-for` for the user's address. `authorization` is not in the list, because there our answer to the check
+/// has put what the instance expects.
+const PRIVATE_HEADERS: [&str; 14] = [
     CLUSTER_HEADER,
     "x-spark-session",
     "x-spark-username",
@@ -38,16 +40,25 @@ const PRIVATE_HEADERS: [&str; 7] = [
     "authentication",
     "proxy-authorization",
     "cookie",
+    "forwarded",
+    "x-real-ip",
+    // What Envoy itself adds, after the client's own were removed.
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-envoy-external-address",
+    "x-envoy-auth-partial-body",
+    "x-envoy-expected-rq-timeout-ms",
 ];
 
 pub fn routes(hosts: &BTreeMap<String, VirtualHost>) -> RouteConfiguration {
-    // Two virtual hosts for one domain would make Envoy refuse all of them.
     let unknown = VirtualHost::default();
-    let any_other = (ANY_HOST, hosts.get(ANY_HOST).unwrap_or(&unknown));
-    let named = hosts.iter().map(|(name, host)| (name.as_str(), host)).filter(|(name, _)| *name != ANY_HOST);
+    let named = hosts.iter().map(|(name, host)| (name.as_str(), host));
     RouteConfiguration {
         name: ROUTES.to_owned(),
-        virtual_hosts: named.chain([any_other]).map(|(name, host)| virtual_host(name, host)).collect(),
+        virtual_hosts: named
+            .chain([(ANY_HOST, &unknown)])
+            .map(|(name, host)| virtual_host(name, host))
+            .collect(),
         ..Default::default()
     }
 }

@@ -1,13 +1,16 @@
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use envoy_types::util::pack_any;
 
-use super::{Kind, Resource, Snapshot, Version, cluster, listener, route};
+use super::{Kind, Resource, Snapshot, Version, cluster, listener, route, secret, tls_listener};
 use crate::model::Routing;
 
-/// The name of the only listener.
+/// The name of the plaintext listener.
 pub const LISTENER: &str = "spark";
+/// The name of the listener with TLS.
+pub const TLS_LISTENER: &str = "spark-tls";
 /// The name of the only route configuration.
 pub const ROUTES: &str = "spark";
 
@@ -20,14 +23,24 @@ pub const NODE_LABEL: &str = "node";
 /// What of Envoy's configuration is the administrator's choice.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EnvoySettings {
-    /// Where Envoy listens for Spark's clients.
-    pub listen_addr: SocketAddr,
+    /// Where Envoy listens for Spark's clients without TLS. `None`: nowhere.
+    pub listen_addr: Option<SocketAddr>,
+    /// `None`: no TLS, also where nobody can tell who would be given the keys.
+    pub tls: Option<TlsListener>,
+    /// How many requests each Envoy lets through to the operator in a second. `None`: any number.
+    pub rate_limit: Option<NonZeroU32>,
     /// How long Envoy waits for our answer: longer than the longest hold, or held requests fail.
     pub ext_authz_timeout: Duration,
     /// How many bytes of a request's body a check carries: enough for the head of a Spark Connect request.
     pub max_body_head: u32,
     /// The bootstrap's static cluster that leads to the operator.
     pub control_cluster: String,
+}
+
+/// Where Envoy listens for Spark's clients with TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsListener {
+    pub listen_addr: SocketAddr,
 }
 
 /// Makes Envoy's resources of the domain. The same input always gives the same versions.
@@ -40,12 +53,36 @@ pub fn translate(routing: &Routing, settings: &EnvoySettings) -> Snapshot {
         };
         snapshot.insert(Kind::Cluster, name, resource);
     }
-    let listener = Resource { version: Version::of(settings), body: pack_any(listener::listener(settings)) };
-    snapshot.insert(Kind::Listener, LISTENER, listener);
+    if let Some(address) = settings.listen_addr {
+        let body = pack_any(listener::plaintext(address, settings));
+        snapshot.insert(Kind::Listener, LISTENER, Resource { version: Version::of(settings), body });
+    }
+    if let Some(tls) = &settings.tls {
+        translate_tls(tls, routing, settings, &mut snapshot);
+    }
     let routes =
         Resource { version: Version::of(&routing.hosts), body: pack_any(route::routes(&routing.hosts)) };
     snapshot.insert(Kind::Route, ROUTES, routes);
     snapshot
+}
+
+fn translate_tls(tls: &TlsListener, routing: &Routing, settings: &EnvoySettings, snapshot: &mut Snapshot) {
+    for (name, certificate) in &routing.certificates {
+        let resource = Resource {
+            version: Version::of(&(name, certificate)),
+            body: pack_any(secret::secret(name, certificate)),
+        };
+        snapshot.insert(Kind::Secret, name, resource);
+    }
+    // Without a certificate Envoy would take no connection, and refuse a listener that has no filter chain.
+    if !routing.certificates.is_empty() {
+        let certificates = (&routing.certificate_of_host, &routing.default_certificate);
+        let listener = Resource {
+            version: Version::of(&(settings, certificates)),
+            body: pack_any(tls_listener::tls_listener(tls, routing, settings)),
+        };
+        snapshot.insert(Kind::Listener, TLS_LISTENER, listener);
+    }
 }
 
 #[cfg(test)]
@@ -55,7 +92,9 @@ mod tests {
 
     fn settings() -> EnvoySettings {
         EnvoySettings {
-            listen_addr: ([0, 0, 0, 0], 8080).into(),
+            listen_addr: Some(([0, 0, 0, 0], 8080).into()),
+            tls: Some(TlsListener { listen_addr: ([0, 0, 0, 0], 8443).into() }),
+            rate_limit: None,
             ext_authz_timeout: Duration::from_secs(60),
             max_body_head: 8192,
             control_cluster: "spark-session-operator".to_owned(),

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{SessionState, SparkInteractiveSessionStatus};
 use crate::model::fixtures::{at, starting};
-use crate::model::{Instance, InstancePhase, Pool, PoolView, Session};
+use crate::model::{Instance, InstancePhase, Pool, PoolCertificate, PoolView, Session, is_host_name};
 use crate::plan::{Action, Observations, Plan, Refusal, plan};
 
 /// After so many plans in a row nothing is left to do, as long as nothing happens.
@@ -21,6 +21,7 @@ pub struct Cluster {
     pub sessions: Vec<Session>,
     pub observations: Observations,
     pub host_taken_by: Option<String>,
+    pub certificate: Option<PoolCertificate>,
     /// Seconds since the beginning of the tests' time.
     pub now: i64,
     /// The API server says this to every SparkApplication.
@@ -40,6 +41,7 @@ impl Cluster {
             sessions: Vec::new(),
             observations: Observations::default(),
             host_taken_by: None,
+            certificate: None,
             now: 0,
             refuses: None,
             dead: BTreeSet::new(),
@@ -83,6 +85,8 @@ impl Cluster {
         let view = PoolView {
             pool: Arc::new(self.pool.clone()),
             host_taken_by: self.host_taken_by.clone(),
+            host_invalid: !is_host_name(&self.pool.spec.host),
+            certificate: self.certificate.clone(),
             instances: self.instances.clone(),
             sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
         };

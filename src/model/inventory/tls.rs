@@ -1,0 +1,115 @@
+//! Which certificate belongs to which pool and to which host.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Inventory;
+use crate::model::{Certificate, Pool, PoolCertificate, Routing, SecretProblem, TlsPolicy, TlsSecret};
+
+impl Inventory {
+    pub fn with_tls(tls: TlsPolicy) -> Self {
+        Self { tls, ..Self::default() }
+    }
+
+    /// Whether it makes a difference what is in Secrets.
+    pub fn needs_secrets(&self) -> bool {
+        self.tls.off.is_none()
+    }
+
+    pub(super) fn put_secret(&mut self, secret: TlsSecret) -> Vec<String> {
+        let name = secret.meta.name.clone();
+        self.secrets.insert(name.clone(), Arc::new(secret));
+        self.pools_shown_by(&name)
+    }
+
+    pub(super) fn remove_secret(&mut self, name: &str) -> Vec<String> {
+        if self.secrets.remove(name).is_none() {
+            return Vec::new();
+        }
+        self.pools_shown_by(name)
+    }
+
+    /// The pools whose certificate, or whose substitute for it, is in this Secret.
+    fn pools_shown_by(&self, secret: &str) -> Vec<String> {
+        if self.tls.default_secret.as_deref() == Some(secret) {
+            return self.pools.keys().cloned().collect();
+        }
+        let naming = self.pools.values().filter(|pool| own_secret(pool) == Some(secret));
+        let claimants = naming.flat_map(|pool| {
+            let others = self.pools_at(&pool.spec.host).map(str::to_owned);
+            others.chain([pool.meta.name.clone()])
+        });
+        claimants.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Every pool that claims the host, whether it has it or not.
+    pub(super) fn pools_at(&self, host: &str) -> impl Iterator<Item = &str> {
+        let claims = self.hosts.get(host).into_iter().flat_map(|claims| claims.values().flatten());
+        claims.map(|(_, name)| name.as_str())
+    }
+
+    /// `None` where no certificate is asked for.
+    pub(super) fn pool_certificate(&self, pool: &Pool) -> Option<PoolCertificate> {
+        let own = own_secret(pool);
+        let secret = match own {
+            Some(secret) => secret,
+            None if self.tls.off.is_some() => return None,
+            None => self.tls.default_secret.as_deref()?,
+        };
+        Some(PoolCertificate {
+            secret: secret.to_owned(),
+            by_default: own.is_none(),
+            certificate: self.certificate(secret),
+            served: self
+                .certificate_of_host(&pool.spec.host)
+                .or_else(|| self.default_certificate())
+                .map(|(secret, _)| secret.to_owned()),
+            off: self.tls.off,
+        })
+    }
+
+    /// Enters the certificates that Envoy serves, and for which hosts.
+    pub(super) fn route_tls(&self, routing: &mut Routing) {
+        if self.tls.off.is_some() {
+            return;
+        }
+        for host in self.hosts.keys() {
+            if let Some((secret, certificate)) = self.certificate_of_host(host) {
+                routing.certificates.insert(secret.to_owned(), certificate);
+                routing.certificate_of_host.insert(host.clone(), secret.to_owned());
+            }
+        }
+        if let Some((secret, certificate)) = self.default_certificate() {
+            routing.certificates.insert(secret.to_owned(), certificate);
+            routing.default_certificate = Some(secret.to_owned());
+        }
+    }
+
+    /// A host has one certificate, though it may have two pools: the older one's, if it is usable.
+    fn certificate_of_host(&self, host: &str) -> Option<(&str, Arc<Certificate>)> {
+        let claims = self.hosts.get(host)?;
+        let owners: BTreeSet<_> = claims.values().filter_map(BTreeSet::first).collect();
+        owners.into_iter().find_map(|(_, name)| {
+            let secret = own_secret(self.pools.get(name)?)?;
+            Some((secret, self.certificate(secret).ok()?))
+        })
+    }
+
+    fn default_certificate(&self) -> Option<(&str, Arc<Certificate>)> {
+        let secret = self.tls.default_secret.as_deref()?;
+        Some((secret, self.certificate(secret).ok()?))
+    }
+
+    fn certificate(&self, secret: &str) -> Result<Arc<Certificate>, SecretProblem> {
+        let secret = self.secrets.get(secret).ok_or(SecretProblem::NotFound)?;
+        secret.certificate.clone().map_err(SecretProblem::Unusable)
+    }
+}
+
+fn own_secret(pool: &Pool) -> Option<&str> {
+    pool.spec.tls.as_ref().map(|tls| tls.secret_name.as_str())
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;
