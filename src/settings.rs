@@ -212,6 +212,14 @@ impl RunArgs {
         if plaintext.is_none() && tls.is_none() {
             bail!("nobody could connect: --envoy-listen-addr and --envoy-tls-listen-addr are both 0");
         }
+        // Until the control channel can ask Envoy for a certificate.
+        let control_channel_verified = false;
+        if plaintext.is_none() && !control_channel_verified {
+            bail!(
+                "nobody could connect: --envoy-listen-addr 0 leaves TLS only, and certificates are sent to Envoy only \
+                 over a control channel with mTLS"
+            );
+        }
         if plaintext == tls {
             bail!("--envoy-listen-addr and --envoy-tls-listen-addr must not be the same address");
         }
@@ -348,6 +356,31 @@ mod tests {
     fn without_an_issuer_the_operator_says_what_to_set() {
         let error = run(&[]).unwrap_err().to_string();
         assert!(error.contains("--oidc-issuer-url"), "{error}");
+    }
+
+    #[test]
+    fn envoy_has_to_listen_somewhere() {
+        let error = |flags: &[&str]| {
+            let flags: Vec<_> = flags.iter().copied().chain(["--oidc-skip-validation"]).collect();
+            run(&flags).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(&["--envoy-listen-addr", "0", "--envoy-tls-listen-addr", "0"]),
+            "nobody could connect: --envoy-listen-addr and --envoy-tls-listen-addr are both 0"
+        );
+        let tls_only = error(&["--envoy-listen-addr", "0"]);
+        assert!(tls_only.ends_with("only over a control channel with mTLS"), "{tls_only}");
+        assert_eq!(
+            error(&["--envoy-listen-addr", ":1", "--envoy-tls-listen-addr", ":1"]),
+            "--envoy-listen-addr and --envoy-tls-listen-addr must not be the same address"
+        );
+    }
+
+    #[test]
+    fn the_rate_limit_can_be_off() {
+        let limit =
+            |number| run(&["--oidc-skip-validation", "--envoy-rate-limit", number]).unwrap().envoy_rate_limit;
+        assert_eq!((limit("0"), limit("7")), (None, NonZeroU32::new(7)));
     }
 
     #[test]

@@ -1,48 +1,90 @@
-//! What `translate` makes of a few worlds, word for word.
+//! What becomes of a few clusters in Envoy, word for word.
 //!
-//! `tests/golden/xds/in/<case>.yaml` is the input, `out/<case>.yaml` every resource of the snapshot.
+//! `tests/golden/xds/in/<case>.yaml` holds pools, sessions, applications, Pods and Secrets as the API server shows
+//! them, `out/<case>.yaml` every resource that Envoy is given for them.
 //! `UPDATE_GOLDEN=1 cargo test --test xds_golden` writes the outputs anew and deletes those without an input.
 #![allow(clippy::unwrap_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde::Deserialize;
-use spark_session_operator::model::{Endpoint, Protocol, Routing, VirtualHost};
-use spark_session_operator::xds::{EnvoySettings, Kind, Resource, translate};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use spark_session_operator::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use spark_session_operator::model::{Inventory, Object, TlsOff, TlsPolicy};
+use spark_session_operator::operator::Watched;
+use spark_session_operator::xds::{EnvoySettings, Kind, Resource, Snapshot, TlsListener, translate};
 
-#[derive(Deserialize)]
+/// A case: manifests as the API server shows them, and the flags of the operator that matter to Envoy.
+#[derive(Default)]
 struct Case {
-    hosts: BTreeMap<String, Host>,
-    endpoints: BTreeMap<String, Instance>,
+    objects: Vec<Object>,
+    flags: Flags,
 }
 
-#[derive(Deserialize)]
-struct Host {
-    connect: Option<String>,
-    thrift: Option<String>,
+/// A document of kind `Flags`; without it everything has its default.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Flags {
+    #[serde(rename = "kind")]
+    _kind: String,
+    #[serde(default)]
+    tls_default_secret: Option<String>,
+    #[serde(default)]
+    without_plaintext: bool,
+    #[serde(default)]
+    without_tls: bool,
 }
 
-#[derive(Deserialize)]
-struct Instance {
-    protocol: Protocol,
-    address: SocketAddr,
-}
-
-impl From<Case> for Routing {
-    fn from(case: Case) -> Self {
-        let host = |host: Host| VirtualHost { connect: host.connect, thrift: host.thrift };
-        let endpoint =
-            |instance: Instance| Endpoint { protocol: instance.protocol, address: instance.address };
-        Self {
-            hosts: case.hosts.into_iter().map(|(name, it)| (name, host(it))).collect(),
-            endpoints: case.endpoints.into_iter().map(|(name, it)| (name, endpoint(it))).collect(),
+impl Case {
+    fn read(text: &str) -> anyhow::Result<Self> {
+        let mut case = Self::default();
+        for document in serde_saphyr::from_multiple::<Value>(text)? {
+            match document["kind"].as_str() {
+                Some("SparkSessionPool") => case.add::<SparkSessionPool>(document)?,
+                Some("SparkInteractiveSession") => case.add::<SparkInteractiveSession>(document)?,
+                Some("SparkApplication") => case.add::<SparkApplication>(document)?,
+                Some("Pod") => case.add::<Pod>(document)?,
+                Some("Secret") => case.add::<Secret>(document)?,
+                Some("Flags") => case.flags = serde_json::from_value(document)?,
+                other => anyhow::bail!("no object of kind {other:?} is watched"),
+            }
         }
+        Ok(case)
+    }
+
+    fn add<K: Watched + DeserializeOwned>(&mut self, manifest: Value) -> anyhow::Result<()> {
+        let name = manifest["metadata"]["name"].clone();
+        let object = serde_json::from_value::<K>(manifest)?.into_domain();
+        self.objects.push(object.with_context(|| format!("{name} is none of the operator's"))?);
+        Ok(())
+    }
+
+    fn translate(self) -> Snapshot {
+        let default_secret = self.flags.tls_default_secret;
+        let off = self.flags.without_tls.then_some(TlsOff::NoListener);
+        let mut inventory = Inventory::with_tls(TlsPolicy { default_secret, off });
+        for object in self.objects {
+            inventory.put(object);
+        }
+        let settings = EnvoySettings {
+            listen_addr: (!self.flags.without_plaintext).then_some(([0, 0, 0, 0], 10_000).into()),
+            tls: (!self.flags.without_tls)
+                .then_some(TlsListener { listen_addr: ([0, 0, 0, 0], 10_443).into() }),
+            rate_limit: NonZeroU32::new(10_000),
+            ext_authz_timeout: Duration::from_secs(130),
+            max_body_head: 8192,
+            control_cluster: "spark-session-operator".to_owned(),
+        };
+        translate(&inventory.routing(), &settings)
     }
 }
 
@@ -56,8 +98,8 @@ fn every_case_gives_its_golden_output() {
 
     for input in yaml_files(&directory.join("in")) {
         let text = fs::read_to_string(&input).unwrap();
-        let case: Case = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", input.display()));
-        let now = print(&case.into(), &envoy);
+        let case = Case::read(&text).unwrap_or_else(|e| panic!("{}: {e}", input.display()));
+        let now = print(&case.translate(), &envoy);
         let output = directory.join("out").join(input.file_name().unwrap());
         let before = fs::read_to_string(&output).unwrap_or_default();
         refuse_a_new_body_under_an_old_version(&before, &now);
@@ -83,14 +125,7 @@ fn every_case_gives_its_golden_output() {
     assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 writes them anew.", wrong.join("\n"));
 }
 
-fn print(routing: &Routing, envoy: &DescriptorPool) -> String {
-    let settings = EnvoySettings {
-        listen_addr: ([0, 0, 0, 0], 8080).into(),
-        ext_authz_timeout: Duration::from_secs(130),
-        max_body_head: 8192,
-        control_cluster: "spark-session-operator".to_owned(),
-    };
-    let snapshot = translate(routing, &settings);
+fn print(snapshot: &Snapshot, envoy: &DescriptorPool) -> String {
     let mut documents = Vec::new();
     for kind in Kind::ALL {
         for (name, resource) in snapshot.of(kind) {

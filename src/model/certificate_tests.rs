@@ -66,8 +66,7 @@ fn what_is_missing_or_wrong_is_said() {
     let (chain, key) = pair(&["spark.example.com"]);
     let (_, other) = pair(&["spark.example.com"]);
     let garbage = "-----BEGIN CERTIFICATE-----\nMTIz\n-----END CERTIFICATE-----\n";
-    let encrypted =
-        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMTIz\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMTIz\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let bad_key = "-----BEGIN PRIVATE KEY-----\nMTIz\n-----END PRIVATE KEY-----\n";
     let no_certificate = "tls.crt holds no certificate (PEM, BEGIN CERTIFICATE)";
     let no_key =

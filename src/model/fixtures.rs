@@ -5,15 +5,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Application, DriverPod, Identity, Instance, InstancePhase, Meta, Pool, Session, ordinal_of};
+use super::{
+    Application, Certificate, DriverPod, Identity, Instance, InstancePhase, Meta, Pool, Session, TlsSecret,
+    ordinal_of,
+};
 use crate::api::{
     Access, Quota, QuotaMatch, SessionState, Sharing, SparkInteractiveSessionSpec,
-    SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus,
+    SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus, Tls,
 };
 
 /// This many seconds after the tests' beginning of time.
@@ -91,6 +96,11 @@ impl Pool {
 
     pub fn with_host(mut self, host: &str) -> Self {
         self.spec.host = host.to_owned();
+        self
+    }
+
+    pub fn with_certificate_in(mut self, secret: &str) -> Self {
+        self.spec.tls = Some(Tls { secret_name: secret.to_owned() });
         self
     }
 
@@ -351,6 +361,26 @@ impl DriverPod {
         self.ended = true;
         self
     }
+}
+
+/// A new self-signed certificate for these hosts, valid between these seconds of the tests' time.
+pub fn certificate(hosts: &[&str], begins: i64, ends: i64) -> Arc<Certificate> {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(texts(hosts)).unwrap();
+    let time = |seconds| std::time::SystemTime::from(at(seconds)).into();
+    (params.not_before, params.not_after) = (time(begins), time(ends));
+    let chain = params.self_signed(&key).unwrap().pem();
+    Arc::new(Certificate::parse(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap())
+}
+
+/// A Secret with a new certificate for these hosts.
+pub fn tls_secret(name: &str, hosts: &[&str]) -> TlsSecret {
+    TlsSecret { meta: meta(name), certificate: Ok(certificate(hosts, 0, 1_000_000)) }
+}
+
+/// A Secret with nothing in it.
+pub fn empty_tls_secret(name: &str) -> TlsSecret {
+    TlsSecret { meta: meta(name), certificate: Certificate::parse(b"", b"").map(Arc::new) }
 }
 
 pub fn alice() -> Identity {

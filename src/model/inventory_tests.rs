@@ -301,3 +301,19 @@ fn a_draining_instance_stays_known_to_envoy() {
     assert_eq!(inventory.routing(), before);
     assert_eq!(before.endpoints.len(), 1);
 }
+
+#[test]
+fn a_host_that_is_no_dns_name_stays_out_of_the_routes_and_harms_no_other() {
+    let mut inventory = inventory([Object::Pool(connect_pool("good"))]);
+    for host in ["*", "*.example.com", "Spark.example.com", "a.example.com:443", "a b"] {
+        inventory.put(Object::Pool(thrift_pool("bad").with_host(host)));
+        let view = inventory.pool_view("bad").unwrap();
+        assert_eq!((view.host_invalid, view.host_taken_by), (true, None), "{host}");
+        assert!(!inventory.serves_host(host));
+        assert_eq!(inventory.routing().hosts.keys().collect::<Vec<_>>(), [HOST]);
+    }
+    inventory.put(Object::Pool(thrift_pool("bad")));
+    assert_eq!(serving(&inventory, Protocol::Thrift), Some("bad"), "once it is corrected");
+    inventory.put(Object::Pool(thrift_pool("bad").with_host("*")));
+    assert_eq!(serving(&inventory, Protocol::Thrift), None);
+}

@@ -2,6 +2,27 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::CertificateProblem;
+
+#[rstest]
+#[case::of_another_type(json!({ "type": "Opaque" }), None)]
+#[case::empty(json!({ "type": "kubernetes.io/tls" }), Some(CertificateProblem::WithoutCertificate))]
+#[case::with_empty_fields(
+    json!({ "type": "kubernetes.io/tls", "data": { "tls.crt": "", "tls.key": "" } }),
+    Some(CertificateProblem::WithoutCertificate)
+)]
+fn a_secret_is_one_for_tls_by_its_type(
+    #[case] mut manifest: Value,
+    #[case] found: Option<CertificateProblem>,
+) {
+    manifest["metadata"] = json!({ "name": "s", "uid": "u" });
+    let secret: Secret = serde_json::from_value(manifest).unwrap();
+    let problem = secret.into_domain().map(|object| match object {
+        Object::Secret(secret) => secret.certificate.unwrap_err(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(problem, found);
+}
 
 fn labels() -> Value {
     json!({ POOL_LABEL: "p", INSTANCE_LABEL: "p-0" })

@@ -115,3 +115,13 @@ async fn the_stores_are_synced_when_every_watch_is() {
     assert!(stores.is_synced());
     stores.until_synced().await;
 }
+
+#[tokio::test]
+async fn where_certificates_are_served_secrets_have_to_be_listed_too() {
+    let stores = Stores::with_tls(TlsPolicy { default_secret: None, off: None });
+    for _ in 0..=WATCHES {
+        assert!(!stores.is_synced());
+        stores.watch_synced();
+    }
+    assert!(stores.is_synced());
+}

@@ -98,10 +98,10 @@ fn judge(asked: &PoolCertificate, certificate: &Certificate, host: &str, now: Ti
     }
     if !certificate.covers(host) {
         let names = match certificate.names() {
-            [] => "names no host".to_owned(),
-            names => format!("is for {}", names.join(", ")),
+            [] => "names no host and so not".to_owned(),
+            names => format!("is for {} and not for", names.join(", ")),
         };
-        let message = format!("{the_certificate} {names} and not for {host}. {SERVED}");
+        let message = format!("{the_certificate} {names} {host}. {SERVED}");
         return (false, "HostNotInCertificate", message);
     }
     if warned_from(certificate) <= now {

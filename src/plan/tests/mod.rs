@@ -1,6 +1,7 @@
 //! What the planner does, told by small clusters: each test sets one up, plans, and looks.
 
 mod application;
+mod certificate;
 mod cluster;
 mod draining;
 mod endings;

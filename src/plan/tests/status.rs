@@ -90,6 +90,28 @@ fn a_pool_whose_host_is_taken_is_not_accepted_and_names_the_other() {
 }
 
 #[test]
+fn a_pool_whose_host_is_no_dns_name_is_not_accepted_and_starts_nothing() {
+    let pool = connect_pool("p").sized(1, 1).with_host("*.example.com");
+    let cluster = Cluster::of(pool).session(session("s")).settled();
+    assert_eq!(
+        cluster.condition("Accepted"),
+        (
+            false,
+            "InvalidHost",
+            "Host *.example.com is not a DNS name: lower-case letters, digits and hyphens, in labels separated by \
+             dots, without a wildcard and without a port. No client reaches the pool. Correct spec.host."
+        )
+    );
+    assert_eq!(
+        cluster.condition("Ready"),
+        (false, "InvalidHost", "No client can name the host; see the condition Accepted.")
+    );
+    assert_eq!(cluster.events.iter().filter(|(reason, _)| *reason == "InvalidHost").count(), 1);
+    assert!(cluster.creates().is_empty());
+    assert_eq!(cluster.told("s").2, "The host of this pool is no DNS name, so no instance is started.");
+}
+
+#[test]
 fn a_condition_keeps_its_time_until_its_status_changes() {
     let mut cluster = Cluster::of(connect_pool("p")).instance(starting("p-0")).session(session("s")).at(10);
     cluster = cluster.settled().at(20);
