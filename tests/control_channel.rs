@@ -68,7 +68,9 @@ impl Replica {
         let endpoint = Endpoint { protocol: Protocol::Connect, address: ([127, 0, 0, 1], 15002).into() };
         routing.endpoints.insert(instance.to_owned(), endpoint);
         let settings = EnvoySettings {
-            listen_addr,
+            listen_addr: Some(listen_addr),
+            tls: None,
+            rate_limit: None,
             ext_authz_timeout: Duration::from_secs(60),
             max_body_head: 8192,
             control_cluster: "spark-session-operator".to_owned(),

@@ -44,7 +44,9 @@ fn seen_by_a_replica(objects: &[Object]) -> Arc<Stores> {
 
 fn versions(stores: &Stores) -> Vec<(Kind, String, String)> {
     let settings = EnvoySettings {
-        listen_addr: ([0, 0, 0, 0], 10_000).into(),
+        listen_addr: Some(([0, 0, 0, 0], 10_000).into()),
+        tls: None,
+        rate_limit: None,
         ext_authz_timeout: Duration::from_secs(60),
         max_body_head: 8192,
         control_cluster: "operator".to_owned(),
