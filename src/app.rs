@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::authn::{self, Authenticator};
-use crate::broker::{Broker, MaxHold, SessionWriter};
+use crate::broker::{Broker, MaxHold, SessionConfs, SessionWriter};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::model::{TlsOff, TlsPolicy};
@@ -77,7 +77,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(DiscoveryService::new(publisher.clone(), stop.clone()).into_routes())
         .add_service(grpc_health)
-        .add_service(edge::service(Arc::new(broker)));
+        .add_service(edge::service(Arc::new(broker)))
+        .add_service(edge::open_session_service(Arc::new(SessionConfs::new(stores.clone()))));
     if let Some(certificates) = &certificates {
         background.spawn(Arc::clone(certificates).follow());
     }

@@ -7,6 +7,7 @@
 
 mod decide;
 mod hold;
+mod session_confs;
 mod writer;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::decide::{Decision, Wait, decide};
 pub use self::hold::MaxHold;
+pub use self::session_confs::SessionConfs;
 pub use self::writer::SessionWriter;
 use crate::authn::{Authenticator, AuthnError, AuthnErrorKind};
 use crate::edge::Checker;

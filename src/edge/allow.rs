@@ -7,25 +7,58 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, OkHttpResponse};
 use envoy_types::pb::google::rpc::Status;
 
 use super::headers;
-use crate::model::{Denial, DenialKind, Protocol, Route};
-use crate::xds::{CLUSTER_HEADER, THRIFT_PATH};
+use crate::model::{Call, Denial, DenialKind, Protocol, Route};
+use crate::xds::{CLUSTER_HEADER, OPEN_SESSION_HEADER, THRIFT_PATH};
+
+/// What a route can be given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    Connect,
+    Thrift,
+    /// The one Thrift call that goes through `open_session` on its way.
+    ThriftOpenSession,
+}
+
+impl Allowed {
+    /// `None` for a call that could not be read: it is never let through.
+    pub fn by(call: &Call) -> Option<Self> {
+        match call {
+            Call::Connect { .. } => Some(Self::Connect),
+            Call::Thrift { head: Some(head), .. } if head.method == "OpenSession" => {
+                Some(Self::ThriftOpenSession)
+            }
+            Call::Thrift { .. } => Some(Self::Thrift),
+            Call::Malformed { .. } | Call::Other { .. } => None,
+        }
+    }
+
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Connect => Protocol::Connect,
+            Self::Thrift | Self::ThriftOpenSession => Protocol::Thrift,
+        }
+    }
+}
 
 /// The answer that lets a request pass, or the refusal of a user whom Spark would take for somebody else.
 ///
 /// It decides about `authorization` and `:path`; the route itself takes off the other headers that Spark has no
 /// business to see (`xds::route`). A Thrift request loses the session's name and its query string: the Thrift Server
 /// takes `?doAs=eve` as an order to act as eve.
-pub fn response(route: &Route, protocol: Protocol) -> Result<CheckResponse, Denial> {
+pub fn response(route: &Route, allowed: Allowed) -> Result<CheckResponse, Denial> {
     let mut ok = OkHttpResponse {
         headers: vec![headers::set(CLUSTER_HEADER, &route.cluster)],
         ..OkHttpResponse::default()
     };
-    match protocol {
-        Protocol::Connect => ok.headers_to_remove.push("authorization".to_owned()),
-        Protocol::Thrift => {
+    match allowed {
+        Allowed::Connect => ok.headers_to_remove.push("authorization".to_owned()),
+        Allowed::Thrift | Allowed::ThriftOpenSession => {
             ok.headers.push(headers::set("authorization", thrift_authorization(&route.user)?));
             ok.headers.push(headers::set(":path", THRIFT_PATH));
         }
+    }
+    if allowed == Allowed::ThriftOpenSession {
+        ok.headers.push(headers::set(OPEN_SESSION_HEADER, "1"));
     }
     Ok(CheckResponse {
         status: Some(Status::default()),
@@ -33,7 +66,7 @@ pub fn response(route: &Route, protocol: Protocol) -> Result<CheckResponse, Deni
             ("session", route.session.as_str()),
             ("pool", &route.pool),
             ("user", &route.user),
-            ("protocol", protocol.as_str()),
+            ("protocol", allowed.protocol().as_str()),
         ]),
         http_response: Some(HttpResponse::OkResponse(ok)),
     })
@@ -53,6 +86,7 @@ fn thrift_authorization(user: &str) -> Result<String, Denial> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ThriftHead;
 
     fn route(user: &str) -> Route {
         Route { cluster: "p/i/u".into(), session: "s".into(), pool: "p".into(), user: user.into() }
@@ -67,7 +101,7 @@ mod tests {
 
     #[test]
     fn connect_is_routed_without_any_credentials() {
-        let (ok, set) = parts(response(&route("ana"), Protocol::Connect).unwrap());
+        let (ok, set) = parts(response(&route("ana"), Allowed::Connect).unwrap());
         assert_eq!(set, [("x-spark-session-cluster".to_owned(), "p/i/u".to_owned())]);
         assert_eq!(ok.headers_to_remove, ["authorization"]);
     }
@@ -75,7 +109,7 @@ mod tests {
     #[test]
     #[allow(deprecated)]
     fn a_client_s_own_value_of_a_header_is_never_kept() {
-        let (ok, _) = parts(response(&route("ana"), Protocol::Thrift).unwrap());
+        let (ok, _) = parts(response(&route("ana"), Allowed::Thrift).unwrap());
         for option in ok.headers {
             assert_eq!(option.append.map(|append| append.value), Some(false));
             assert_eq!(option.append_action, 2, "OVERWRITE_IF_EXISTS_OR_ADD");
@@ -84,26 +118,43 @@ mod tests {
 
     #[test]
     fn thrift_is_told_the_user_and_nothing_else() {
-        let (ok, set) = parts(response(&route("ana"), Protocol::Thrift).unwrap());
+        let (ok, set) = parts(response(&route("ana"), Allowed::Thrift).unwrap());
         assert_eq!(set[1], ("authorization".to_owned(), "Basic YW5hOng=".to_owned()));
         assert_eq!(set[2], (":path".to_owned(), "/cliservice".to_owned()));
         assert!(ok.headers_to_remove.is_empty());
     }
 
     #[test]
+    fn only_an_open_session_takes_the_way_through_the_processor() {
+        let call = |method: &str| Call::Thrift {
+            session_name: "default".into(),
+            head: Some(ThriftHead { method: method.into(), sequence_id: 1 }),
+        };
+        let marked = |call: &Call| {
+            let (_, set) = parts(response(&route("ana"), Allowed::by(call).unwrap()).unwrap());
+            set.contains(&(OPEN_SESSION_HEADER.to_owned(), "1".to_owned()))
+        };
+        assert!(marked(&call("OpenSession")));
+        for other in [call("ExecuteStatement"), call("opensession"), call("OpenSessions")] {
+            assert!(!marked(&other));
+        }
+        assert!(!marked(&Call::Thrift { session_name: "default".into(), head: None }));
+    }
+
+    #[test]
     fn a_user_whose_name_holds_another_user_s_is_refused() {
         for user in ["ana:eve", "", "ana\n"] {
             assert_eq!(
-                response(&route(user), Protocol::Thrift).unwrap_err().kind,
+                response(&route(user), Allowed::Thrift).unwrap_err().kind,
                 DenialKind::PermissionDenied
             );
-            assert!(response(&route(user), Protocol::Connect).is_ok());
+            assert!(response(&route(user), Allowed::Connect).is_ok());
         }
     }
 
     #[test]
     fn access_logs_learn_session_pool_and_user() {
-        let metadata = response(&route("ana"), Protocol::Connect).unwrap().dynamic_metadata.unwrap();
+        let metadata = response(&route("ana"), Allowed::Connect).unwrap().dynamic_metadata.unwrap();
         let mut keys: Vec<_> = metadata.fields.keys().map(String::as_str).collect();
         keys.sort_unstable();
         assert_eq!(keys, ["pool", "protocol", "session", "user"]);

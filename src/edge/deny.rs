@@ -95,8 +95,12 @@ fn meaning(kind: DenialKind) -> Meaning {
 
 /// HTTP 200, since clients drop the body of any other status.
 fn thrift(denial: &Denial, head: &ThriftHead) -> DeniedHttpResponse {
-    let body = thrift_reply::error(head, meaning(denial.kind).sql_state, &denial.message);
-    http_response(200, vec![headers::set("content-type", "application/x-thrift")], body)
+    http_response(200, vec![headers::set("content-type", "application/x-thrift")], thrift_reply(denial, head))
+}
+
+/// The body of that answer.
+pub(super) fn thrift_reply(denial: &Denial, head: &ThriftHead) -> String {
+    thrift_reply::error(head, meaning(denial.kind).sql_state, &denial.message)
 }
 
 fn http_response(status: u16, headers: Vec<HeaderValueOption>, body: String) -> DeniedHttpResponse {

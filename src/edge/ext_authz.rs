@@ -9,9 +9,10 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use futures::FutureExt;
 use tonic::{Request, Response, Status};
 
+use super::allow::{self, Allowed};
+use super::check;
 use super::deny::{self, Form};
-use super::{allow, check};
-use crate::model::{Call, Check, Denial, DenialKind, Protocol, Verdict};
+use crate::model::{Call, Check, Denial, DenialKind, Verdict};
 
 /// Whoever decides; in production the broker.
 ///
@@ -48,12 +49,12 @@ impl<C: Checker> Authorization for ExtAuthz<C> {
 async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> Option<CheckResponse> {
     let check = check::read(request);
     let form = Form::of(request, &check.call);
-    let protocol = protocol(&check.call);
+    let allowed = Allowed::by(&check.call);
     let denial = match checker.check(check).await {
         Verdict::AskAgain => return None,
         Verdict::Deny(denial) => denial,
-        Verdict::Route(route) => match protocol {
-            Some(protocol) => match allow::response(&route, protocol) {
+        Verdict::Route(route) => match allowed {
+            Some(allowed) => match allow::response(&route, allowed) {
                 Ok(response) => return Some(response),
                 Err(denial) => denial,
             },
@@ -69,22 +70,13 @@ async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> Option<Check
     Some(deny::response(&denial, &form))
 }
 
-/// What a route may be given for. A call that could not be read is never let through.
-fn protocol(call: &Call) -> Option<Protocol> {
-    match call {
-        Call::Connect { .. } => Some(Protocol::Connect),
-        Call::Thrift { .. } => Some(Protocol::Thrift),
-        Call::Malformed { .. } | Call::Other { .. } => None,
-    }
-}
-
-fn defect() -> Denial {
+pub(super) fn defect() -> Denial {
     let message = "The gateway failed on this request by a defect of its own. Try again; if it happens again, tell its \
                    administrators, whose log has the details.";
     Denial::new(DenialKind::Internal, message)
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

@@ -1,4 +1,4 @@
-//! Where Envoy's questions come in: the only place that reads and writes ext_authz protobuf.
+//! Where Envoy's questions come in: the only place that reads and writes the protobuf of ext_authz and ext_proc.
 //!
 //! ```text
 //! CheckRequest ──► check::read ──► model::Check ──► Checker (the broker) ──► model::Verdict
@@ -7,7 +7,9 @@
 //!               ◄── deny::response  (refusal in the client's own protocol)   ◄─┘
 //! ```
 //!
-//! Everything but [`ext_authz`], the gRPC service around it, is pure. Nothing is decided here: who may do what is
+//! [`open_session`] is the way of one Thrift call after its check: it is given the session's Spark configuration.
+//!
+//! Everything but [`ext_authz`] and [`open_session`], the gRPC services, is pure. Nothing is decided here: who may do what is
 //! the broker's business. What is forced here is form: an answer that Envoy would take for a yes is only ever made from
 //! a route, and no client credential passes on to Spark.
 
@@ -16,8 +18,10 @@ pub mod check;
 pub mod deny;
 pub mod ext_authz;
 mod headers;
+pub mod open_session;
 
 pub use ext_authz::{Checker, service};
+pub use open_session::{SessionConfs, open_session_service};
 
 #[cfg(test)]
 mod testing;

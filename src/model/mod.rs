@@ -16,6 +16,7 @@ mod objects;
 mod protocol;
 mod request;
 mod routing;
+mod session_conf;
 mod session_key;
 mod tls;
 
@@ -31,5 +32,6 @@ pub use objects::{Application, DriverPod, Meta, Pool, Session};
 pub use protocol::Protocol;
 pub use request::{Call, Check, ConnectHead, ConnectMethod, Denial, DenialKind, Route, ThriftHead, Verdict};
 pub use routing::{Endpoint, Routing, VirtualHost};
+pub use session_conf::{ConfRefusal, ConfSource, Opening, ProtectedConf, RefusedConf, SessionConf};
 pub use session_key::{DEFAULT_SESSION_NAME, SessionKey};
 pub use tls::{PoolCertificate, SecretProblem, TlsOff, TlsPolicy, TlsSecret};

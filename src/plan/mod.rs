@@ -12,6 +12,7 @@ mod conditions;
 mod instances;
 mod outlook;
 pub mod quota;
+mod session_conf;
 mod session_status;
 mod sessions;
 mod size;
@@ -28,6 +29,7 @@ use crate::model::PoolView;
 pub use application::INSTANCE_LABEL;
 pub use application::POOL_LABEL;
 pub use conditions::{Finding, merge as merge_conditions};
+pub use session_conf::session_conf;
 pub use session_status::plan_without_pool;
 
 /// One thing to do. The order within a plan is the order of execution.

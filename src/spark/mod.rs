@@ -5,14 +5,20 @@
 //! protobuf       the few wire rules which that takes                           pure
 //! thrift_head    first bytes of a Thrift message -> method, sequence id        pure
 //! thrift_reply   an error in the words of TCLIService                          pure
+//! thrift_open_session       an OpenSession call and its configuration          pure
+//! thrift_open_session_conf  what that configuration does, and how to add to it pure
+//! start_conf     configuration that no session can change                      pure
 //! probe          does the server in an instance answer?
 //! ```
 //!
-//! Requests are read from their first 8 KiB, as Envoy hands them over; bodies are never parsed as a
-//! whole and never changed here. Nothing in this module knows pools, users or Envoy.
+//! Requests are read from their first 8 KiB, as Envoy hands them over. Only OpenSession's body is ever parsed as a whole
+//! and changed. Nothing in this module knows pools, users or Envoy.
 
 pub mod connect_head;
 pub mod probe;
 mod protobuf;
+pub mod start_conf;
 pub mod thrift_head;
+pub mod thrift_open_session;
+pub mod thrift_open_session_conf;
 pub mod thrift_reply;

@@ -28,8 +28,11 @@ use envoy_types::pb::envoy::r#type::{
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
+use super::open_session::{self, EXT_PROC};
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
-use super::{CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, ROUTES, rate_limit};
+use super::{
+    CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, ROUTES, rate_limit,
+};
 
 /// The name by which routes address this filter.
 pub const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
@@ -130,6 +133,7 @@ fn http_filters(settings: &EnvoySettings) -> Vec<HttpFilter> {
     });
     let others = [
         http_filter(EXT_AUTHZ, pack_any(ext_authz(settings))),
+        http_filter(EXT_PROC, pack_any(open_session::processor(settings))),
         http_filter("envoy.filters.http.on_demand", pack_any(on_demand())),
         http_filter("envoy.filters.http.router", pack_any(Router::default())),
     ];
@@ -147,8 +151,9 @@ fn forget_what_only_we_may_say() -> TypedExtensionConfig {
         };
         header_mutation::Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(prefix) })
     };
-    let routing_header = header_mutation::Action::Remove(CLUSTER_HEADER.to_owned());
-    let mutations = FORGED_PREFIXES.map(by_prefix).into_iter().chain([routing_header]).map(action).collect();
+    let by_name = |name: &str| header_mutation::Action::Remove(name.to_owned());
+    let names = [CLUSTER_HEADER, OPEN_SESSION_HEADER].map(by_name);
+    let mutations = FORGED_PREFIXES.map(by_prefix).into_iter().chain(names).map(action).collect();
     extension(
         "envoy.http.early_header_mutation.header_mutation",
         pack_any(early::HeaderMutation { mutations }),

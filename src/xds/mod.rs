@@ -18,6 +18,7 @@ mod connection;
 mod discovery;
 mod listener;
 mod node;
+mod open_session;
 mod proto;
 mod publisher;
 mod rate_limit;
@@ -31,6 +32,8 @@ mod tls_listener;
 mod translate;
 
 pub use discovery::{DiscoveryService, MAX_REQUEST_BYTES};
+pub use listener::EXT_AUTHZ;
+pub use open_session::OPEN_SESSION_HEADER;
 pub use publisher::{Programmed, Publisher, Registration, Rejected};
 pub use resources::{Edition, Resources};
 pub use route::{CONTEXT_POOL, CONTEXT_PROTOCOL, THRIFT_PATH};

@@ -13,8 +13,9 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
 use super::listener::EXT_AUTHZ;
+use super::open_session;
 use super::proto::{number, seconds};
-use super::{CLUSTER_HEADER, ROUTES};
+use super::{CLUSTER_HEADER, OPEN_SESSION_HEADER, ROUTES};
 use crate::model::{Protocol, VirtualHost};
 
 /// Keys of the ext_authz context by which a check says what its route knows.
@@ -31,8 +32,9 @@ pub const THRIFT_PATH: &str = "/cliservice";
 /// What Spark has no business to see: how we route, how the user logged in, and from where. HiveServer2 would take
 /// `x-forwarded-for` for the user's address. `authorization` is not in the list, because there our answer to the check
 /// has put what the instance expects.
-const PRIVATE_HEADERS: [&str; 14] = [
+const PRIVATE_HEADERS: [&str; 15] = [
     CLUSTER_HEADER,
+    OPEN_SESSION_HEADER,
     "x-spark-session",
     "x-spark-username",
     "x-spark-password",
@@ -55,6 +57,7 @@ pub fn routes(hosts: &BTreeMap<String, VirtualHost>) -> RouteConfiguration {
     let named = hosts.iter().map(|(name, host)| (name.as_str(), host));
     RouteConfiguration {
         name: ROUTES.to_owned(),
+        typed_per_filter_config: HashMap::from([open_session::off()]),
         virtual_hosts: named
             .chain([(ANY_HOST, &unknown)])
             .map(|(name, host)| virtual_host(name, host))
@@ -72,6 +75,7 @@ fn virtual_host(name: &str, host: &VirtualHost) -> EnvoyHost {
         routes: vec![
             connect_route(host),
             thrift_route_with_query(host),
+            thrift_open_session_route(host),
             thrift_route(host),
             any_other_route(),
         ],
@@ -116,6 +120,17 @@ fn thrift_route(host: &VirtualHost) -> Route {
         action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance())),
         ..Default::default()
     }
+}
+
+/// An OpenSession call after its check, which is what sets the header; before it, it is a call like any other.
+fn thrift_open_session_route(host: &VirtualHost) -> Route {
+    let mut route = thrift_route(host);
+    route.name = "thrift-open-session".to_owned();
+    if let Some(matching) = &mut route.r#match {
+        matching.headers = vec![open_session::marked()];
+    }
+    route.typed_per_filter_config.extend([open_session::on()]);
+    route
 }
 
 /// Everything else is answered by ext_authz, without its body: a bidirectional gRPC stream (server

@@ -9,5 +9,6 @@ mod failures;
 mod placement;
 mod properties;
 mod quota;
+mod session_conf;
 mod size;
 mod status;

@@ -1,0 +1,54 @@
+use super::*;
+use crate::api::SessionState::Terminated;
+use crate::edge::SessionConfs as _;
+use crate::model::fixtures::{session, thrift_pool};
+use crate::model::{Object, Pool, Session};
+
+fn opening(user: &str) -> Opening {
+    Opening { session: "s".into(), pool: "p".into(), user: user.into() }
+}
+
+fn pool() -> Pool {
+    let mut pool = thrift_pool("p");
+    pool.spec.session_policy.default_session_conf = [("team".to_owned(), "all".to_owned())].into();
+    pool
+}
+
+fn knowing(sessions: impl IntoIterator<Item = Session>) -> Arc<Stores> {
+    let stores = Stores::new();
+    stores.shown(Object::Pool(pool()));
+    sessions.into_iter().for_each(|session| stores.shown(Object::Session(session)));
+    stores
+}
+
+#[tokio::test]
+async fn a_session_is_given_what_its_pool_says() {
+    let conf = SessionConfs::new(knowing([session("s")])).conf_of(&opening("alice")).await.unwrap();
+    assert_eq!(conf.set["team"], "all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_another_replica_found_is_waited_for() {
+    let before = session("s").ended(Terminated, "Released", "", 0);
+    let stores = knowing([before]);
+    let confs = SessionConfs::new(Arc::clone(&stores));
+    let opening = opening("alice");
+    let (conf, ()) = tokio::join!(confs.conf_of(&opening), async {
+        tokio::time::sleep(PATIENCE / 2).await;
+        stores.shown(Object::Session(session("s").version(2)));
+    });
+    assert_eq!(conf.unwrap().set["team"], "all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_does_not_come_is_refused_in_words() {
+    let denial = SessionConfs::new(knowing([])).conf_of(&opening("alice")).await.unwrap_err();
+    assert_eq!(denial.kind, DenialKind::SessionClosed);
+    assert_eq!(denial.message, "Session s in pool p has just ended. Connect again.");
+}
+
+#[tokio::test]
+async fn nobody_gets_the_configuration_of_somebody_else_s_session() {
+    let stores = knowing([session("s").of("bob")]);
+    assert!(SessionConfs::new(stores).conf_of(&opening("alice")).await.is_err());
+}

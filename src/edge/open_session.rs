@@ -1,0 +1,171 @@
+//! The gRPC service to which Envoy brings OpenSession calls (ext_proc), and no others: it puts the session's Spark
+//! configuration into them. `xds::open_session` says what reaches it.
+//!
+//! Which session it is comes from the check of the same request, as the metadata that `allow` gave it, never from the
+//! client. What cannot be answered is refused: to end Envoy's stream without an error would let the request pass as it
+//! is.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
+    ExternalProcessor, ExternalProcessorServer,
+};
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request as Part;
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response as Answer;
+use envoy_types::pb::envoy::service::ext_proc::v3::{
+    BodyMutation, BodyResponse, CommonResponse, HeaderMutation, HttpBody, ImmediateResponse,
+    ProcessingRequest, ProcessingResponse, body_mutation,
+};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::protobuf::value::Kind;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::ext_authz::{defect, panic_text};
+use super::{deny, headers};
+use crate::model::{
+    ConfRefusal, ConfSource, Denial, DenialKind, Opening, RefusedConf, SessionConf, ThriftHead,
+};
+use crate::spark::{thrift_head, thrift_open_session, thrift_open_session_conf};
+use crate::xds::EXT_AUTHZ;
+
+/// The longest OpenSession call that is read, in bytes: what Envoy buffers by default. Usual ones have a few hundred.
+pub const MAX_BODY: usize = 1 << 20;
+
+/// Whoever knows the sessions and their pools; in production `broker::SessionConfs`.
+pub trait SessionConfs: Send + Sync + 'static {
+    fn conf_of(&self, opening: &Opening) -> impl Future<Output = Result<SessionConf, Denial>> + Send;
+}
+
+/// `envoy.service.ext_proc.v3.ExternalProcessor`, with the configuration that `confs` knows.
+pub fn open_session_service<C: SessionConfs>(confs: Arc<C>) -> ExternalProcessorServer<OpenSessions<C>> {
+    ExternalProcessorServer::new(OpenSessions { confs })
+}
+
+#[derive(Debug)]
+pub struct OpenSessions<C> {
+    confs: Arc<C>,
+}
+
+#[tonic::async_trait]
+impl<C: SessionConfs> ExternalProcessor for OpenSessions<C> {
+    type ProcessStream = BoxStream<'static, Result<ProcessingResponse, Status>>;
+
+    /// One stream is one HTTP request. Each message is answered before the next is read.
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        let confs = Arc::clone(&self.confs);
+        let answers = request.into_inner().then(move |message| {
+            let confs = Arc::clone(&confs);
+            async move { answer(&*confs, message?).await }
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+}
+
+async fn answer<C: SessionConfs>(
+    confs: &C,
+    request: ProcessingRequest,
+) -> Result<ProcessingResponse, Status> {
+    let opening = opening(&request);
+    let Some(Part::RequestBody(body)) = request.request else {
+        return Err(Status::invalid_argument("only bodies of requests are looked at here"));
+    };
+    let opened = AssertUnwindSafe(open(confs, opening, &body)).catch_unwind().await;
+    let answer = opened.unwrap_or_else(|panic| {
+        tracing::error!(panic = panic_text(&*panic), "an OpenSession ended in a panic: it is refused");
+        Err(defect())
+    });
+    let answer = match answer {
+        Ok(replacement) => pass(replacement),
+        Err(denial) => refuse(&denial, &body.body),
+    };
+    Ok(ProcessingResponse { response: Some(answer), ..ProcessingResponse::default() })
+}
+
+/// The call as the server shall see it, or `None` if it is right already.
+async fn open<C: SessionConfs>(
+    confs: &C,
+    opening: Option<Opening>,
+    body: &HttpBody,
+) -> Result<Option<Vec<u8>>, Denial> {
+    if !body.end_of_stream || body.body.len() > MAX_BODY {
+        let message = format!(
+            "The request that opens the session is longer than {} KiB. Put less configuration into the connection's URL.",
+            MAX_BODY / 1024
+        );
+        return Err(Denial::new(DenialKind::BadRequest, message));
+    }
+    let opening = opening.ok_or_else(|| {
+        tracing::error!("Envoy sent an OpenSession without the metadata of its check: it is refused");
+        defect()
+    })?;
+    let call = thrift_open_session::read(&body.body)
+        .map_err(|error| Denial::new(DenialKind::BadRequest, error.to_string()))?;
+    let conf = confs.conf_of(&opening).await?;
+    let merged =
+        thrift_open_session_conf::merge(call.configuration(), &conf.set, |key| conf.protected.contains(key));
+    tell(&opening, &conf, &merged.withheld);
+    if !merged.changed {
+        return Ok(None);
+    }
+    let entries: Vec<_> = merged.entries.iter().map(|(key, value)| (&**key, &**value)).collect();
+    call.with_configuration(&entries).map(Some).ok_or_else(|| {
+        tracing::error!(session = opening.session, "more configuration than an OpenSession can hold");
+        defect()
+    })
+}
+
+/// Says what was refused. Keys only: a value may be a password.
+fn tell<'a>(opening: &Opening, conf: &SessionConf, withheld: impl IntoIterator<Item = &'a String>) {
+    let withheld = withheld.into_iter().map(|key| RefusedConf {
+        key: key.clone(),
+        asked_by: ConfSource::Client,
+        because: ConfRefusal::Protected,
+    });
+    for refused in conf.refused.iter().cloned().chain(withheld) {
+        tracing::info!(session = opening.session, pool = opening.pool, user = opening.user, "{refused}");
+    }
+}
+
+/// What the check of this request found out; `None` if it did not go with it.
+fn opening(request: &ProcessingRequest) -> Option<Opening> {
+    let metadata = &request.metadata_context.as_ref()?.filter_metadata.get(EXT_AUTHZ)?.fields;
+    let text = |key: &str| match metadata.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    Some(Opening { session: text("session")?, pool: text("pool")?, user: text("user")? })
+}
+
+fn pass(replacement: Option<Vec<u8>>) -> Answer {
+    let mutation = |body| BodyMutation { mutation: Some(body_mutation::Mutation::Body(body)) };
+    Answer::RequestBody(BodyResponse {
+        response: Some(CommonResponse {
+            body_mutation: replacement.map(mutation),
+            ..CommonResponse::default()
+        }),
+    })
+}
+
+fn refuse(denial: &Denial, body: &[u8]) -> Answer {
+    // The check has read this head before. If it is not one any more, an exception without a name is still words.
+    let head = thrift_head::read(body)
+        .unwrap_or_else(|_| ThriftHead { method: "OpenSession".to_owned(), sequence_id: 0 });
+    let content_type = headers::set("content-type", "application/x-thrift");
+    Answer::ImmediateResponse(ImmediateResponse {
+        status: Some(HttpStatus { code: 200 }),
+        headers: Some(HeaderMutation { set_headers: vec![content_type], ..HeaderMutation::default() }),
+        body: deny::thrift_reply(denial, &head).into_bytes(),
+        details: "open_session_refused".to_owned(),
+        ..ImmediateResponse::default()
+    })
+}
+
+#[cfg(test)]
+#[path = "open_session_tests.rs"]
+mod tests;

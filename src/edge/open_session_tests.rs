@@ -1,0 +1,129 @@
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3::Metadata;
+use envoy_types::pb::envoy::service::ext_proc::v3::HttpHeaders;
+
+use super::*;
+use crate::edge::allow::{self, Allowed};
+use crate::model::{ProtectedConf, Route};
+
+/// Knows one session, whose pool protects `secret`.
+struct One;
+
+impl SessionConfs for One {
+    async fn conf_of(&self, opening: &Opening) -> Result<SessionConf, Denial> {
+        match opening.session.as_str() {
+            "s" => Ok(SessionConf {
+                set: [("team".to_owned(), "all".to_owned())].into(),
+                protected: ProtectedConf(vec!["secret".to_owned()]),
+                refused: Vec::new(),
+            }),
+            "defect" => panic!("defect"),
+            _ => Err(Denial::new(DenialKind::SessionClosed, "It has ended.")),
+        }
+    }
+}
+
+/// An OpenSession call of hive-jdbc with these entries.
+fn call(entries: &[(&str, &str)]) -> Vec<u8> {
+    let message = b"\x80\x01\0\x01\0\0\0\x0bOpenSession\0\0\0\x07\x0c\0\x01\x08\0\x01\0\0\0\x09\0\0";
+    let entries: Vec<_> = entries.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect();
+    thrift_open_session::read(message).unwrap().with_configuration(&entries).unwrap()
+}
+
+/// A message of Envoy's, with the metadata that the check of the same request left.
+fn message(session: &str, body: Vec<u8>) -> ProcessingRequest {
+    let [cluster, pool, user] = ["c", "p", "ana"].map(str::to_owned);
+    let route = Route { cluster, session: session.to_owned(), pool, user };
+    let checked = allow::response(&route, Allowed::ThriftOpenSession).unwrap();
+    let filter_metadata = HashMap::from([(EXT_AUTHZ.to_owned(), checked.dynamic_metadata.unwrap())]);
+    ProcessingRequest {
+        metadata_context: Some(Metadata { filter_metadata, ..Metadata::default() }),
+        request: Some(Part::RequestBody(HttpBody { body, end_of_stream: true, ..HttpBody::default() })),
+        ..ProcessingRequest::default()
+    }
+}
+
+async fn answered(request: ProcessingRequest) -> Answer {
+    answer(&One, request).await.unwrap().response.unwrap()
+}
+
+fn replaced(answer: Answer) -> Option<Vec<u8>> {
+    let Answer::RequestBody(body) = answer else { panic!("not let through: {answer:?}") };
+    match body.response.unwrap().body_mutation?.mutation.unwrap() {
+        body_mutation::Mutation::Body(body) => Some(body),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn words(answer: Answer) -> String {
+    let Answer::ImmediateResponse(refusal) = answer else { panic!("let through: {answer:?}") };
+    assert_eq!(refusal.status.unwrap().code, 200, "clients drop the body of any other");
+    String::from_utf8(refusal.body).unwrap()
+}
+
+#[tokio::test]
+async fn the_session_s_configuration_is_put_into_the_call() {
+    let answer = answered(message("s", call(&[("use:database", "sales")]))).await;
+    let expected = call(&[("use:database", "sales"), ("set:hiveconf:team", "all")]);
+    assert_eq!(replaced(answer), Some(expected));
+}
+
+#[tokio::test]
+async fn a_protected_key_of_the_client_is_taken_out() {
+    let answer = answered(message("s", call(&[("set:hiveconf:secret", "1")]))).await;
+    assert_eq!(replaced(answer), Some(call(&[("set:hiveconf:team", "all")])));
+}
+
+#[tokio::test]
+async fn a_call_that_is_right_already_passes_as_it_is() {
+    assert_eq!(replaced(answered(message("s", call(&[("set:hiveconf:team", "mine")]))).await), None);
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_is_refused_in_a_reply_to_the_call() {
+    let words = words(answered(message("gone", call(&[]))).await);
+    assert!(
+        words.starts_with("\0\0\0\x0bOpenSession\x02\0\0\0\x07") && words.contains("It has ended."),
+        "{words:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_read_is_refused_in_words() {
+    let mut cut = call(&[]);
+    cut.pop();
+    assert!(
+        words(answered(message("s", cut)).await).contains("The OpenSession call ends before it is complete.")
+    );
+    assert!(words(answered(message("s", b"?".to_vec())).await).contains("ends within the head"));
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_long_is_refused_in_words() {
+    let long = call(&[("set:hiveconf:x", &"x".repeat(MAX_BODY))]);
+    assert!(words(answered(message("s", long)).await).contains("longer than 1024 KiB"));
+    let mut cut_by_envoy = message("s", call(&[]));
+    if let Some(Part::RequestBody(body)) = &mut cut_by_envoy.request {
+        body.end_of_stream = false;
+    }
+    assert!(words(answered(cut_by_envoy).await).contains("longer than 1024 KiB"));
+}
+
+#[tokio::test]
+async fn without_the_check_s_word_nothing_passes() {
+    let mut unknown = message("s", call(&[]));
+    unknown.metadata_context = None;
+    assert!(words(answered(unknown).await).contains("The gateway failed"));
+}
+
+#[tokio::test]
+async fn a_panic_is_a_no_in_words() {
+    assert!(words(answered(message("defect", call(&[]))).await).contains("The gateway failed"));
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_ends_in_an_error_which_envoy_takes_for_a_no() {
+    let part = Some(Part::RequestHeaders(HttpHeaders::default()));
+    assert!(answer(&One, ProcessingRequest { request: part, ..message("s", Vec::new()) }).await.is_err());
+}

@@ -1,0 +1,100 @@
+//! How OpenSession calls, and nothing else, come to the operator as a whole (`edge::open_session`).
+//!
+//! The check marks them with a header, Envoy matches anew, and the route for marked calls is the only one on which the
+//! ext_proc filter is on. It is off for all others by a setting of routes: `disabled` of the filter itself is looked at
+//! before the check, when no call is marked yet, and would leave it out of the chain for good.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::{
+    BackoffStrategy, GrpcService, RetryPolicy,
+    grpc_service::{EnvoyGrpc, TargetSpecifier},
+};
+use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::{
+    ExtProcOverrides, ExtProcPerRoute, ExternalProcessor, MetadataOptions, ProcessingMode,
+    ext_proc_per_route::Override,
+    metadata_options::MetadataNamespaces,
+    processing_mode::{BodySendMode, HeaderSendMode},
+};
+use envoy_types::pb::google::protobuf::Any;
+use envoy_types::util::pack_any;
+
+use super::EnvoySettings;
+use super::listener::EXT_AUTHZ;
+use super::proto::{duration, number, seconds};
+
+/// The name by which routes address the filter.
+pub const EXT_PROC: &str = "envoy.filters.http.ext_proc";
+
+/// By this header ext_authz marks an OpenSession call. As with the cluster's header, a client's own is removed before
+/// any route is matched, and nobody upstream sees it.
+pub const OPEN_SESSION_HEADER: &str = "x-spark-open-session";
+
+/// How long Envoy waits for the operator, which has answered the check of the same request just before; if it restarts
+/// between the two, it is asked again within this time.
+const TIMEOUT_SECONDS: u64 = 5;
+
+pub fn processor(settings: &EnvoySettings) -> ExternalProcessor {
+    ExternalProcessor {
+        grpc_service: Some(GrpcService {
+            retry_policy: Some(RetryPolicy {
+                retry_on: "connect-failure,refused-stream,reset,unavailable".to_owned(),
+                num_retries: number(20),
+                retry_back_off: Some(BackoffStrategy {
+                    base_interval: duration(Duration::from_millis(100)),
+                    // Also the time after which a try is given up, see `listener`.
+                    max_interval: seconds(TIMEOUT_SECONDS),
+                }),
+                ..Default::default()
+            }),
+            target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+                cluster_name: settings.control_cluster.clone(),
+                ..Default::default()
+            })),
+            ..Default::default()
+        }),
+        // A session without its configuration, or with what its user may not set, is no session.
+        failure_mode_allow: false,
+        processing_mode: Some(ProcessingMode {
+            request_header_mode: HeaderSendMode::Skip.into(),
+            // Buffered, but the beginning of a body that is too long comes, too: so it can be refused in words.
+            request_body_mode: BodySendMode::BufferedPartial.into(),
+            request_trailer_mode: HeaderSendMode::Skip.into(),
+            response_header_mode: HeaderSendMode::Skip.into(),
+            response_body_mode: BodySendMode::None.into(),
+            response_trailer_mode: HeaderSendMode::Skip.into(),
+        }),
+        message_timeout: seconds(TIMEOUT_SECONDS),
+        // Which session it is, as the check found it.
+        metadata_options: Some(MetadataOptions {
+            forwarding_namespaces: Some(MetadataNamespaces {
+                untyped: vec![EXT_AUTHZ.to_owned()],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+pub fn on() -> (String, Any) {
+    per_route(Override::Overrides(ExtProcOverrides::default()))
+}
+
+pub fn off() -> (String, Any) {
+    per_route(Override::Disabled(true))
+}
+
+fn per_route(setting: Override) -> (String, Any) {
+    (EXT_PROC.to_owned(), pack_any(ExtProcPerRoute { r#override: Some(setting) }))
+}
+
+/// A call that the check has marked.
+pub fn marked() -> HeaderMatcher {
+    HeaderMatcher {
+        name: OPEN_SESSION_HEADER.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::PresentMatch(true)),
+        ..Default::default()
+    }
+}
