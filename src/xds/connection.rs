@@ -175,11 +175,11 @@ impl<S: Subscription> Connection<S> {
             self.registration.lost(&removed);
             self.registration.gained(gained);
         }
+        // A refused version may be gone by now.
+        self.registration.refused(kind, self.stream.subscription(kind).rejected());
         let Some(response) = response else {
             return Ok(());
         };
-        // A refused version that is gone, or about to be tried again.
-        self.registration.refused(kind, self.stream.subscription(kind).rejected());
         debug!(node = self.node, %kind, removed = removed.len(), "sending");
         self.responses.send(Ok(response)).await.map_err(|_| ())
     }

@@ -123,7 +123,7 @@ impl Subscription for SotwSubscription {
         let whole = is_whole(self.kind);
         let (resources, suspects) = if whole { self.whole(existing) } else { self.part(existing) };
         let removed = if whole { self.lacking(&resources) } else { Vec::new() };
-        let changes = !suspects.is_empty() || !removed.is_empty() || !self.resend.is_empty();
+        let changes = !suspects.is_empty() || whole && !(removed.is_empty() && self.resend.is_empty());
         if !changes && !self.owes_first_answer {
             return Due::default();
         }
