@@ -42,6 +42,8 @@ class BringUp:
             return futures
         python = pool.submit(self._python)
         futures.append(python)
+        if only == "envoy":
+            return futures
         if not context:
             futures.append(pool.submit(lambda: self._dev_node(python, cluster)))
         if only == "all":

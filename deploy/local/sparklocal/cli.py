@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import flags, parts, prerequisites, settings, spark, status
+from . import envoy, flags, parts, prerequisites, settings, spark, status
 from .bring_up import BringUp
 from .failure import Failure
 from .prerequisites import Tools
@@ -118,7 +118,8 @@ def variables(chosen: Settings) -> dict[str, str]:
     java_home = prerequisites.find_java()
     venv = parts.Parts(chosen, Tools(java_home, None)).python()
     found |= {"PYTHON": str(venv / "bin" / "python"), "SPARK_HOME": str(spark.home(venv)), "JAVA_HOME": str(java_home)}
-    if chosen.only == "cluster":
+    found["ENVOY_BINARY"] = str(envoy.binary(venv))
+    if chosen.only in ("envoy", "cluster"):
         return found
     users = list(chosen.passwords.items())
     return found | {

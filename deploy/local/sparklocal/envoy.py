@@ -19,7 +19,7 @@ def start(settings: Settings, services: Services, venv: Path) -> None:
     process = services.ensure(
         "envoy",
         [
-            str(next(venv.glob("lib/python3*/site-packages/envoy/_bin/envoy"))),
+            str(binary(venv)),
             *("-c", str(rendered[0])),
             *("--concurrency", "2"),
             *("--log-level", "info"),
@@ -30,6 +30,10 @@ def start(settings: Settings, services: Services, venv: Path) -> None:
         files=rendered,
     )
     commands.wait_for("Envoy is live", lambda: healthy(settings), 60, process)
+
+
+def binary(venv: Path) -> Path:
+    return next(venv.glob("lib/python3*/site-packages/envoy/_bin/envoy"))
 
 
 def _render(settings: Settings, name: str, target: Path) -> Path:

@@ -64,9 +64,10 @@ def _up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--namespace", metavar="NAME", help=f"default {NAMESPACE}")
     up.add_argument(
         "--only",
-        choices=["all", "api", "cluster"],
+        choices=["all", "api", "envoy", "cluster"],
         default="all",
-        help="api: etcd, kube-apiserver, kube-controller-manager and the CRDs; cluster: these and the dev node; default all",
+        help="api: etcd, kube-apiserver, kube-controller-manager and the CRDs; envoy: these, and Envoy obtained but not started; "
+        "cluster: api and the dev node; default all",
     )
     up.add_argument("--operator-arg", action="append", default=[], metavar="ARG", help="one more argument for the operator")
     ports = up.add_argument_group(

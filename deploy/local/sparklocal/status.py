@@ -68,7 +68,7 @@ def _end_drivers(settings: Settings) -> list[str]:
 
 
 def _expected(settings: Settings) -> list[str]:
-    if settings.only == "api":
+    if settings.only in ("api", "envoy"):
         return ["controller-manager", "apiserver", "etcd"]
     if settings.only == "cluster":
         return ["dev-node", "controller-manager", "apiserver", "etcd"]

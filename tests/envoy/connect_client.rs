@@ -1,0 +1,141 @@
+use std::net::SocketAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures::Stream;
+use http::uri::PathAndQuery;
+use prost::Message;
+use prost::bytes::Bytes;
+use tonic::client::Grpc;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use super::stand_in::{BYTES, Head, POD, RECEIVED, Raw, UserContext};
+
+/// A Spark Connect client: a connection, a login, and a session id of its own.
+#[derive(Clone)]
+pub struct ConnectClient {
+    channel: Channel,
+    pub session: Uuid,
+    user: String,
+    metadata: MetadataMap,
+}
+
+/// What the stand-in says of a request that has reached it.
+#[derive(Debug)]
+pub struct Arrived(MetadataMap);
+
+impl Arrived {
+    /// The driver Pod.
+    pub fn pod(&self) -> &str {
+        self.text(POD).expect("an answer of the stand-in")
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.text(BYTES).expect("an answer of the stand-in").parse().unwrap()
+    }
+
+    /// The request's header, as it was when it arrived.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.text(&format!("{RECEIVED}{name}"))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        Some(self.0.get(name)?.to_str().unwrap())
+    }
+}
+
+impl ConnectClient {
+    pub async fn new(envoy: SocketAddr, host: &str, user: &str) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{envoy}")).unwrap();
+        let endpoint = endpoint.origin(format!("http://{host}").parse().unwrap());
+        let channel = endpoint.connect().await.expect("Envoy listens");
+        let token = BASE64_STANDARD.encode(format!("{user}:password"));
+        let (session, user, metadata) = (Uuid::new_v4(), user.to_owned(), MetadataMap::new());
+        Self { channel, session, user, metadata }.with_header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// The same client with one more header in each request.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        let name: AsciiMetadataKey = name.parse().unwrap();
+        let value: AsciiMetadataValue = value.parse().unwrap();
+        self.metadata.insert(name, value);
+        self
+    }
+
+    /// The same user on the same connection, with another session.
+    pub fn another_session(&self) -> Self {
+        Self { session: Uuid::new_v4(), ..self.clone() }
+    }
+
+    /// What every Spark Connect client asks first.
+    pub async fn config(&self) -> Result<Arrived, Status> {
+        self.unary("Config", &[]).await
+    }
+
+    /// With a plan of that many bytes.
+    pub async fn analyze_plan(&self, plan: &[u8]) -> Result<Arrived, Status> {
+        self.unary("AnalyzePlan", plan).await
+    }
+
+    /// In as many messages as there are chunks.
+    pub async fn add_artifacts(
+        &self,
+        chunks: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Result<Arrived, Status> {
+        let path = path("AddArtifacts");
+        let response = self.ready().await?.client_streaming(self.request(chunks), path, Raw).await?;
+        Ok(arrived(&response))
+    }
+
+    /// Its headers have come when this returns.
+    pub async fn execute_plan(&self) -> Result<(Arrived, Streaming<Bytes>), Status> {
+        let request = self.request(self.message(&[]));
+        let response = self.ready().await?.server_streaming(request, path("ExecutePlan"), Raw).await?;
+        Ok((arrived(&response), response.into_inner()))
+    }
+
+    /// A request message of this session, with that as its third field.
+    pub fn message(&self, payload: &[u8]) -> Bytes {
+        let head = Head {
+            session_id: self.session.to_string(),
+            user_context: Some(UserContext { user_id: self.user.clone() }),
+        };
+        let mut message = head.encode_to_vec();
+        if !payload.is_empty() {
+            // Field 3, length-delimited.
+            message.push(3 << 3 | 2);
+            prost::encode_length_delimiter(payload.len(), &mut message).unwrap();
+            message.extend_from_slice(payload);
+        }
+        message.into()
+    }
+
+    async fn unary(&self, method: &str, payload: &[u8]) -> Result<Arrived, Status> {
+        let request = self.request(self.message(payload));
+        let response = self.ready().await?.unary(request, path(method), Raw).await?;
+        Ok(arrived(&response))
+    }
+
+    async fn ready(&self) -> Result<Grpc<Channel>, Status> {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.map_err(|error| Status::unavailable(format!("no connection: {error}")))?;
+        Ok(grpc)
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.metadata.clone();
+        request
+    }
+}
+
+fn path(method: &str) -> PathAndQuery {
+    format!("/spark.connect.SparkConnectService/{method}").parse().unwrap()
+}
+
+fn arrived<T>(response: &Response<T>) -> Arrived {
+    Arrived(response.metadata().clone())
+}

@@ -1,0 +1,50 @@
+//! A crowd before a closed door.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::pools::{self, HOST};
+use super::world::World;
+
+/// Envoy's own limit of what may wait for one upstream is 1,024.
+const CALLS: u64 = 2000;
+const USERS: u64 = 20;
+const SESSIONS_PER_USER: u64 = 5;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_checks_are_held_at_once_and_all_succeed() {
+    let pools = vec![pools::connect("connect", HOST)];
+    // Far above what this takes on a slow machine: how many are held is the question, not for how long.
+    World::run("held-checks", pools, &["--connect-max-hold", "120"], async move |world| {
+        world.spark.hold_starts();
+        let mut calls = JoinSet::new();
+        for user in 0..USERS {
+            let connection = world.connect(HOST, &format!("user-{user}")).await;
+            for _ in 0..SESSIONS_PER_USER {
+                let client = connection.another_session();
+                for _ in 0..CALLS / USERS / SESSIONS_PER_USER {
+                    let client = client.clone();
+                    calls.spawn(async move { client.config().await });
+                }
+            }
+        }
+        world.operator.until_checks_in_flight(CALLS).await;
+        assert!(
+            tokio::time::timeout(Duration::from_millis(500), calls.join_next()).await.is_err(),
+            "they are held, and none is refused"
+        );
+
+        world.spark.let_start();
+        let answers = calls.join_all().await;
+        let failures: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        assert!(failures.is_empty(), "{} of {CALLS} failed: {:?}", failures.len(), failures[0]);
+        let overflows: Vec<_> = world.envoy.stats().await.into_iter().collect();
+        let overflows: Vec<_> = overflows
+            .iter()
+            .filter(|(name, count)| name.ends_with("upstream_rq_pending_overflow") && *count > 0)
+            .collect();
+        assert!(overflows.is_empty(), "{overflows:?}");
+    })
+    .await;
+}

@@ -1,0 +1,30 @@
+//! The operator against the real Envoy: what no golden file can tell. `tests/run envoy` gives these tests what they need.
+//!
+//! Each scenario is a [`World`](world::World) of its own: a namespace in a real API server, the operator's real binary
+//! and a real Envoy as processes, and a stand-in for Spark within this process (`tests/stand_in`). Envoy refuses
+//! configuration with unknown fields, and starts from `envoy/bootstrap.yaml`, as in production.
+//!
+//! Not here: what a real Spark, a real login and real clients make of it (`tests/e2e`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+#[path = "../stand_in/mod.rs"]
+mod stand_in;
+
+mod connect_client;
+mod operator;
+mod pools;
+mod process;
+mod proxy;
+mod thrift_client;
+mod wait;
+mod world;
+
+mod cancelled;
+mod churn;
+mod cold_start;
+mod held_checks;
+mod large_and_long;
+mod refused;
+mod replicas;
+mod restarts;
+mod spoofing;

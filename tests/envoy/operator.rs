@@ -1,0 +1,80 @@
+use std::net::SocketAddr;
+
+use super::process::{Process, free_port, log_file};
+use super::wait::until;
+
+/// One replica of the operator.
+pub struct Operator {
+    process: Option<Process>,
+    scenario: String,
+    part: String,
+    arguments: Vec<String>,
+    pub grpc: SocketAddr,
+    health: SocketAddr,
+    metrics: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Operator {
+    /// Its ports are chosen, but it does not run yet.
+    pub fn new(
+        scenario: &str,
+        part: &str,
+        namespace: &str,
+        envoy_listens: SocketAddr,
+        more: &[&str],
+    ) -> Self {
+        let (grpc, health, metrics) = (free_port(), free_port(), free_port());
+        let mut arguments = vec!["run".to_owned(), "--oidc-skip-validation".to_owned()];
+        for (flag, value) in [
+            ("--namespace", namespace.to_owned()),
+            ("--grpc-addr", grpc.to_string()),
+            ("--envoy-listen-addr", envoy_listens.to_string()),
+            ("--health-probe-bind-address", health.to_string()),
+            ("--metrics-bind-address", metrics.to_string()),
+            ("--log-level", "info,spark_session_operator=debug".to_owned()),
+        ] {
+            arguments.extend([flag.to_owned(), value]);
+        }
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (scenario, part) = (scenario.to_owned(), part.to_owned());
+        Self { process: None, scenario, part, arguments, grpc, health, metrics, http }
+    }
+
+    pub fn start(&mut self) {
+        let log = log_file(&self.scenario, &self.part);
+        self.process =
+            Some(Process::start(env!("CARGO_BIN_EXE_spark-session-operator"), &self.arguments, log));
+    }
+
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub async fn until_ready(&mut self) {
+        let url = format!("http://{}/readyz", self.health);
+        let (http, process) = (&self.http, &mut self.process);
+        until("the operator is ready", async || {
+            process.as_mut().expect("it was started").assert_runs();
+            http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()).then_some(())
+        })
+        .await;
+    }
+
+    /// How many checks wait for their answer.
+    pub async fn checks_in_flight(&self) -> u64 {
+        let url = format!("http://{}/metrics", self.metrics);
+        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
+        let name = "spark_session_operator_checks_in_flight ";
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name}in\n{text}")).parse().unwrap()
+    }
+
+    pub async fn until_checks_in_flight(&self, count: u64) {
+        until(&format!("{count} checks are being answered"), async || {
+            (self.checks_in_flight().await == count).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,165 @@
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::process::{Process, free_port, log_file};
+use super::wait::until;
+
+const BOOTSTRAP: &str = include_str!("../../envoy/bootstrap.yaml");
+/// The bootstrap's cluster that leads to the operator.
+const CONTROL: &str = "spark-session-operator";
+
+/// An Envoy with two workers.
+pub struct Envoy {
+    process: Option<Process>,
+    scenario: String,
+    bootstrap: tempfile::NamedTempFile,
+    admin: SocketAddr,
+    /// Where its clients connect, once an operator has said so.
+    pub listens: SocketAddr,
+    http: reqwest::Client,
+}
+
+/// How many responses of each kind Envoy has accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Updates {
+    pub clusters: u64,
+    pub listeners: u64,
+    pub routes: u64,
+}
+
+impl Envoy {
+    /// As `envoy/bootstrap.yaml` says, with the operator at `control`. It does not run yet.
+    pub fn new(scenario: &str, listens: SocketAddr, control: SocketAddr) -> Self {
+        Self::with_bootstrap(scenario, listens, control, |_| {})
+    }
+
+    /// Its ADS stream ends at `ads`, its checks at `checks`: what a Service in front of two replicas may well do.
+    pub fn between_replicas(
+        scenario: &str,
+        listens: SocketAddr,
+        ads: SocketAddr,
+        checks: SocketAddr,
+    ) -> Self {
+        Self::with_bootstrap(scenario, listens, checks, |bootstrap| {
+            let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
+            let mut replica = clusters.iter().find(|cluster| cluster["name"] == CONTROL).unwrap().clone();
+            replica["name"] = json!("ads-replica");
+            let address = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+            *replica.pointer_mut(address).unwrap() = json!({ "address": ads.ip(), "port_value": ads.port() });
+            clusters.push(replica);
+            let stream = "/dynamic_resources/ads_config/grpc_services/0/envoy_grpc/cluster_name";
+            *bootstrap.pointer_mut(stream).unwrap() = json!("ads-replica");
+        })
+    }
+
+    fn with_bootstrap(
+        scenario: &str,
+        listens: SocketAddr,
+        control: SocketAddr,
+        edit: impl FnOnce(&mut Value),
+    ) -> Self {
+        let admin = free_port();
+        let mut text = BOOTSTRAP.to_owned();
+        for (variable, value) in [
+            ("OPERATOR_HOST", control.ip().to_string()),
+            ("OPERATOR_PORT", control.port().to_string()),
+            ("ADMIN_HOST", admin.ip().to_string()),
+            ("ADMIN_PORT", admin.port().to_string()),
+            ("NODE_ID", format!("envoy-of-{scenario}")),
+        ] {
+            text = text.replace(&format!("${{{variable}}}"), &value);
+        }
+        let mut bootstrap: Value = serde_saphyr::from_str(&text).unwrap();
+        edit(&mut bootstrap);
+        let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+        std::fs::write(file.path(), bootstrap.to_string()).unwrap();
+        Self {
+            process: None,
+            scenario: scenario.to_owned(),
+            bootstrap: file,
+            admin,
+            listens,
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        }
+    }
+
+    pub fn start(&mut self) {
+        let binary = std::env::var("ENVOY_BINARY")
+            .expect("ENVOY_BINARY has to say where Envoy is: use `tests/run envoy`, which knows");
+        let path = self.bootstrap.path().display().to_string();
+        let arguments = ["-c", &path, "--concurrency", "2", "--log-level", "info"];
+        let more = ["--reject-unknown-dynamic-fields", "--disable-hot-restart"];
+        let arguments: Vec<String> = arguments.iter().chain(&more).map(|&it| it.to_owned()).collect();
+        self.process = Some(Process::start(&binary, &arguments, log_file(&self.scenario, "envoy")));
+    }
+
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// It has its first configuration: the listener is open where there is one.
+    pub async fn until_live(&mut self) {
+        let url = format!("http://{}/ready", self.admin);
+        let (http, process) = (&self.http, &mut self.process);
+        until("Envoy is live", async || {
+            process.as_mut().expect("it was started").assert_runs();
+            http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()).then_some(())
+        })
+        .await;
+    }
+
+    /// The workers open the listener a moment after Envoy calls itself live.
+    pub async fn until_it_listens(&mut self) {
+        self.until_live().await;
+        let address = self.listens;
+        until("Envoy's listener is open", async || tokio::net::TcpStream::connect(address).await.ok()).await;
+    }
+
+    pub async fn stat(&self, name: &str) -> u64 {
+        self.stats().await.get(name).copied().unwrap_or_else(|| panic!("Envoy has no statistic {name}"))
+    }
+
+    /// Counters and gauges.
+    pub async fn stats(&self) -> BTreeMap<String, u64> {
+        let text = self.admin("/stats").await;
+        let pair = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        text.lines().filter_map(pair).collect()
+    }
+
+    pub async fn updates(&self) -> Updates {
+        let stats = self.stats().await;
+        let of = |name: &str| *stats.get(name).unwrap_or_else(|| panic!("Envoy has no statistic {name}"));
+        Updates {
+            clusters: of("cluster_manager.cds.update_success"),
+            listeners: of("listener_manager.lds.update_success"),
+            routes: of("http.spark.rds.spark.update_success"),
+        }
+    }
+
+    pub async fn until_connected(&self, connected: bool) {
+        let wanted = u64::from(connected);
+        until("the state of the ADS stream", async || {
+            (self.stat("control_plane.connected_state").await == wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// The version of each cluster that came by CDS.
+    pub async fn cluster_versions(&self) -> BTreeMap<String, String> {
+        let dump: Value = serde_json::from_str(&self.admin("/config_dump").await).unwrap();
+        let parts = dump["configs"].as_array().unwrap().iter();
+        let clusters = parts.flat_map(|part| part["dynamic_active_clusters"].as_array()).flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        clusters.map(|it| (text(&it["cluster"]["name"]), text(&it["version_info"]))).collect()
+    }
+
+    async fn admin(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.admin);
+        self.http.get(url).send().await.unwrap().text().await.unwrap()
+    }
+}

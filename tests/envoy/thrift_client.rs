@@ -1,0 +1,64 @@
+use std::net::SocketAddr;
+
+use http::HeaderMap;
+
+use super::stand_in::{POD, RECEIVED};
+
+/// A JDBC client, as far as the way to Spark goes.
+#[derive(Clone)]
+pub struct ThriftClient {
+    http: reqwest::Client,
+    url: String,
+    user: String,
+    headers: HeaderMap,
+}
+
+/// What the stand-in says of a call that has reached it.
+#[derive(Debug)]
+pub struct Arrived(HeaderMap);
+
+impl Arrived {
+    pub fn pod(&self) -> &str {
+        self.0.get(POD).expect("an answer of the stand-in").to_str().unwrap()
+    }
+
+    /// The request's header, as it was when it arrived.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        Some(self.0.get(format!("{RECEIVED}{name}"))?.to_str().unwrap())
+    }
+}
+
+impl ThriftClient {
+    pub fn new(envoy: SocketAddr, host: &str, user: &str) -> Self {
+        let http = reqwest::Client::builder().no_proxy().http1_only().resolve(host, envoy).build().unwrap();
+        let url = format!("http://{host}:{}/cliservice", envoy.port());
+        Self { http, url, user: user.to_owned(), headers: HeaderMap::new() }
+    }
+
+    pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, value.parse().unwrap());
+        self
+    }
+
+    pub fn with_query(mut self, query: &str) -> Self {
+        self.url = format!("{}?{query}", self.url);
+        self
+    }
+
+    /// `Err` with what a JDBC tool would show or hide.
+    pub async fn call(&self, method: &str) -> Result<Arrived, String> {
+        let mut body = vec![0x80, 1, 0, 1];
+        body.extend(u32::try_from(method.len()).unwrap().to_be_bytes());
+        body.extend(method.as_bytes());
+        // Sequence id 1; `{req: {}}`.
+        body.extend([0, 0, 0, 1, 12, 0, 1, 0, 0]);
+        let request = self.http.post(&self.url).headers(self.headers.clone()).body(body);
+        let answer = request.basic_auth(&self.user, Some("password")).send().await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        if answer.status() == 200 && answer.headers().contains_key(POD) {
+            return Ok(Arrived(answer.headers().clone()));
+        }
+        let status = answer.status();
+        Err(format!("{status}: {}", String::from_utf8_lossy(&answer.bytes().await.unwrap_or_default())))
+    }
+}

@@ -1,0 +1,119 @@
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use spark_session_operator::api::{SparkInteractiveSession, SparkSessionPool};
+use uuid::Uuid;
+
+use super::connect_client::ConnectClient;
+use super::operator::Operator;
+use super::process::free_port;
+use super::proxy::Envoy;
+use super::stand_in::StandIn;
+use super::thrift_client::ThriftClient;
+use super::wait::until;
+
+/// Everything between a client and Spark, for one scenario.
+pub struct World {
+    pub envoy: Envoy,
+    pub operator: Operator,
+    pub spark: StandIn,
+    pub cluster: Cluster,
+}
+
+/// A namespace in the API server.
+#[derive(Clone)]
+pub struct Cluster {
+    pub client: Client,
+    pub namespace: String,
+    pub pools: Api<SparkSessionPool>,
+    pub sessions: Api<SparkInteractiveSession>,
+}
+
+impl World {
+    /// Runs the test with these pools, and these flags for the operator besides those that every scenario has.
+    pub async fn run(
+        scenario: &str,
+        pools: Vec<SparkSessionPool>,
+        flags: &[&str],
+        test: impl AsyncFnOnce(Self),
+    ) {
+        in_a_namespace(async move |cluster: Cluster| {
+            let listens = free_port();
+            let mut operator = Operator::new(scenario, "operator", &cluster.namespace, listens, flags);
+            let mut envoy = Envoy::new(scenario, listens, operator.grpc);
+            let spark = StandIn::start(cluster.client.clone(), &cluster.namespace);
+            for pool in &pools {
+                cluster.create(pool).await;
+            }
+            operator.start();
+            envoy.start();
+            operator.until_ready().await;
+            envoy.until_it_listens().await;
+            test(Self { envoy, operator, spark, cluster }).await;
+        })
+        .await;
+    }
+
+    /// A client with a TCP connection and a Spark session of its own.
+    pub async fn connect(&self, host: &str, user: &str) -> ConnectClient {
+        ConnectClient::new(self.envoy.listens, host, user).await
+    }
+
+    pub fn thrift(&self, host: &str, user: &str) -> ThriftClient {
+        ThriftClient::new(self.envoy.listens, host, user)
+    }
+}
+
+impl Cluster {
+    pub async fn create(&self, pool: &SparkSessionPool) {
+        self.pools.create(&PostParams::default(), pool).await.unwrap();
+    }
+
+    pub async fn delete_pool(&self, name: &str) {
+        self.pools.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub async fn scale(&self, pool: &str, min: i32) {
+        let patch = Patch::Merge(json!({ "spec": { "replicas": { "min": min } } }));
+        self.pools.patch(pool, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub async fn until_ready_replicas(&self, pool: &str, count: i32) {
+        until(&format!("{pool} has {count} ready instances"), async || {
+            let status = self.pools.get(pool).await.unwrap().status.unwrap_or_default();
+            (status.ready_replicas == count).then_some(())
+        })
+        .await;
+    }
+}
+
+/// The namespace is deleted however the test ends.
+pub async fn in_a_namespace(test: impl AsyncFnOnce(Cluster)) {
+    assert!(
+        std::env::var_os("KUBECONFIG").is_some(),
+        "These tests need an API server with the CRDs, and KUBECONFIG to point to it: use `tests/run envoy`."
+    );
+    // Another test of this process may have installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = Client::try_default().await.expect("KUBECONFIG can be read");
+    let name = format!("envoy-{}", Uuid::new_v4());
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.clone());
+    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
+    let cluster = Cluster {
+        pools: Api::namespaced(client.clone(), &name),
+        sessions: Api::namespaced(client.clone(), &name),
+        client,
+        namespace: name.clone(),
+    };
+    let outcome = AssertUnwindSafe(test(cluster)).catch_unwind().await;
+    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}

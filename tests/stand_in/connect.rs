@@ -1,0 +1,157 @@
+//! Spark Connect's service: every method is answered with the least that a client needs.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use http::{HeaderMap, Uri};
+use prost::Message;
+use prost::bytes::Bytes;
+use spark_session_operator::model::ConnectMethod;
+use spark_session_operator::spark::connect_head;
+use tokio::sync::watch;
+use tonic::metadata::MetadataMap;
+use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::raw::Raw;
+use super::{UNTIL_RELEASED, instance};
+
+/// Spark's own limit of one message.
+const MAX_MESSAGE: usize = 128 * 1024 * 1024;
+
+/// The first fields of every request.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Head {
+    #[prost(string, tag = "1")]
+    pub session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub user_context: Option<UserContext>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UserContext {
+    #[prost(string, tag = "1")]
+    pub user_id: String,
+}
+
+/// The fields that `ExecutePlanResponse` has, of which other responses have the first.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Reply {
+    #[prost(string, tag = "1")]
+    session_id: String,
+    #[prost(string, tag = "12")]
+    operation_id: String,
+    #[prost(message, optional, tag = "14")]
+    result_complete: Option<()>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct AddArtifactsReply {
+    #[prost(string, tag = "2")]
+    session_id: String,
+}
+
+#[derive(Clone)]
+pub struct ConnectService {
+    pub pod: Arc<str>,
+    pub streams: watch::Receiver<bool>,
+}
+
+impl NamedService for ConnectService {
+    const NAME: &'static str = "spark.connect.SparkConnectService";
+}
+
+impl tonic::codegen::Service<http::Request<tonic::body::Body>> for ConnectService {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        let (service, uri) = (self.clone(), request.uri().clone());
+        Box::pin(async move {
+            // Of all four shapes of a call this is the most general, and on the wire they are one.
+            let mut grpc = Grpc::new(Raw).max_decoding_message_size(MAX_MESSAGE);
+            Ok(grpc.streaming(Call { service, uri }, request).await)
+        })
+    }
+}
+
+struct Call {
+    service: ConnectService,
+    uri: Uri,
+}
+
+impl StreamingService<Bytes> for Call {
+    type Response = Bytes;
+    type ResponseStream = BoxStream<'static, Result<Bytes, Status>>;
+    type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        Box::pin(answer(self.service.clone(), self.uri.clone(), request))
+    }
+}
+
+type Answer = Response<BoxStream<'static, Result<Bytes, Status>>>;
+
+async fn answer(
+    service: ConnectService,
+    uri: Uri,
+    request: Request<Streaming<Bytes>>,
+) -> Result<Answer, Status> {
+    let method = connect_head::method(uri.path());
+    let Some(method) = method.filter(|method| *method != ConnectMethod::Unknown) else {
+        return Err(Status::unimplemented("the stand-in knows only the methods of Spark Connect"));
+    };
+    let (metadata, _, mut messages) = request.into_parts();
+    let (mut head, mut bytes) = (None, 0);
+    while let Some(message) = messages.message().await? {
+        bytes += message.len();
+        head.get_or_insert(message);
+    }
+    let head = Head::decode(head.unwrap_or_default())
+        .map_err(|error| Status::invalid_argument(format!("not a request: {error}")))?;
+
+    let headers = metadata.into_headers();
+    let mut response = Response::new(replies(method, head.session_id, &headers, service.streams));
+    let echo = instance::answer_headers(&service.pod, &uri, &headers, bytes);
+    *response.metadata_mut() = MetadataMap::from_headers(echo);
+    Ok(response)
+}
+
+fn replies(
+    method: ConnectMethod,
+    session_id: String,
+    headers: &HeaderMap,
+    mut released: watch::Receiver<bool>,
+) -> BoxStream<'static, Result<Bytes, Status>> {
+    if method == ConnectMethod::AddArtifacts {
+        return one(&AddArtifactsReply { session_id }).boxed();
+    }
+    let reply = Reply { session_id, ..Reply::default() };
+    if !matches!(method, ConnectMethod::ExecutePlan | ConnectMethod::ReattachExecute) {
+        let pause = instance::pause(headers);
+        return stream::once(tokio::time::sleep(pause)).flat_map(move |()| one(&reply)).boxed();
+    }
+    let (pause, waits) = (instance::pause(headers), headers.contains_key(UNTIL_RELEASED));
+    let silence = async move {
+        tokio::time::sleep(pause).await;
+        if waits {
+            // An error means that the stand-in is gone: its streams end as they are.
+            let _ = released.wait_for(|released| *released).await;
+        }
+    };
+    let first = Reply { operation_id: "stand-in".to_owned(), ..reply };
+    let last = Reply { result_complete: Some(()), ..first.clone() };
+    one(&first).chain(stream::once(silence).flat_map(move |()| one(&last))).boxed()
+}
+
+fn one<M: Message>(reply: &M) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<M> {
+    stream::iter([Ok(Bytes::from(reply.encode_to_vec()))])
+}

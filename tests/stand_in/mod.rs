@@ -1,0 +1,120 @@
+//! A stand-in for Spark: what the Spark Operator, the kubelet and the driver's JVM do together, in milliseconds and
+//! within this process. For tests and figures that are about the way to Spark, not about Spark.
+//!
+//! ```text
+//! SparkApplication ──► StandIn ──┬─► SparkApplication's status, driver Pod with an address of its own
+//!                                └─► at that address: Spark Connect (connect.rs) or Thrift over HTTP (thrift.rs)
+//! ```
+//!
+//! The objects are those that the Spark Operator (v2) makes, as far as the operator under test reads them; nothing
+//! computes. Every answer repeats the request's headers under [`RECEIVED`], so that a client can tell what reached Spark.
+
+mod connect;
+mod instance;
+mod raw;
+mod thrift;
+
+use std::collections::HashMap;
+
+use futures::TryStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch_objects};
+use kube::{Api, Client};
+use spark_session_operator::api::SparkApplication;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use connect::{Head, UserContext};
+pub use raw::Raw;
+
+/// Before the name of each header that the client's request had when it arrived; `:path` and `:authority` are
+/// `path` and `authority`.
+pub const RECEIVED: &str = "x-received-";
+/// In every answer: the driver Pod that gave it.
+pub const POD: &str = "x-stand-in-pod";
+/// In every answer: bytes of all messages (Connect) or of the body (Thrift) of the request.
+pub const BYTES: &str = "x-stand-in-bytes";
+/// In a request: milliseconds of silence before the answer; before the second message of an ExecutePlan.
+pub const PAUSE: &str = "x-stand-in-pause-ms";
+/// In an ExecutePlan: its second message comes after [`StandIn::release_streams`].
+pub const UNTIL_RELEASED: &str = "x-stand-in-until-released";
+
+/// Serves the SparkApplications of a namespace until it is dropped.
+pub struct StandIn {
+    gates: Gates,
+    stop: CancellationToken,
+    watching: AbortHandle,
+}
+
+/// What a test holds back.
+#[derive(Clone)]
+struct Gates {
+    starts: watch::Sender<bool>,
+    streams: watch::Sender<bool>,
+}
+
+impl StandIn {
+    pub fn start(client: Client, namespace: &str) -> Self {
+        let gates = Gates { starts: watch::Sender::new(true), streams: watch::Sender::new(false) };
+        let stop = CancellationToken::new();
+        let watching = tokio::spawn(follow(client, namespace.to_owned(), gates.clone(), stop.clone()));
+        Self { gates, stop, watching: watching.abort_handle() }
+    }
+
+    /// New SparkApplications wait from now on, as if there were no room for their Pods.
+    pub fn hold_starts(&self) {
+        self.gates.starts.send_replace(false);
+    }
+
+    pub fn let_start(&self) {
+        self.gates.starts.send_replace(true);
+    }
+
+    /// Lets the streams go on that asked to wait for this.
+    pub fn release_streams(&self) {
+        self.gates.streams.send_replace(true);
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.watching.abort();
+        self.stop.cancel();
+    }
+}
+
+/// Starts a driver for each SparkApplication, once, and ends it with the SparkApplication.
+async fn follow(client: Client, namespace: String, gates: Gates, stop: CancellationToken) {
+    let api: Api<SparkApplication> = Api::namespaced(client.clone(), &namespace);
+    let mut events = std::pin::pin!(watch_objects(api, watcher::Config::default()).default_backoff());
+    let mut running: HashMap<String, CancellationToken> = HashMap::new();
+    loop {
+        match events.try_next().await {
+            Ok(Some(Event::Apply(application) | Event::InitApply(application))) => {
+                let uid = application.metadata.uid.clone().unwrap_or_default();
+                running.entry(uid).or_insert_with(|| {
+                    let ended = stop.child_token();
+                    let driver = instance::run(
+                        client.clone(),
+                        namespace.clone(),
+                        application,
+                        gates.clone(),
+                        ended.clone(),
+                    );
+                    tokio::spawn(driver);
+                    ended
+                });
+            }
+            Ok(Some(Event::Delete(application))) => {
+                let uid = application.metadata.uid.unwrap_or_default();
+                if let Some(ended) = running.remove(&uid) {
+                    ended.cancel();
+                }
+            }
+            Ok(Some(Event::Init | Event::InitDone)) => {}
+            Ok(None) => return,
+            Err(error) => eprintln!("stand-in: the watch of SparkApplications: {error}"),
+        }
+    }
+}
