@@ -31,15 +31,20 @@ async fn an_upload_of_100_mb_arrives_complete() {
     .await;
 }
 
-/// Longer than the ext_authz timeout with these holds (17 s), `request_headers_timeout` (10 s), the `on_demand` timeout
+/// Longer than the ext_authz timeout with these holds (20 s), `request_headers_timeout` (10 s), the `on_demand` timeout
 /// (5 s), Envoy's defaults for a route (15 s) and both sides' HTTP/2 keepalive (30 s).
 const SILENCE: Duration = Duration::from_secs(33);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_that_is_silent_for_longer_than_every_timeout_lives() {
     let pools = vec![pools::connect("connect", HOST), pools::thrift("thrift", HOST)];
-    let short_holds = &["--connect-max-hold", "2", "--thrift-max-hold", "2"];
+    let short_holds = &["--connect-max-hold", "5", "--thrift-max-hold", "5"];
     World::run("silence", pools, short_holds, async move |world| {
+        // So that no hold is long, however slow the machine.
+        for pool in ["connect", "thrift"] {
+            world.cluster.scale(pool, 1).await;
+            world.cluster.until_ready_replicas(pool, 1).await;
+        }
         let silence = SILENCE.as_millis().to_string();
         let connect = world.connect(HOST, "ana").await.with_header(PAUSE, &silence);
         let thrift = world.thrift(HOST, "ana");
