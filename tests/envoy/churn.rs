@@ -17,7 +17,8 @@ const CLIENTS: usize = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stable_pool_notices_nothing_of_others_that_come_scale_and_go() {
     let other = |generation: &str, number| {
-        pools::connect(&format!("{generation}-{number}"), &format!("{generation}-{number}.test"))
+        let name = format!("{generation}-{number}");
+        pools::without_cooldown(pools::connect(&name, &format!("{name}.test")))
     };
     let mut pools = vec![pools::connect("stable", HOST)];
     pools.extend((0..OTHERS).map(|number| other("old", number)));

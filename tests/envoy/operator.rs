@@ -52,6 +52,15 @@ impl Operator {
         self.process = None;
     }
 
+    /// It answers nothing until it goes on.
+    pub fn pause(&self) {
+        self.process.as_ref().expect("it was started").pause();
+    }
+
+    pub fn go_on(&self) {
+        self.process.as_ref().expect("it was started").go_on();
+    }
+
     pub async fn until_ready(&mut self) {
         let url = format!("http://{}/readyz", self.health);
         let (http, process) = (&self.http, &mut self.process);

@@ -20,6 +20,12 @@ pub fn one_session_each(mut pool: SparkSessionPool) -> SparkSessionPool {
     pool
 }
 
+/// Instances that are not needed any more are removed at once.
+pub fn without_cooldown(mut pool: SparkSessionPool) -> SparkSessionPool {
+    pool.spec.scaling.cooldown_seconds = 0;
+    pool
+}
+
 fn pool(kind: &str, name: &str, host: &str) -> SparkSessionPool {
     let manifest: Value = json!({
         "apiVersion": "sparkinteractive.io/v1alpha1",
@@ -29,7 +35,7 @@ fn pool(kind: &str, name: &str, host: &str) -> SparkSessionPool {
             "type": kind,
             "host": host,
             "replicas": { "min": 0, "max": 100 },
-            "scaling": { "metrics": { "type": "activeSessions", "targetPerInstance": 1000 }, "cooldownSeconds": 0 },
+            "scaling": { "metrics": { "type": "activeSessions", "targetPerInstance": 1000 } },
             "sessionPolicy": { "maxSessionsPerUser": 1000, "maxTotalSessions": 10000 },
             "sparkApplicationTemplate": { "spec": {
                 "type": "Scala",
