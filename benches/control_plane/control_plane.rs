@@ -1,0 +1,102 @@
+//! The operator's control plane in this process: everything that Envoy talks to, without Kubernetes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use spark_session_operator::authn::{self, Authenticator, AuthnSettings};
+use spark_session_operator::broker::{Broker, MaxHold, SessionWriter};
+use spark_session_operator::edge;
+use spark_session_operator::operator::Stores;
+use spark_session_operator::telemetry::Metrics;
+use spark_session_operator::xds::{AdsService, EnvoySettings, Publisher, Snapshot, translate};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::{Router, TcpIncoming};
+use tonic::{Request, Response, Status};
+
+use crate::domain::{free_port, loopback};
+
+/// Serves until it is dropped.
+pub struct ControlPlane {
+    pub address: SocketAddr,
+    /// Where its Envoys listen.
+    pub listen: SocketAddr,
+    pub publisher: Publisher,
+    stop: CancellationToken,
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl ControlPlane {
+    /// With the real answer to checks: who asks, which session, which instance.
+    pub fn with_broker(stores: &Arc<Stores>) -> Self {
+        let stop = CancellationToken::new();
+        let publisher = Publisher::new();
+        // A warm check asks Kubernetes nothing: nobody serves what this client would send.
+        let (service, _) = tower_test::mock::pair::<http::Request<kube::client::Body>, _>();
+        let client = kube::Client::new::<_, kube::client::Body, _>(service, "spark-dev");
+        let settings = AuthnSettings { skip_validation: true, ..AuthnSettings::default() };
+        let broker = Broker::new(
+            stores.clone(),
+            Authenticator::new(settings, authn::client_builder().build().unwrap()),
+            publisher.clone(),
+            SessionWriter::new(&client, "spark-dev", stores.clone()),
+            MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(300) },
+            Arc::new(Metrics::default()),
+            stop.clone(),
+        );
+        Self::serve(publisher, stop, |server| server.add_service(edge::service(Arc::new(broker))))
+    }
+
+    /// Says yes to every check, in the same words and at once: the least that an ext_authz on tonic can cost.
+    pub fn with_no_op(answer: CheckResponse) -> Self {
+        Self::serve(Publisher::new(), CancellationToken::new(), |server| {
+            server.add_service(AuthorizationServer::new(NoOp(answer)))
+        })
+    }
+
+    /// On two threads of its own, as many as the operator would have here.
+    fn serve(publisher: Publisher, stop: CancellationToken, checks: impl FnOnce(Router) -> Router) -> Self {
+        let address = loopback(free_port());
+        let ads = AdsService::new(publisher.clone(), stop.clone()).into_server();
+        let stopped = stop.clone().cancelled_owned();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let server = {
+            let _inside = runtime.enter();
+            let incoming = TcpIncoming::bind(address).unwrap().with_nodelay(Some(true));
+            checks(Server::builder().add_service(ads)).serve_with_incoming_shutdown(incoming, stopped)
+        };
+        std::thread::spawn(move || runtime.block_on(server));
+        Self { address, listen: loopback(free_port()), publisher, stop }
+    }
+
+    pub fn settings(&self) -> EnvoySettings {
+        EnvoySettings {
+            listen_addr: self.listen,
+            ext_authz_timeout: Duration::from_secs(315),
+            max_body_head: 8192,
+            control_cluster: "spark-session-operator".to_owned(),
+        }
+    }
+
+    pub fn translated(&self, stores: &Stores) -> Snapshot {
+        translate(&stores.read(|inventory| inventory.routing()), &self.settings())
+    }
+}
+
+struct NoOp(CheckResponse);
+
+#[tonic::async_trait]
+impl Authorization for NoOp {
+    async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        Ok(Response::new(self.0.clone()))
+    }
+}

@@ -1,0 +1,127 @@
+//! A stand-in for what lies between a SparkApplication and a server that answers: the Spark Operator, the kubelet, and
+//! Spark's start. Objects as theirs, servers as in [`crate::spark`], in milliseconds instead of seconds.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use spark_session_operator::api::SparkApplication;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+use crate::kubernetes::api;
+use crate::spark;
+
+/// Milliseconds from a driver's address to its server, in turn: a server that is there before Envoy can know of it, one
+/// that comes just then, and one that the operator has to ask again.
+const STARTS: [u64; 4] = [0, 5, 30, 120];
+
+/// Works until it is dropped.
+pub struct SparkOperator(AbortHandle);
+
+impl Drop for SparkOperator {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl SparkOperator {
+    pub fn start(client: Client) -> Self {
+        Self(tokio::spawn(follow(client)).abort_handle())
+    }
+}
+
+async fn follow(client: Client) {
+    let applications: Api<SparkApplication> = api(&client);
+    let mut events = std::pin::pin!(watch(applications, watcher::Config::default()).default_backoff());
+    let mut drivers: HashMap<String, Driver> = HashMap::new();
+    let mut started = 0;
+    while let Some(event) = events.try_next().await.expect("the watch of SparkApplications ended") {
+        match event {
+            Event::Apply(application) | Event::InitApply(application) => {
+                let uid = application.metadata.uid.clone().unwrap();
+                drivers.entry(uid).or_insert_with(|| {
+                    started += 1;
+                    Driver(tokio::spawn(run(client.clone(), application, started)).abort_handle())
+                });
+            }
+            Event::Delete(application) => {
+                drivers.remove(&application.metadata.uid.clone().unwrap());
+                let (pods, name) = (api::<Pod>(&client), driver_name(&application));
+                // The garbage collector may be faster.
+                tokio::spawn(async move { pods.delete(&name, &DeleteParams::default()).await });
+            }
+            Event::Init | Event::InitDone => {}
+        }
+    }
+}
+
+/// Its server ends with it.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn driver_name(application: &SparkApplication) -> String {
+    format!("{}-driver", application.metadata.name.as_deref().unwrap())
+}
+
+/// `number` gives it an address that no other driver has: all of 127.0.0.0/8 is this machine's.
+async fn run(client: Client, application: SparkApplication, number: u32) {
+    let name = driver_name(&application);
+    let pods: Api<Pod> = api(&client);
+    pods.create(&PostParams::default(), &pod(&application)).await.unwrap();
+    let [_, b, c, d] = number.to_be_bytes();
+    let ip = Ipv4Addr::new(127, 64 + b, c, d);
+    let status = json!({ "status": { "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }] } });
+    pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+
+    let applications: Api<SparkApplication> = api(&client);
+    let running = json!({ "status": { "applicationState": { "state": "RUNNING" } } });
+    let application_name = application.metadata.name.as_deref().unwrap();
+    // It may be deleted already.
+    let _ =
+        applications.patch_status(application_name, &PatchParams::default(), &Patch::Merge(running)).await;
+
+    tokio::time::sleep(Duration::from_millis(STARTS[number as usize % STARTS.len()])).await;
+    let port = application.spec.fields["sparkConf"]["spark.connect.grpc.binding.port"].as_str().unwrap();
+    let listener = TcpListener::bind((ip, port.parse::<u16>().unwrap())).await.unwrap();
+    spark::serve(listener).await;
+}
+
+fn pod(application: &SparkApplication) -> Pod {
+    let name = application.metadata.name.as_deref().unwrap();
+    let mut labels = application.spec.fields["driver"]["labels"].clone();
+    labels["spark-role"] = Value::from("driver");
+    labels["sparkoperator.k8s.io/app-name"] = Value::from(name);
+    serde_json::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": driver_name(application),
+            "labels": labels,
+            "ownerReferences": [{
+                "apiVersion": "sparkoperator.k8s.io/v1beta2",
+                "kind": "SparkApplication",
+                "name": name,
+                "uid": application.metadata.uid,
+                "controller": true,
+            }],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{ "name": "spark-kubernetes-driver", "image": "spark" }],
+        },
+    }))
+    .unwrap()
+}
