@@ -11,7 +11,7 @@ use spark_session_operator::broker::{Broker, MaxHold, SessionWriter};
 use spark_session_operator::edge;
 use spark_session_operator::operator::Stores;
 use spark_session_operator::telemetry::Metrics;
-use spark_session_operator::xds::{AdsService, EnvoySettings, Publisher, Snapshot, translate};
+use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, translate};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
@@ -65,14 +65,14 @@ impl ControlPlane {
     /// On two threads of its own, as many as the operator would have here.
     fn serve(publisher: Publisher, stop: CancellationToken, checks: impl FnOnce(Router) -> Router) -> Self {
         let address = loopback(free_port());
-        let ads = AdsService::new(publisher.clone(), stop.clone()).into_server();
+        let discovery = DiscoveryService::new(publisher.clone(), stop.clone()).into_routes();
         let stopped = stop.clone().cancelled_owned();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let server = {
             let _inside = runtime.enter();
             let incoming = TcpIncoming::bind(address).unwrap().with_nodelay(Some(true));
-            checks(Server::builder().add_service(ads)).serve_with_incoming_shutdown(incoming, stopped)
+            checks(Server::builder().add_routes(discovery)).serve_with_incoming_shutdown(incoming, stopped)
         };
         std::thread::spawn(move || runtime.block_on(server));
         Self { address, listen: loopback(free_port()), publisher, stop }
@@ -80,7 +80,9 @@ impl ControlPlane {
 
     pub fn settings(&self) -> EnvoySettings {
         EnvoySettings {
-            listen_addr: self.listen,
+            listen_addr: Some(self.listen),
+            tls: None,
+            rate_limit: None,
             ext_authz_timeout: Duration::from_secs(315),
             max_body_head: 8192,
             control_cluster: "spark-session-operator".to_owned(),

@@ -58,6 +58,7 @@ impl World {
             pool: pool.to_owned(),
             state: "RUNNING".to_owned(),
             error_message: None,
+            draining: false,
             spark_conf: [("spark.connect.grpc.binding.port".to_owned(), port)].into_iter().collect(),
         };
         let pod = DriverPod {

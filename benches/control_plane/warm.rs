@@ -7,8 +7,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use spark_session_operator::edge::allow;
-use spark_session_operator::model::{Protocol, Route};
+use spark_session_operator::edge::allow::{self, Allowed};
+use spark_session_operator::model::Route;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -37,7 +37,7 @@ pub async fn measure(size: Size) {
     let route =
         Route { cluster, session: format!("{pool}-{session}"), pool: pool.to_owned(), user: USER.to_owned() };
     let ours = ControlPlane::with_broker(&world.stores);
-    let no_op = ControlPlane::with_no_op(allow::response(&route, Protocol::Connect).unwrap());
+    let no_op = ControlPlane::with_no_op(allow::response(&route, Allowed::Connect).unwrap());
     let mut envoys = Vec::new();
     for (node, plane) in [("ours", &ours), ("no-op", &no_op)] {
         plane.publisher.publish(plane.translated(&world.stores));

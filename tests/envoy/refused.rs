@@ -8,7 +8,9 @@ use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster};
 use envoy_types::pb::google::protobuf::Duration as ProtoDuration;
 use envoy_types::util::pack_any;
 use rstest::rstest;
-use spark_session_operator::xds::{AdsService, Kind, Programmed, Publisher, Resource, Snapshot, Version};
+use spark_session_operator::xds::{
+    DiscoveryService, Kind, Programmed, Publisher, Resource, Snapshot, Version,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::process::free_port;
@@ -76,8 +78,8 @@ struct XdsServer {
 impl XdsServer {
     fn start() -> Self {
         let (address, publisher, stop) = (free_port(), Publisher::new(), CancellationToken::new());
-        let service = AdsService::new(publisher.clone(), stop.clone()).into_server();
-        let server = tonic::transport::Server::builder().add_service(service);
+        let discovery = DiscoveryService::new(publisher.clone(), stop.clone()).into_routes();
+        let server = tonic::transport::Server::builder().add_routes(discovery);
         tokio::spawn(server.serve_with_shutdown(address, stop.clone().cancelled_owned()));
         Self { address, publisher, stop }
     }
