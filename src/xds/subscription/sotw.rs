@@ -123,7 +123,9 @@ impl Subscription for SotwSubscription {
         let whole = is_whole(self.kind);
         let (resources, suspects) = if whole { self.whole(existing) } else { self.part(existing) };
         let removed = if whole { self.lacking(&resources) } else { Vec::new() };
-        let changes = !suspects.is_empty() || whole && !(removed.is_empty() && self.resend.is_empty());
+        // Until Envoy has taken something, nobody knows what of its last stream is to go.
+        let may_have_more = !removed.is_empty() || !self.resend.is_empty() || self.earlier.is_some();
+        let changes = !suspects.is_empty() || (whole && may_have_more);
         if !changes && !self.owes_first_answer {
             return Due::default();
         }

@@ -270,6 +270,16 @@ fn a_listener_that_is_refused_on_return_is_not_taken_away() {
 }
 
 #[test]
+fn what_is_left_of_an_earlier_stream_goes_when_the_refused_successor_is_gone() {
+    let mut subscription = SotwSubscription::new(Kind::Cluster);
+    subscription.receive(WireRequest { version_info: "of another time".to_owned(), ..asks_for(&[]) });
+    let refused = respond(&mut subscription, &world(&[("a", "bad")]));
+    subscription.receive(nacks(&refused, &[], "no"));
+    says_nothing(&mut subscription, &world(&[("a", "bad")]));
+    assert!(respond(&mut subscription, &world(&[])).resources.is_empty());
+}
+
+#[test]
 fn what_envoy_may_have_dropped_with_a_refused_response_is_sent_and_counted_again() {
     let mut subscription = subscribed(Kind::Cluster, &[]);
     accepts(&mut subscription, &world(&[("a", "1"), ("b", "1")]), &[]);
