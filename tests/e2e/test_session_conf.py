@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from clients import run
+from clients import run, session_manifest
 
 PARTITIONS = "spark.sql.shuffle.partitions"
 BATCH = "spark.sql.inMemoryColumnarStorage.batchSize"
@@ -23,16 +23,17 @@ POLICY = {
     "protectedConf": [LOCKED, "spark.hadoop.*"],
 }
 
-# Arguments: port, host, path, user, password, the configuration as JSON, keys. Prints their values, one a line.
+# Arguments: host, port, path, user, password, keys; its input is the configuration as JSON. Prints the values, one a line.
 PYHIVE_WITH_CONFIGURATION = """\
-import json, sys
+import json, socket, sys
 import thrift.transport.THttpClient
 from pyhive import hive
-port, host, path, user, password, configuration, *keys = sys.argv[1:]
-transport = thrift.transport.THttpClient.THttpClient(f"http://127.0.0.1:{port}/{path}")
+host, port, path, user, password, *keys = sys.argv[1:]
+resolve = socket.getaddrinfo
+socket.getaddrinfo = lambda name, *more, **named: resolve("127.0.0.1" if name.endswith(".test") else name, *more, **named)
+transport = thrift.transport.THttpClient.THttpClient(f"http://{host}:{port}/{path}")
 hive.Connection._set_authorization_header(transport, user, password)
-transport.setCustomHeaders({**transport._THttpClient__custom_headers, "Host": host})
-cursor = hive.connect(thrift_transport=transport, username=user, configuration=json.loads(configuration)).cursor()
+cursor = hive.connect(thrift_transport=transport, username=user, configuration=json.load(sys.stdin)).cursor()
 for key in keys:
     cursor.execute(f"SET {key}")
     print(cursor.fetchall()[0][1])
@@ -64,9 +65,8 @@ def in_pyhive(environment, pool):
     """in_pyhive(user, *keys, configuration={}) -> the same in PyHive."""
 
     def call(user: str, *keys: str, configuration: dict[str, str] | None = None, path: str = "cliservice") -> list[str]:
-        login = [user, environment.password(user)]
-        argv = [environment["PYTHON"], "-W", "ignore", "-c", PYHIVE_WITH_CONFIGURATION, environment.port, f"{pool}.test", path]
-        return run([*argv, *login, json.dumps(configuration or {}), *keys]).succeeded().out.splitlines()
+        argv = [environment["PYTHON"], "-W", "ignore", "-c", PYHIVE_WITH_CONFIGURATION, f"{pool}.test", environment.port, path]
+        return run([*argv, user, environment.password(user), *keys], stdin=json.dumps(configuration or {})).succeeded().out.splitlines()
 
     return call
 
@@ -99,9 +99,12 @@ def test_a_protected_key_has_no_effect_in_any_form(in_pyhive, users, form):
     assert in_pyhive(users[0], LOCKED, configuration={form.format(LOCKED): "1"}) == ["1111"]
 
 
-def test_a_session_made_by_kubectl_has_its_own(in_beeline, in_pyhive, pool, new_session, thing, eventually, users):
+def test_a_session_made_by_kubectl_has_its_own(in_beeline, in_pyhive, pool, kubectl, thing, eventually, users):
     own = {PARTITIONS: "33", LOCKED: "3", "spark.executor.cores": "9"}
-    name = new_session(users[0], pool, name="tuned", groups=["data-science"], sparkConf=own)
+    name = f"by-kubectl-{uuid.uuid4().hex[:8]}"
+    manifest = session_manifest(name, users[0], pool)
+    manifest["spec"] |= {"name": "tuned", "groups": ["data-science"], "sparkConf": own}
+    kubectl("create", "-f", "-", stdin=json.dumps(manifest))
     eventually(lambda: thing("sis", name).get("status", {}).get("state") == "Active", 10, "the session is placed")
     for of in (in_beeline, in_pyhive):
         assert of(users[0], PARTITIONS, BATCH, LOCKED, path="cliservice/tuned") == ["33", "222", "1111"]
@@ -122,13 +125,13 @@ def test_much_configuration_passes(in_pyhive, users):
     assert in_pyhive(users[0], "example.499", PARTITIONS, configuration=much) == ["x" * 1000, "11"]
 
 
-def test_too_much_is_refused_in_words(environment, in_pyhive, pool, users):
+def test_too_much_is_refused_in_words(in_pyhive, users):
     too_much = {f"set:hiveconf:example.{n}": "x" * 1000 for n in range(1500)}
     with pytest.raises(AssertionError, match="The request that opens the session is longer than 1024 KiB"):
         in_pyhive(users[0], PARTITIONS, configuration=too_much)
 
 
-def test_a_client_s_own_mark_changes_nothing(environment, beeline, pool, users):
+def test_a_client_s_own_mark_changes_nothing(beeline, pool, users):
     """Neither does it come to Spark, nor does a call that is none become an OpenSession."""
     marked = ";http.header.x-spark-open-session=1"
     assert beeline("SELECT 1", users[0], options=marked, host=f"{pool}.test").succeeded().rows()[1] == ["1"]
