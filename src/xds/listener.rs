@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::extensions::filters::http::{
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds,
-    http_connection_manager::{CodecType, InternalAddressConfig, RouteSpecifier, StripPortMode},
+    http_connection_manager::{CodecType, RouteSpecifier, StripPortMode},
     http_filter,
 };
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
@@ -52,7 +52,8 @@ const MAX_HEADERS_KIB: u32 = 96;
 /// through one. Envoy's own limit varies with its release.
 const MAX_CONCURRENT_STREAMS: u32 = 4096;
 
-/// What tells servers behind a proxy whom they serve, and Envoy how to retry: clients may not say it.
+/// What tells servers behind a proxy whom they serve, and Envoy how long to wait and what to try twice: it believes
+/// clients with private addresses.
 const FORGED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
 
 /// Without TLS: for a trusted network, or behind a load balancer that has it.
@@ -107,11 +108,11 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
         strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
         // Otherwise the client's address, by which failed logins are limited, is what the client says.
         use_remote_address: yes(),
-        // No address is trusted more than others: Envoy's own headers count for nobody.
-        internal_address_config: Some(InternalAddressConfig::default()),
         normalize_path: yes(),
         http2_protocol_options: Some(Http2ProtocolOptions {
             max_concurrent_streams: number(MAX_CONCURRENT_STREAMS),
+            // A token is one header. Without it 64.
+            max_header_field_size_kb: number(MAX_HEADERS_KIB),
             connection_keepalive: Some(KeepaliveSettings {
                 interval: seconds(30),
                 timeout: seconds(15),
@@ -121,7 +122,6 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
         }),
         early_header_mutation_extensions: vec![forget_what_only_we_may_say()],
         http_filters: http_filters(settings),
-        local_reply_config: settings.rate_limit.map(|_| rate_limit::in_words()),
         ..Default::default()
     }
 }

@@ -1,13 +1,7 @@
 use std::num::NonZeroU32;
 
-use envoy_types::pb::envoy::config::accesslog::v3::{
-    AccessLogFilter, ResponseFlagFilter, access_log_filter::FilterSpecifier,
-};
-use envoy_types::pb::envoy::config::core::v3::{DataSource, RuntimeFractionalPercent, data_source};
+use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    LocalReplyConfig, ResponseMapper,
-};
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, TokenBucket};
 
 use super::proto::{number, seconds};
@@ -32,25 +26,6 @@ pub fn local_rate_limit(per_second: NonZeroU32) -> LocalRateLimit {
         filter_enforced: always(),
         // gRPC clients take the 429 for UNAVAILABLE otherwise, and come back at once.
         rate_limited_as_resource_exhausted: true,
-        ..Default::default()
-    }
-}
-
-/// Words for what Envoy calls `local_rate_limited`.
-pub fn in_words() -> LocalReplyConfig {
-    let rate_limited = ResponseFlagFilter { flags: vec!["RL".to_owned()] };
-    let text = "Too many requests reach this Envoy at the moment. Try again in a few seconds.";
-    LocalReplyConfig {
-        mappers: vec![ResponseMapper {
-            filter: Some(AccessLogFilter {
-                filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(rate_limited)),
-            }),
-            body: Some(DataSource {
-                specifier: Some(data_source::Specifier::InlineString(text.to_owned())),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }],
         ..Default::default()
     }
 }

@@ -48,6 +48,7 @@ const PRIVATE_HEADERS: [&str; 15] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-envoy-external-address",
+    "x-envoy-internal",
     "x-envoy-auth-partial-body",
     "x-envoy-expected-rq-timeout-ms",
 ];
