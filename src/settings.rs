@@ -212,8 +212,7 @@ impl RunArgs {
         if plaintext.is_none() && tls.is_none() {
             bail!("nobody could connect: --envoy-listen-addr and --envoy-tls-listen-addr are both 0");
         }
-        // Until the control channel can ask Envoy for a certificate.
-        let control_channel_verified = false;
+        let control_channel_verified = grpc_tls.as_ref().is_some_and(|files| files.client_ca.is_some());
         if plaintext.is_none() && !control_channel_verified {
             bail!(
                 "nobody could connect: --envoy-listen-addr 0 leaves TLS only, and certificates are sent to Envoy only \
@@ -224,7 +223,7 @@ impl RunArgs {
             bail!("--envoy-listen-addr and --envoy-tls-listen-addr must not be the same address");
         }
         Ok(Settings {
-            control_channel_verified: grpc_tls.as_ref().is_some_and(|files| files.client_ca.is_some()),
+            control_channel_verified,
             grpc_tls,
             leader_election: self.leader_election.validate(&self.namespace),
             namespace: self.namespace,

@@ -32,7 +32,7 @@ pub const THRIFT_PATH: &str = "/cliservice";
 /// What Spark has no business to see: how we route, how the user logged in, and from where. HiveServer2 would take
 /// `x-forwarded-for` for the user's address. `authorization` is not in the list, because there our answer to the check
 /// has put what the instance expects.
-const PRIVATE_HEADERS: [&str; 15] = [
+const PRIVATE_HEADERS: [&str; 16] = [
     CLUSTER_HEADER,
     OPEN_SESSION_HEADER,
     "x-spark-session",

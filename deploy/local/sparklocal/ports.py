@@ -22,6 +22,7 @@ PORTS = {
     "apiserver": (7, "kube-apiserver"),
     "etcd": (8, "etcd"),
     "etcd-peer": (9, "etcd's peers"),
+    "envoy-tls": (10, "Envoy with TLS, for pools with spec.tls"),
 }
 
 
@@ -79,7 +80,7 @@ def require_free(name: str, port: int) -> None:
 
 
 def find_free_block() -> int:
-    """A base whose ten ports are free. Below the range from which the kernel picks ports for outgoing connections."""
+    """A base whose ports are all free. Below the range from which the kernel picks ports for outgoing connections."""
     for _ in range(200):
         base = random.randrange(17000, 32000, len(PORTS))
         if all(is_free(base + offset) for offset, _ in PORTS.values()):

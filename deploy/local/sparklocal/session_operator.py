@@ -22,6 +22,7 @@ def start(settings: Settings, services: Services, binary: Path) -> None:
             *("--grpc-addr", address("operator-grpc")),
             *(control_channel.operator_flags(settings) if settings.mtls else []),
             *("--envoy-listen-addr", address("envoy")),
+            *("--envoy-tls-listen-addr", address("envoy-tls")),
             *("--health-probe-bind-address", address("operator-health")),
             *("--metrics-bind-address", address("operator-metrics")),
             *("--oidc-issuer-url", settings.issuer),
