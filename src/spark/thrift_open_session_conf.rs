@@ -23,10 +23,13 @@ struct Sets {
     in_session: bool,
 }
 
+/// Key and value: the client's own bytes, or ours.
+pub type MergedEntry<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
 /// The entries with which the session is opened.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Merged<'a> {
-    pub entries: Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>,
+    pub entries: Vec<MergedEntry<'a>>,
     /// Keys that the client wanted to set and may not.
     pub withheld: BTreeSet<String>,
     /// Whether `entries` are others than the client's.
