@@ -21,8 +21,8 @@ pub struct World {
 impl World {
     pub fn new(port: u16) -> Self {
         let stores = Stores::new();
-        // Pools, sessions, applications, Pods: nothing is answered before each was listed once.
-        for _ in 0..4 {
+        // Nothing is answered before everything was listed once.
+        while !stores.is_synced() {
             stores.watch_synced();
         }
         Self { stores, port, instances: 0 }

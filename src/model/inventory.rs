@@ -321,6 +321,25 @@ impl Inventory {
         vec![old.pool.clone()]
     }
 
+    /// Whether this is a known pool or application with a new status and nothing else that Envoy and the readiness
+    /// probes are told of: its spec, its pool and its deletion are as they were. Kubernetes counts the specs.
+    pub fn differs_in_status_alone(&self, object: &Object) -> bool {
+        let now = object.meta();
+        let known = match object {
+            Object::Pool(pool) => self.pools.get(&pool.meta.name).map(|known| &known.meta),
+            Object::Application(application) => self
+                .applications
+                .get(&application.meta.name)
+                .filter(|known| known.pool == application.pool)
+                .map(|known| &known.meta),
+            _ => None,
+        };
+        known.is_some_and(|known| {
+            now.generation > 0
+                && (&known.uid, known.generation, known.deleting) == (&now.uid, now.generation, now.deleting)
+        })
+    }
+
     /// The version of an object that is known here, to tell newer ones from older.
     pub fn version(&self, kind: Kind, name: &str) -> Option<u64> {
         let meta = match kind {

@@ -32,6 +32,23 @@ struct State {
     waiters: HashMap<String, watch::Sender<()>>,
 }
 
+/// What a change concerns.
+#[derive(Default)]
+struct Touched {
+    pools: Vec<String>,
+    /// Whether Envoy and the readiness probes may have to know.
+    servers: bool,
+}
+
+impl State {
+    /// Statuses change with every session, and Envoy is told of none of them: without this distinction a session would
+    /// cost as much as there are pools and servers.
+    fn put(&mut self, object: Object) -> Touched {
+        let servers = object.kind() != Kind::Session && !self.inventory.differs_in_status_alone(&object);
+        Touched { pools: self.inventory.put(object), servers }
+    }
+}
+
 /// How many kinds are watched in any case: pools, sessions, applications, Pods.
 const WATCHES: usize = 4;
 
@@ -61,13 +78,13 @@ impl Stores {
     /// Enters what a watch has shown.
     pub fn shown(&self, object: Object) {
         let kind = object.kind();
-        self.change(kind, |state| {
+        self.change(|state| {
             let seen = state.seen.entry(kind).or_default();
             *seen = (*seen).max(object.meta().resource_version);
             // Someone else's write, from before the answer that is known already: what the plan
             // decided since then must not be taken back.
             let known = state.inventory.version(kind, &object.meta().name).unwrap_or(0);
-            if object.meta().resource_version < known { Vec::new() } else { state.inventory.put(object) }
+            if object.meta().resource_version < known { Touched::default() } else { state.put(object) }
         });
     }
 
@@ -76,34 +93,37 @@ impl Stores {
     pub fn written(&self, object: Object) {
         let kind = object.kind();
         let version = object.meta().resource_version;
-        self.change(kind, |state| {
+        self.change(|state| {
             let newer = match state.inventory.version(kind, &object.meta().name) {
                 Some(known) => version > known,
                 // Unknown, though the watch is past it: deleted in the meantime.
                 None => version > state.seen.get(&kind).copied().unwrap_or(0),
             };
-            if newer { state.inventory.put(object) } else { Vec::new() }
+            if newer { state.put(object) } else { Touched::default() }
         });
     }
 
     /// `version`: that of the deletion, 0 where it is not known.
     pub fn gone(&self, kind: Kind, name: &str, version: u64) {
-        self.change(kind, |state| {
+        self.change(|state| {
             let seen = state.seen.entry(kind).or_default();
             *seen = (*seen).max(version);
-            state.inventory.remove(kind, name)
+            Touched { pools: state.inventory.remove(kind, name), servers: kind != Kind::Session }
         });
     }
 
     pub fn server_answers(&self, pod_uid: &str) {
-        self.change(Kind::Pod, |state| state.inventory.server_answers(pod_uid).into_iter().collect());
+        self.change(|state| {
+            let pools = state.inventory.server_answers(pod_uid).into_iter().collect();
+            Touched { pools, servers: true }
+        });
     }
 
-    fn change(&self, kind: Kind, edit: impl FnOnce(&mut State) -> Vec<String>) {
+    fn change(&self, edit: impl FnOnce(&mut State) -> Touched) {
         let touched = {
             let mut state = self.lock_write();
             let touched = edit(&mut state);
-            for pool in &touched {
+            for pool in &touched.pools {
                 if state.waiters.get(pool).is_some_and(|waiters| waiters.send(()).is_err()) {
                     // Nobody waits any more.
                     state.waiters.remove(pool);
@@ -111,13 +131,13 @@ impl Stores {
             }
             touched
         };
-        if touched.is_empty() {
+        if touched.pools.is_empty() {
             return;
         }
-        for pool in touched {
+        for pool in touched.pools {
             self.queue.add(&pool);
         }
-        if kind != Kind::Session {
+        if touched.servers {
             self.servers_changed.notify_one();
             self.routing_changed.notify_one();
         }

@@ -125,3 +125,43 @@ async fn where_certificates_are_served_secrets_have_to_be_listed_too() {
     }
     assert!(stores.is_synced());
 }
+
+/// Whether the change is one for Envoy.
+async fn tells_envoy(stores: &Stores, change: impl FnOnce()) -> bool {
+    let hears =
+        async || tokio::time::timeout(Duration::ZERO, stores.routing_changed.notified()).await.is_ok();
+    // Of what happened before.
+    hears().await;
+    change();
+    hears().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn envoy_is_told_of_what_routes_and_not_of_statuses() {
+    let stores = Stores::new();
+    let pool = || connect_pool("p");
+    assert!(tells_envoy(&stores, || stores.shown(Object::Pool(pool()))).await, "a new pool");
+    assert!(
+        tells_envoy(&stores, || stores.shown(Object::Application(application("p-0")))).await,
+        "a new instance"
+    );
+
+    let mut counted = pool().version(2);
+    counted.status.total_active_sessions = 7;
+    assert!(!tells_envoy(&stores, || stores.shown(Object::Pool(counted))).await, "a pool's status");
+    let mut failed = application("p-0").version(2);
+    failed.state = "FAILED".to_owned();
+    assert!(
+        !tells_envoy(&stores, || stores.shown(Object::Application(failed))).await,
+        "an instance's status"
+    );
+    assert!(!tells_envoy(&stores, || stores.shown(seen(1, Active))).await, "a session");
+
+    let mut moved = pool().version(3).with_host("other.example.com");
+    moved.meta.generation += 1;
+    assert!(tells_envoy(&stores, || stores.shown(Object::Pool(moved))).await, "a pool's host");
+    let another = application("p-0").version(3).with_uid("another");
+    assert!(tells_envoy(&stores, || stores.shown(Object::Application(another))).await, "a namesake");
+    let ends = application("p-0").version(4).with_uid("another").being_deleted();
+    assert!(tells_envoy(&stores, || stores.shown(Object::Application(ends))).await, "a deletion");
+}
