@@ -14,14 +14,14 @@ use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionConfs, SessionWriter};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
-use crate::model::{TlsOff, TlsPolicy};
+use crate::model::{Routing, TlsOff, TlsPolicy};
 use crate::operator::{
     Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover,
     programmed, watches,
 };
 use crate::settings::Settings;
 use crate::telemetry::{self, Health, Metrics};
-use crate::xds::{DiscoveryService, EnvoySettings, Publisher, TlsListener, translate};
+use crate::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, TlsListener, translate_after};
 
 /// How long a stopping operator waits for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -154,12 +154,13 @@ async fn publish_routing(
     settings: EnvoySettings,
 ) -> anyhow::Result<()> {
     stores.until_synced().await;
-    let mut published = None;
+    let mut published: Option<(Routing, Snapshot)> = None;
     loop {
         let routing = stores.read(|inventory| inventory.routing());
-        if published.as_ref() != Some(&routing) {
-            publisher.publish(translate(&routing, &settings));
-            published = Some(routing);
+        if published.as_ref().is_none_or(|(before, _)| *before != routing) {
+            let snapshot = translate_after(published.as_ref(), &routing, &settings);
+            publisher.publish(snapshot.clone());
+            published = Some((routing, snapshot));
         }
         stores.routing_changed.notified().await;
     }

@@ -44,6 +44,7 @@ pub use subscription::{
 };
 pub use translate::{
     EnvoySettings, LISTENER, NODE_LABEL, NODE_METADATA_KEY, ROUTES, TLS_LISTENER, TlsListener, translate,
+    translate_after,
 };
 
 /// The header by which ext_authz tells Envoy the cluster of the session's instance.

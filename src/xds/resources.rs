@@ -20,8 +20,8 @@ pub struct Resources {
 pub struct Edition(u64);
 
 impl Resources {
-    pub fn insert(&mut self, name: String, resource: Resource) {
-        Arc::make_mut(&mut self.all).insert(name, Arc::new(resource));
+    pub fn insert(&mut self, name: String, resource: Arc<Resource>) {
+        Arc::make_mut(&mut self.all).insert(name, resource);
         (self.edition, self.changed) = (Edition::default(), Arc::default());
     }
 

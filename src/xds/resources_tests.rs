@@ -7,7 +7,7 @@ fn resources(versions: &[(&str, &str)]) -> Resources {
     let mut all = Resources::default();
     for (name, version) in versions {
         let resource = Resource { version: Version::reported(*version), body: Any::default() };
-        all.insert((*name).to_owned(), resource);
+        all.insert((*name).to_owned(), Arc::new(resource));
     }
     all
 }
@@ -51,7 +51,8 @@ fn what_stays_the_same_is_kept_once_in_memory() {
 fn what_is_changed_after_publishing_is_not_that_edition_any_more() {
     let first = resources(&[("a", "1")]).succeeding(&Resources::default());
     let mut changed = first.clone();
-    changed.insert("b".to_owned(), Resource { version: Version::reported("1"), body: Any::default() });
+    changed
+        .insert("b".to_owned(), Arc::new(Resource { version: Version::reported("1"), body: Any::default() }));
     assert_eq!(changed.changed_since(first.edition()), None);
     assert_eq!(first.all().len(), 1);
 }

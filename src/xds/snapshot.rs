@@ -18,6 +18,10 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub fn insert(&mut self, kind: Kind, name: impl Into<String>, resource: Resource) {
+        self.insert_shared(kind, name, Arc::new(resource));
+    }
+
+    pub fn insert_shared(&mut self, kind: Kind, name: impl Into<String>, resource: Arc<Resource>) {
         match kind {
             Kind::Cluster => &mut self.clusters,
             Kind::Secret => &mut self.secrets,

@@ -145,3 +145,21 @@ fn a_secret_does_not_show_in_a_snapshot() {
     let shown = format!("{snapshot:?}");
     assert!(!shown.contains("PRIVATE") && !shown.contains("value"), "{shown}");
 }
+
+#[test]
+fn one_routing_after_another_gives_what_each_gives_by_itself() {
+    let mut worlds = vec![routing(), Routing::default(), routing()];
+    let address = ([10, 0, 0, 9], 15002).into();
+    worlds[2].endpoints.insert("pool-9-uid".to_owned(), Endpoint { protocol: Protocol::Connect, address });
+    worlds.push(worlds[2].clone());
+    for endpoint in worlds[3].endpoints.values_mut() {
+        endpoint.protocol = Protocol::Thrift;
+    }
+    worlds[3].hosts.insert("other.example.com".to_owned(), VirtualHost::default());
+    let mut before = None;
+    for routing in worlds {
+        let snapshot = translate_after(before.as_ref(), &routing, &settings());
+        assert_eq!(snapshot, translate(&routing, &settings()));
+        before = Some((routing, snapshot));
+    }
+}

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use std::collections::HashMap;
 
 use envoy_types::pb::google::protobuf::Any;
@@ -10,7 +12,7 @@ fn world(resources: &[(&str, &str)]) -> Resources {
     let mut world = Resources::default();
     for (name, version) in resources {
         let resource = Resource { version: Version::reported(*version), body: Any::default() };
-        world.insert((*name).to_owned(), resource);
+        world.insert((*name).to_owned(), Arc::new(resource));
     }
     world
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use std::collections::HashMap;
 
 use envoy_types::pb::google::protobuf::Any;
@@ -11,7 +13,8 @@ fn world(resources: &[(&str, &str)]) -> Resources {
     for (name, version) in resources {
         // Here, unlike in Envoy's own messages, the body tells name and version.
         let body = Any { type_url: (*name).to_owned(), value: version.as_bytes().to_vec() };
-        world.insert((*name).to_owned(), Resource { version: Version::reported(*version), body });
+        let resource = Resource { version: Version::reported(*version), body };
+        world.insert((*name).to_owned(), Arc::new(resource));
     }
     world
 }
