@@ -51,7 +51,10 @@ impl ConnectClient {
     pub async fn new(envoy: SocketAddr, host: &str, user: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{envoy}")).unwrap();
         let endpoint = endpoint.origin(format!("http://{host}").parse().unwrap());
-        let channel = endpoint.connect().await.expect("Envoy listens");
+        Self::on(endpoint.connect().await.expect("Envoy listens"), user)
+    }
+
+    pub fn on(channel: Channel, user: &str) -> Self {
         let token = BASE64_STANDARD.encode(format!("{user}:password"));
         let (session, user, metadata) = (Uuid::new_v4(), user.to_owned(), MetadataMap::new());
         Self { channel, session, user, metadata }.with_header("authorization", &format!("Bearer {token}"))

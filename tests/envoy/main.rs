@@ -2,7 +2,7 @@
 //!
 //! Each scenario is a [`World`](world::World) of its own: a namespace in a real API server, the operator's real binary
 //! and a real Envoy as processes, and a stand-in for Spark within this process (`tests/stand_in`). Envoy refuses
-//! configuration with unknown fields, and starts from `envoy/bootstrap.yaml`, as in production.
+//! configuration with unknown fields, and starts from the files of `envoy/`, as in production.
 //!
 //! Not here: what a real Spark, a real login and real clients make of it (`tests/e2e`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
@@ -10,21 +10,30 @@
 #[path = "../stand_in/mod.rs"]
 mod stand_in;
 
+#[path = "../support/certificates.rs"]
+mod certificates;
+
+mod bootstrap;
 mod connect_client;
+mod mutual_tls;
 mod operator;
 mod pools;
 mod process;
 mod proxy;
 mod thrift_client;
+mod tls_client;
 mod wait;
 mod world;
 
 mod cancelled;
 mod churn;
 mod cold_start;
+mod control_channel;
 mod held_checks;
 mod large_and_long;
+mod programmed;
 mod refused;
 mod replicas;
 mod restarts;
 mod spoofing;
+mod tls;

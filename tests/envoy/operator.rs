@@ -71,12 +71,22 @@ impl Operator {
         .await;
     }
 
+    /// Of several replicas, this one plans.
+    pub async fn until_it_leads(&mut self) {
+        self.until_ready().await;
+        until("the operator leads", async || (self.metric("leader").await == 1).then_some(())).await;
+    }
+
     /// How many checks wait for their answer.
     pub async fn checks_in_flight(&self) -> u64 {
+        self.metric("checks_in_flight").await
+    }
+
+    async fn metric(&self, name: &str) -> u64 {
         let url = format!("http://{}/metrics", self.metrics);
         let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
-        let name = "spark_session_operator_checks_in_flight ";
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let name = format!("spark_session_operator_{name} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name));
         line.unwrap_or_else(|| panic!("no {name}in\n{text}")).parse().unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! Pools as these tests need them.
 
 use serde_json::{Value, json};
-use spark_session_operator::api::SparkSessionPool;
+use spark_session_operator::api::{SparkSessionPool, Tls};
 
 pub const HOST: &str = "spark.test";
 
@@ -17,6 +17,12 @@ pub fn thrift(name: &str, host: &str) -> SparkSessionPool {
 /// Every session has an instance of its own: each is a cold start.
 pub fn one_session_each(mut pool: SparkSessionPool) -> SparkSessionPool {
     pool.spec.sharing = spark_session_operator::api::Sharing::Session;
+    pool
+}
+
+/// Served with the certificate of this Secret.
+pub fn with_certificate(mut pool: SparkSessionPool, secret: &str) -> SparkSessionPool {
+    pool.spec.tls = Some(Tls { secret_name: secret.to_owned() });
     pool
 }
 

@@ -3,10 +3,11 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::bootstrap;
+use super::mutual_tls::MutualTls;
 use super::process::{Process, free_port, log_file};
 use super::wait::until;
 
-const BOOTSTRAP: &str = include_str!("../../envoy/bootstrap.yaml");
 /// The bootstrap's cluster that leads to the operator.
 const CONTROL: &str = "spark-session-operator";
 
@@ -14,6 +15,7 @@ const CONTROL: &str = "spark-session-operator";
 pub struct Envoy {
     process: Option<Process>,
     scenario: String,
+    node: String,
     bootstrap: tempfile::NamedTempFile,
     admin: SocketAddr,
     /// Where its clients connect, once an operator has said so.
@@ -32,7 +34,26 @@ pub struct Updates {
 impl Envoy {
     /// As `envoy/bootstrap.yaml` says, with the operator at `control`. It does not run yet.
     pub fn new(scenario: &str, listens: SocketAddr, control: SocketAddr) -> Self {
-        Self::with_bootstrap(scenario, listens, control, |_| {})
+        Self::with_bootstrap(scenario, listens, control, None, |_| {})
+    }
+
+    /// As `envoy/bootstrap-mtls.yaml` says, with replicas of the operator at these addresses.
+    pub fn with_mutual_tls(
+        scenario: &str,
+        listens: SocketAddr,
+        controls: &[SocketAddr],
+        files: &MutualTls,
+    ) -> Self {
+        Self::with_bootstrap(scenario, listens, controls[0], Some(files), |bootstrap| {
+            let endpoints = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints";
+            let endpoints = bootstrap.pointer_mut(endpoints).unwrap().as_array_mut().unwrap();
+            for control in &controls[1..] {
+                let mut endpoint = endpoints[0].clone();
+                let address = json!({ "address": control.ip(), "port_value": control.port() });
+                *endpoint.pointer_mut("/endpoint/address/socket_address").unwrap() = address;
+                endpoints.push(endpoint);
+            }
+        })
     }
 
     /// Its ADS stream ends at `ads`, its checks at `checks`: what a Service in front of two replicas may well do.
@@ -42,7 +63,7 @@ impl Envoy {
         ads: SocketAddr,
         checks: SocketAddr,
     ) -> Self {
-        Self::with_bootstrap(scenario, listens, checks, |bootstrap| {
+        Self::with_bootstrap(scenario, listens, checks, None, |bootstrap| {
             let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
             let mut replica = clusters.iter().find(|cluster| cluster["name"] == CONTROL).unwrap().clone();
             replica["name"] = json!("ads-replica");
@@ -58,31 +79,37 @@ impl Envoy {
         scenario: &str,
         listens: SocketAddr,
         control: SocketAddr,
+        mutual_tls: Option<&MutualTls>,
         edit: impl FnOnce(&mut Value),
     ) -> Self {
-        let admin = free_port();
-        let mut text = BOOTSTRAP.to_owned();
-        for (variable, value) in [
+        let (admin, node) = (free_port(), format!("envoy-of-{scenario}"));
+        let mut values = vec![
             ("OPERATOR_HOST", control.ip().to_string()),
             ("OPERATOR_PORT", control.port().to_string()),
             ("ADMIN_HOST", admin.ip().to_string()),
             ("ADMIN_PORT", admin.port().to_string()),
-            ("NODE_ID", format!("envoy-of-{scenario}")),
-        ] {
-            text = text.replace(&format!("${{{variable}}}"), &value);
-        }
-        let mut bootstrap: Value = serde_saphyr::from_str(&text).unwrap();
+            ("NODE_ID", node.clone()),
+        ];
+        values.extend(mutual_tls.into_iter().flat_map(MutualTls::values));
+        let file = if mutual_tls.is_some() { "bootstrap-mtls.yaml" } else { "bootstrap.yaml" };
+        let mut bootstrap = bootstrap::parsed(file, &values);
         edit(&mut bootstrap);
         let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
         std::fs::write(file.path(), bootstrap.to_string()).unwrap();
         Self {
             process: None,
             scenario: scenario.to_owned(),
+            node,
             bootstrap: file,
             admin,
             listens,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
         }
+    }
+
+    /// Its `node.id`.
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     pub fn start(&mut self) {

@@ -22,14 +22,14 @@ struct Replicas {
 impl Replicas {
     async fn start(scenario: &str, cluster: &Cluster) -> Self {
         let listens = free_port();
-        let replica = |part| Operator::new(scenario, part, &cluster.namespace, listens, &[]);
+        let replica = |part| Operator::new(scenario, part, &cluster.namespace, listens, &["--leader-elect"]);
         let (mut serves_xds, mut answers_checks) = (replica("ads"), replica("checks"));
         let mut envoy = Envoy::between_replicas(scenario, listens, serves_xds.grpc, answers_checks.grpc);
         let spark = StandIn::start(cluster.client.clone(), &cluster.namespace);
         cluster.create(&pools::one_session_each(pools::connect("connect", HOST))).await;
-        // First: should one replica plan for both, it is the one that a scenario never pauses.
+        // First, so that the one that plans is not the one that a scenario pauses.
         answers_checks.start();
-        answers_checks.until_ready().await;
+        answers_checks.until_it_leads().await;
         serves_xds.start();
         envoy.start();
         serves_xds.until_ready().await;
@@ -59,6 +59,8 @@ async fn a_replica_without_the_envoys_stream_fails_no_cold_start() {
         assert!(failures.is_empty(), "{} of 30 failed: {:?}", failures.len(), failures[0]);
         let pods: BTreeSet<_> = answers.iter().flatten().collect();
         assert_eq!(pods.len(), 30, "each was a cold start");
+        let clusters = replicas.envoy.cluster_versions().await;
+        assert_eq!(clusters.len(), 30, "one of the two plans, and makes no instance twice: {clusters:?}");
     })
     .await;
 }

@@ -31,7 +31,11 @@ impl Arrived {
 impl ThriftClient {
     pub fn new(envoy: SocketAddr, host: &str, user: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().http1_only().resolve(host, envoy).build().unwrap();
-        let url = format!("http://{host}:{}/cliservice", envoy.port());
+        Self::on(http, &format!("http://{host}:{}", envoy.port()), user)
+    }
+
+    pub fn on(http: reqwest::Client, server: &str, user: &str) -> Self {
+        let url = format!("{server}/cliservice");
         Self { http, url, user: user.to_owned(), headers: HeaderMap::new() }
     }
 

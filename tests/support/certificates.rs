@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair,
+    date_time_ymd,
+};
 
 /// The name in the operator's certificate.
 pub const OPERATOR: &str = "spark-session-operator";
@@ -36,7 +39,24 @@ impl Authority {
 
     /// For the operator: with its DNS name.
     pub fn server(&self) -> Issued {
-        self.sign(CertificateParams::new([OPERATOR.to_owned()]).unwrap())
+        self.host(OPERATOR)
+    }
+
+    pub fn host(&self, name: &str) -> Issued {
+        self.sign(CertificateParams::new([name.to_owned()]).unwrap())
+    }
+
+    /// Its clients want to be shown that it was not revoked (TLS feature, RFC 7633). Envoy refuses to serve it
+    /// without an OCSP response.
+    #[allow(dead_code, reason = "not every test that includes this file needs it")]
+    pub fn must_staple(&self, name: &str) -> Issued {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        // A SEQUENCE of the INTEGER 5, which is the extension status_request.
+        let feature = vec![0x30, 3, 2, 1, 5];
+        params
+            .custom_extensions
+            .push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], feature));
+        self.sign(params)
     }
 
     /// For an Envoy.
