@@ -129,7 +129,7 @@ impl<S: Subscription> Connection<S> {
                 return Ok(());
             }
         };
-        let Receipt { gained, lost, rejection } = receipt;
+        let Receipt { gained, lost, rejection, renewed: _ } = receipt;
         if let Some(rejection) = rejection {
             self.log(&rejection);
         }

@@ -35,7 +35,13 @@ impl<S: Subscription> Stream<S> {
     /// Takes a request in.
     pub fn receive(&mut self, request: S::Request) -> Result<(Kind, Receipt), Unserved> {
         let kind = self.serves.kind_of(request.type_url())?;
-        Ok((kind, self.subscription_mut(kind).receive(request)))
+        let receipt = self.subscription_mut(kind).receive(request);
+        // Envoy makes a changed listener with the secrets that it holds, and refuses all of it for a bad one. Secrets
+        // that come for the first time are no reason: a listener that is tried again may ask for them again.
+        if kind == Kind::Secret && !receipt.renewed.is_empty() {
+            self.subscription_mut(Kind::Listener).try_rejected_again();
+        }
+        Ok((kind, receipt))
     }
 
     /// What is due now, clusters first. No type waits for another's ACK: after a reconnect Envoy may ask

@@ -48,6 +48,14 @@ impl Operator {
             Some(Process::start(env!("CARGO_BIN_EXE_spark-session-operator"), &self.arguments, log));
     }
 
+    /// As a new process with one more flag.
+    pub async fn restart_with(&mut self, flag: &str, value: &str) {
+        self.kill();
+        self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        self.start();
+        self.until_ready().await;
+    }
+
     pub fn kill(&mut self) {
         self.process = None;
     }

@@ -58,6 +58,58 @@ async fn a_renewed_certificate_that_envoy_refuses_leaves_the_old_one_in_use() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_envoy_that_refuses_one_of_the_certificates_gets_the_others() {
+    let authority = Authority::new();
+    let pools = vec![with_certificate("good"), with_certificate("bad")];
+    World::run_with_mutual_tls("refused-by-new", pools, &[], async move |world| {
+        let mut scene = Scene { clients: TlsClients::new(world.listens_with_tls, &authority), world };
+        scene.world.envoy.kill();
+        let good = authority.host("good.test");
+        for (pool, issued) in [("good", &good), ("bad", &authority.must_staple("bad.test"))] {
+            scene.world.cluster.put_certificate(pool, issued).await;
+            scene.world.cluster.until_condition(pool, "CertificateReady", "CertificateServed").await;
+        }
+        scene.world.envoy.start();
+        scene.until_shown("good", &good).await;
+        scene.until_refused("bad").await;
+        scene.recovers(&authority, "bad").await;
+    })
+    .await;
+}
+
+/// An update of the operator may change every listener. Envoy makes them with the certificates that it holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_refused_for_its_certificate_comes_when_that_is_corrected() {
+    let authority = Authority::new();
+    let pools = vec![with_certificate("good"), with_certificate("bad")];
+    World::run_with_mutual_tls("refused-listener", pools, &[], async move |world| {
+        let mut scene = Scene { clients: TlsClients::new(world.listens_with_tls, &authority), world };
+        let (good, old) = (authority.host("good.test"), authority.host("bad.test"));
+        scene.world.cluster.put_certificate("good", &good).await;
+        scene.world.cluster.put_certificate("bad", &old).await;
+        scene.until_shown("good", &good).await;
+        scene.until_shown("bad", &old).await;
+        scene.world.cluster.put_certificate("bad", &authority.must_staple("bad.test")).await;
+        scene.until_refused("bad").await;
+
+        scene.world.operator.restart_with("--envoy-rate-limit", "5000").await;
+        let told = scene.world.cluster.until_condition("good", PROGRAMMED, "RefusedByEnvoy").await;
+        let expected = format!(
+            "Envoy {} refuses listener spark-tls: Error adding/updating listener(s) spark-tls: OCSP response is required \
+             for must-staple certificate",
+            scene.world.envoy.node(),
+        );
+        assert!(told.message.starts_with(&expected), "{}", told.message);
+        scene.until_shown("good", &good).await;
+
+        scene.recovers(&authority, "bad").await;
+        scene.world.cluster.until_condition("good", PROGRAMMED, "Programmed").await;
+        scene.until_shown("good", &good).await;
+    })
+    .await;
+}
+
 /// A pool with a host and a Secret of its name.
 fn with_certificate(name: &str) -> spark_session_operator::api::SparkSessionPool {
     pools::with_certificate(pools::connect(name, &format!("{name}.test")), name)

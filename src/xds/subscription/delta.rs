@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 
 use super::{
     DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD,
+    most_at_once,
 };
 use crate::xds::{Edition, Resource, Version};
 
@@ -35,6 +36,8 @@ pub struct DeltaSubscription {
     /// says of them counts for nothing until Envoy acknowledges a response with them.
     uncertain: BTreeSet<String>,
     rejected: BTreeMap<String, Refused>,
+    /// Those of `rejected` that are to be sent once more as they are.
+    retry: BTreeSet<String>,
     /// Names to look at for the next response: all that are due or to be removed are among them. No others
     /// stay longer than until then, so that it does not grow with what comes and goes meanwhile.
     open: BTreeSet<String>,
@@ -69,11 +72,12 @@ impl Subscription for DeltaSubscription {
             resend: BTreeSet::new(),
             uncertain: BTreeSet::new(),
             rejected: BTreeMap::new(),
+            retry: BTreeSet::new(),
             open: BTreeSet::new(),
             seen: Edition::default(),
             in_flight: None,
             owes_first_answer: false,
-            batch: usize::MAX,
+            batch: most_at_once(kind),
             sent: 0,
         }
     }
@@ -116,12 +120,18 @@ impl Subscription for DeltaSubscription {
             due.into_iter().map(|(name, resource)| (name, resource.version.clone())).collect();
         self.owes_first_answer = false;
         self.resend.retain(|name| !resources.contains_key(name));
+        self.retry.retain(|name| !resources.contains_key(name));
         self.in_flight = Some(InFlight { nonce, resources, removed: removed.clone() });
         Due { gained: Vec::new(), response: Some(response), removed }
     }
 
     fn rejected(&self) -> &BTreeMap<String, Refused> {
         &self.rejected
+    }
+
+    fn try_rejected_again(&mut self) {
+        self.retry.extend(self.rejected.keys().cloned());
+        self.open.extend(self.rejected.keys().cloned());
     }
 }
 
@@ -133,8 +143,14 @@ impl DeltaSubscription {
 
     /// Brings `open` up to `existing`.
     fn look_at(&mut self, existing: &Resources) {
-        // What is gone or replaced may be tried again under its new version.
-        self.rejected.retain(|name, at| existing.get(name).is_some_and(|now| now.version == at.version));
+        // What is gone, or again what Envoy has, is refused no more. What is replaced is tried under its new
+        // version, and only Envoy's answer to that says something else.
+        let mut rejected = mem::take(&mut self.rejected);
+        rejected.retain(|name, at| {
+            existing.get(name).is_some_and(|now| now.version == at.version || self.is_due(name, now))
+        });
+        self.rejected = rejected;
+        self.retry.retain(|name| self.rejected.contains_key(name));
         let mut open = mem::take(&mut self.open);
         if let Some(changed) = existing.changed_since(self.seen) {
             for name in changed {
@@ -184,17 +200,22 @@ impl DeltaSubscription {
     }
 
     fn accept(&mut self, answered: InFlight, receipt: &mut Receipt) {
-        self.batch = self.batch.saturating_mul(2);
+        self.batch = self.batch.saturating_mul(2).min(most_at_once(self.kind));
         for name in answered.removed {
             self.forget(&name);
         }
         for (name, version) in answered.resources {
             let was_uncertain = self.uncertain.remove(&name);
+            let was_refused = self.rejected.remove(&name).is_some();
             // Unsubscribed while it was on its way: Envoy has dropped it again.
             if !self.wants(&name) {
                 continue;
             }
-            if self.delivered.insert(name.clone(), version).is_none() || was_uncertain {
+            let before = self.delivered.insert(name.clone(), version.clone());
+            if was_refused || before.as_ref().is_some_and(|before| *before != version) {
+                receipt.renewed.push(name.clone());
+            }
+            if before.is_none() || was_uncertain {
                 receipt.gained.push(name);
             }
         }
@@ -225,6 +246,9 @@ impl DeltaSubscription {
                 let culprits =
                     answered.resources.iter().map(|(name, version)| (name.clone(), refused(version)));
                 self.rejected.extend(culprits);
+                // It may be half-way to what it refused: a secret is used as it was, but kept as it came.
+                let had = answered.resources.keys().filter(|name| self.delivered.contains_key(*name));
+                self.uncertain.extend(had.cloned());
                 Verdict::Culprits(answered.resources.keys().cloned().collect())
             }
             several => {
@@ -232,6 +256,8 @@ impl DeltaSubscription {
                 let (wildcard, names) = (self.wildcard, &self.names);
                 let wanted = answered.resources.keys().filter(|name| wildcard || names.contains(*name));
                 self.uncertain.extend(wanted.cloned());
+                let tried_again = answered.resources.keys().filter(|name| self.rejected.contains_key(*name));
+                self.retry.extend(tried_again.cloned());
                 Verdict::TryingParts
             }
         };
@@ -304,7 +330,10 @@ impl DeltaSubscription {
 
     fn is_due(&self, name: &str, resource: &Resource) -> bool {
         self.wants(name)
-            && self.rejected.get(name).is_none_or(|refused| refused.version != resource.version)
+            && self
+                .rejected
+                .get(name)
+                .is_none_or(|refused| refused.version != resource.version || self.retry.contains(name))
             && (self.resend.contains(name)
                 || self.uncertain.contains(name)
                 || self.delivered.get(name) != Some(&resource.version))

@@ -183,8 +183,55 @@ fn a_rejected_version_is_not_sent_again_but_its_successor_is() {
     assert!(subscription.respond(&world(&[("bad", "1")])).response.is_none());
     assert!(subscription.rejected().contains_key("bad"));
 
-    assert_eq!(names(&respond(&mut subscription, &world(&[("bad", "2")]))), ["bad"]);
+    let successor = respond(&mut subscription, &world(&[("bad", "2")]));
+    assert_eq!(names(&successor), ["bad"]);
+    assert!(
+        subscription.rejected().contains_key("bad"),
+        "until Envoy has said what it thinks of the successor"
+    );
+    subscription.receive(acks(&successor));
     assert!(subscription.rejected().is_empty());
+}
+
+#[test]
+fn what_goes_back_to_before_it_was_refused_is_sent_again() {
+    let mut subscription = wildcard();
+    for (version, answer) in [("1", acks as fn(&_) -> _), ("2", nacks), ("1", acks)] {
+        let response = respond(&mut subscription, &world(&[("a", version)]));
+        subscription.receive(answer(&response));
+    }
+    assert!(subscription.rejected().is_empty());
+    assert!(subscription.respond(&world(&[("a", "1")])).response.is_none());
+}
+
+#[test]
+fn what_is_refused_is_tried_again_when_the_reason_may_have_gone() {
+    let mut subscription = wildcard();
+    let world = world(&[("a", "1")]);
+    let refused = respond(&mut subscription, &world);
+    subscription.receive(nacks(&refused));
+    assert!(subscription.respond(&world).response.is_none());
+    subscription.try_rejected_again();
+    let again = respond(&mut subscription, &world);
+    assert_eq!(names(&again), ["a"]);
+    assert!(subscription.rejected().contains_key("a"), "until Envoy has said what it thinks of it now");
+    subscription.receive(acks(&again));
+    assert!(subscription.rejected().is_empty());
+}
+
+#[test]
+fn secrets_come_one_by_one() {
+    let mut subscription = DeltaSubscription::new(Kind::Secret);
+    subscription.receive(asks_for(&["a", "bad", "c"]));
+    let world = world(&[("a", "1"), ("bad", "1"), ("c", "1")]);
+    let mut sent = Vec::new();
+    while let Some(response) = subscription.respond(&world).response {
+        assert_eq!(response.resources.len(), 1);
+        let name = response.resources[0].name.clone();
+        subscription.receive(if name == "bad" { nacks(&response) } else { acks(&response) });
+        sent.push(name);
+    }
+    assert_eq!(sent, ["a", "bad", "c"], "each once: Envoy would acknowledge a refused one that comes again");
 }
 
 #[test]

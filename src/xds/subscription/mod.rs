@@ -15,6 +15,14 @@ pub use sotw::SotwSubscription;
 /// The name by which a client asks for everything.
 const WILDCARD: &str = "*";
 
+/// How many resources a response may have.
+///
+/// Envoy (1.40) compares a secret with the last that came, not with the last that it took. One that was refused
+/// beside others would be acknowledged, unused, when it is sent again to find the culprit.
+fn most_at_once(kind: Kind) -> usize {
+    if kind == Kind::Secret { 1 } else { usize::MAX }
+}
+
 /// One variant of the protocol.
 pub trait Subscription {
     type Request: DiscoveryRequest;
@@ -29,8 +37,11 @@ pub trait Subscription {
     /// meanwhile goes into the next one, so that a slow Envoy costs no memory and skips intermediate states.
     fn respond(&mut self, existing: &Resources) -> Due<Self::Response>;
 
-    /// Versions that Envoy refuses, and that are not tried again.
+    /// Versions that Envoy refuses, and that are not tried again. They stay until Envoy has taken another.
     fn rejected(&self) -> &BTreeMap<String, Refused>;
+
+    /// Something else has changed that may have been the reason why Envoy refused them.
+    fn try_rejected_again(&mut self);
 }
 
 /// What both variants' requests have.
@@ -46,6 +57,8 @@ pub struct Receipt {
     pub gained: Vec<String>,
     /// Names that Envoy no longer has, or no longer wants.
     pub lost: Vec<String>,
+    /// Names that Envoy now has in another version than before, or that it had refused.
+    pub renewed: Vec<String>,
     pub rejection: Option<Rejection>,
 }
 

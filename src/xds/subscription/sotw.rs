@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest as WireReq
 
 use super::{
     DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD,
+    most_at_once,
 };
 use crate::xds::{Edition, Resource, Version};
 
@@ -84,7 +85,7 @@ impl Subscription for SotwSubscription {
             in_flight: None,
             refused_version: None,
             owes_first_answer: false,
-            batch: usize::MAX,
+            batch: most_at_once(kind),
             sent: 0,
             seen: Edition::default(),
         }
@@ -153,6 +154,11 @@ impl Subscription for SotwSubscription {
 
     fn rejected(&self) -> &BTreeMap<String, Refused> {
         &self.rejected
+    }
+
+    fn try_rejected_again(&mut self) {
+        self.rejected.clear();
+        self.refused_version = None;
     }
 }
 
@@ -232,10 +238,16 @@ impl SotwSubscription {
     }
 
     fn accept(&mut self, answered: InFlight, receipt: &mut Receipt) {
-        self.batch = self.batch.saturating_mul(2);
+        self.batch = self.batch.saturating_mul(2).min(most_at_once(self.kind));
         self.refused_version = None;
         self.earlier = None;
         let InFlight { resources, .. } = answered;
+        let other = |name: &String, now: &Resource| {
+            let before = self.accepted.get(name);
+            self.rejected.contains_key(name) || before.is_some_and(|before| before.version != now.version)
+        };
+        let renewed = resources.iter().filter(|(name, now)| other(name, now));
+        receipt.renewed.extend(renewed.map(|(name, _)| name.clone()));
         let new = |name: &&String| !self.accepted.contains_key(*name) || self.resend.contains(*name);
         receipt.gained.extend(resources.keys().filter(new).cloned());
         if is_whole(self.kind) {
