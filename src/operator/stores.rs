@@ -82,9 +82,12 @@ impl Stores {
             let seen = state.seen.entry(kind).or_default();
             *seen = (*seen).max(object.meta().resource_version);
             // Someone else's write, from before the answer that is known already: what the plan
-            // decided since then must not be taken back.
-            let known = state.inventory.version(kind, &object.meta().name).unwrap_or(0);
-            if object.meta().resource_version < known { Touched::default() } else { state.put(object) }
+            // decided since then must not be taken back. Or that very answer: nothing to plan again.
+            let known = state.inventory.version(kind, &object.meta().name).filter(|version| *version > 0);
+            match known {
+                Some(known) if object.meta().resource_version <= known => Touched::default(),
+                _ => state.put(object),
+            }
         });
     }
 

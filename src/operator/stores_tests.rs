@@ -46,6 +46,18 @@ async fn what_the_watch_shows_late_does_not_take_back_an_answer() {
     assert_eq!(state(&stores), Some(Active));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_the_watch_shows_too_is_planned_once() {
+    let stores = Stores::new();
+    stores.written(seen(2, Active));
+    let pool = stores.queue.next().await;
+    stores.queue.done(&pool);
+    stores.shown(seen(2, Active));
+    assert!(tokio::time::timeout(Duration::from_secs(1), stores.queue.next()).await.is_err());
+    stores.shown(seen(3, Active));
+    assert_eq!(stores.queue.next().await, pool);
+}
+
 #[tokio::test]
 async fn a_deleted_object_does_not_come_back_with_a_late_answer() {
     let stores = Stores::new();
