@@ -9,9 +9,11 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use spark_session_operator::authn::{self, Authenticator, AuthnSettings};
 use spark_session_operator::broker::{Broker, MaxHold, SessionWriter};
 use spark_session_operator::edge;
+use spark_session_operator::model::Routing;
 use spark_session_operator::operator::Stores;
 use spark_session_operator::telemetry::Metrics;
-use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, translate};
+use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, translate_after};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
@@ -25,7 +27,10 @@ pub struct ControlPlane {
     /// Where its Envoys listen.
     pub listen: SocketAddr,
     pub publisher: Publisher,
+    /// Where it runs: what the operator does in one process is to be timed on its threads.
+    pub runtime: Handle,
     stop: CancellationToken,
+    translated: Option<(Routing, Snapshot)>,
 }
 
 impl Drop for ControlPlane {
@@ -74,8 +79,9 @@ impl ControlPlane {
             let incoming = TcpIncoming::bind(address).unwrap().with_nodelay(Some(true));
             checks(Server::builder().add_routes(discovery)).serve_with_incoming_shutdown(incoming, stopped)
         };
+        let handle = runtime.handle().clone();
         std::thread::spawn(move || runtime.block_on(server));
-        Self { address, listen: loopback(free_port()), publisher, stop }
+        Self { address, listen: loopback(free_port()), publisher, runtime: handle, stop, translated: None }
     }
 
     pub fn settings(&self) -> EnvoySettings {
@@ -89,8 +95,12 @@ impl ControlPlane {
         }
     }
 
-    pub fn translated(&self, stores: &Stores) -> Snapshot {
-        translate(&stores.read(|inventory| inventory.routing()), &self.settings())
+    /// As the operator does it: after what was translated before.
+    pub fn translated(&mut self, stores: &Stores) -> Snapshot {
+        let routing = stores.read(|inventory| inventory.routing());
+        let snapshot = translate_after(self.translated.as_ref(), &routing, &self.settings());
+        self.translated = Some((routing, snapshot.clone()));
+        snapshot
     }
 }
 

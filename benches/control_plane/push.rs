@@ -54,7 +54,7 @@ pub async fn measure(size: Size) {
 async fn push(clusters: usize, rounds: usize) -> [Times; 3] {
     let port = free_port();
     let (mut world, known) = domain::filled(port, clusters, SHARE);
-    let ours = ControlPlane::with_broker(&world.stores);
+    let mut ours = ControlPlane::with_broker(&world.stores);
     let snapshot = ours.translated(&world.stores);
     let mut theirs = GoControlPlane::start(&snapshot);
     ours.publisher.publish(snapshot);
@@ -81,10 +81,14 @@ async fn push(clusters: usize, rounds: usize) -> [Times; 3] {
         if round % 2 == 1 {
             their_times.add(theirs.tell(&format!("add {}", BASE64_STANDARD.encode(&added))));
         }
-        let begin = Instant::now();
-        ours.publisher.publish(snapshot);
-        ours.publisher.programmed(Some(NODE), &cluster).await;
-        let took = begin.elapsed();
+        let (publisher, name) = (ours.publisher.clone(), cluster.clone());
+        let push = async move {
+            let begin = Instant::now();
+            publisher.publish(snapshot);
+            publisher.programmed(Some(NODE), &name).await;
+            begin.elapsed()
+        };
+        let took = ours.runtime.spawn(push).await.unwrap();
         our_times.add(took);
         whole.add(before + took);
         if round % 2 == 0 {
@@ -93,7 +97,8 @@ async fn push(clusters: usize, rounds: usize) -> [Times; 3] {
 
         world.stores.gone(Object::Pod, &format!("{instance}-driver"), 0);
         world.stores.gone(Object::Application, &instance, 0);
-        ours.publisher.publish(ours.translated(&world.stores));
+        let snapshot = ours.translated(&world.stores);
+        ours.publisher.publish(snapshot);
         theirs.tell(&format!("remove {cluster}"));
         // Envoys rest, so that the next push finds no removal before it.
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -36,11 +36,12 @@ pub async fn measure(size: Size) {
     let session = world.session(pool, "pool-0-0", USER);
     let route =
         Route { cluster, session: format!("{pool}-{session}"), pool: pool.to_owned(), user: USER.to_owned() };
-    let ours = ControlPlane::with_broker(&world.stores);
-    let no_op = ControlPlane::with_no_op(allow::response(&route, Allowed::Connect).unwrap());
+    let mut ours = ControlPlane::with_broker(&world.stores);
+    let mut no_op = ControlPlane::with_no_op(allow::response(&route, Allowed::Connect).unwrap());
     let mut envoys = Vec::new();
-    for (node, plane) in [("ours", &ours), ("no-op", &no_op)] {
-        plane.publisher.publish(plane.translated(&world.stores));
+    for (node, plane) in [("ours", &mut ours), ("no-op", &mut no_op)] {
+        let snapshot = plane.translated(&world.stores);
+        plane.publisher.publish(snapshot);
         let envoy = Envoy::start(node, plane.address, plane.address);
         envoy.listens(plane.listen).await;
         plane.publisher.programmed(Some(node), &route.cluster).await;

@@ -1,3 +1,5 @@
+mod routes;
+mod sessions;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -6,10 +8,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::instance::{cluster_name, endpoint_of};
+use super::instance::endpoint_of;
 use super::{
     Application, DriverPod, Instance, Meta, Pool, PoolCertificate, Protocol, Routing, Session, TlsPolicy,
-    TlsSecret, VirtualHost, is_host_name,
+    TlsSecret, is_host_name,
 };
 
 /// Everything the watches know, indexed for the questions that are asked of it.
@@ -29,11 +31,14 @@ pub struct Inventory {
 
     /// Pools by host and type, oldest first: the first one serves the host.
     hosts: BTreeMap<String, BTreeMap<Protocol, BTreeSet<(Timestamp, String)>>>,
+    /// By pool, oldest first.
+    sessions_by_pool: HashMap<String, BTreeMap<(Timestamp, String), Arc<Session>>>,
     /// Session names by pool and user.
     sessions_by_owner: HashMap<String, BTreeMap<String, BTreeSet<String>>>,
     sessions_by_spark_id: HashMap<Uuid, BTreeSet<String>>,
     applications_by_pool: HashMap<String, BTreeSet<String>>,
     pods_by_instance: HashMap<String, BTreeSet<String>>,
+    routing: Routing,
 }
 
 /// What the plan of one pool is made from.
@@ -85,29 +90,6 @@ impl Inventory {
         self.pools.get(name)
     }
 
-    /// Sessions of a Spark Connect id in a pool, oldest first. More than one only where someone
-    /// made a second object by hand.
-    pub fn sessions_with_spark_id(&self, pool: &str, id: Uuid) -> Vec<&Arc<Session>> {
-        let names = self.sessions_by_spark_id.get(&id).into_iter().flatten();
-        let mut found: Vec<_> =
-            names.filter_map(|name| self.sessions.get(name)).filter(|s| s.spec.pool == pool).collect();
-        found.sort_by_key(|session| (session.meta.created_at, session.meta.name.clone()));
-        found
-    }
-
-    /// Sessions of a user in a pool, oldest first.
-    pub fn sessions_of(&self, pool: &str, user: &str) -> Vec<&Arc<Session>> {
-        let names = self.sessions_by_owner.get(pool).and_then(|users| users.get(user)).into_iter().flatten();
-        let mut found: Vec<_> = names.filter_map(|name| self.sessions.get(name)).collect();
-        found.sort_by_key(|session| (session.meta.created_at, session.meta.name.clone()));
-        found
-    }
-
-    pub fn sessions_in(&self, pool: &str) -> impl Iterator<Item = &Arc<Session>> {
-        let users = self.sessions_by_owner.get(pool).into_iter().flatten();
-        users.flat_map(|(_, names)| names).filter_map(|name| self.sessions.get(name))
-    }
-
     pub fn instance(&self, name: &str) -> Option<Instance> {
         let application = self.applications.get(name)?;
         let pool = self.pools.get(&application.pool)?;
@@ -138,38 +120,20 @@ impl Inventory {
         let host_taken_by = (owner != name).then(|| owner.to_owned());
         let host_invalid = !is_host_name(&pool.spec.host);
         let served = host_taken_by.is_none() && !host_invalid;
-        let mut sessions: Vec<_> = self.sessions_in(name).cloned().collect();
-        sessions.sort_by_key(|session| (session.meta.created_at, session.meta.name.clone()));
         Some(PoolView {
             host_taken_by,
             host_invalid,
             certificate: self.pool_certificate(pool).filter(|_| served),
             pool: Arc::clone(pool),
             instances: self.instances_of(name),
-            sessions,
+            sessions: self.sessions_in(name).cloned().collect(),
         })
     }
 
     /// What Envoy has to know. A server is listed as soon as its Pod has an address: when it
     /// answers, Envoy knows it already.
     pub fn routing(&self) -> Routing {
-        let mut routing = Routing::default();
-        for (host, claims) in &self.hosts {
-            let pool =
-                |protocol| claims.get(&protocol).and_then(BTreeSet::first).map(|(_, name)| name.clone());
-            let virtual_host =
-                VirtualHost { connect: pool(Protocol::Connect), thrift: pool(Protocol::Thrift) };
-            routing.hosts.insert(host.clone(), virtual_host);
-        }
-        self.route_tls(&mut routing);
-        for pod in self.pods.values() {
-            let Some(application) = self.applications.get(&pod.instance) else { continue };
-            let Some(pool) = self.pools.get(&application.pool) else { continue };
-            if let Some(endpoint) = endpoint_of(pool.protocol(), application, pod) {
-                routing.endpoints.insert(cluster_name(&pod.instance, &pod.meta.uid), endpoint);
-            }
-        }
-        routing
+        self.routing.clone()
     }
 
     /// Servers that the readiness probe has still to hear from: UID of the Pod and the server.
@@ -219,7 +183,13 @@ impl Inventory {
         if self.pools.get(&name).is_none_or(|old| old.spec.tls != pool.spec.tls) {
             touched.extend(self.pools_at(&pool.spec.host).map(str::to_owned));
         }
-        self.pools.insert(name, Arc::new(pool));
+        let host = pool.spec.host.clone();
+        let shown = |pool: &Pool| (claim(pool), pool.spec.tls.clone());
+        let routed = shown(&pool);
+        let old = self.pools.insert(name.clone(), Arc::new(pool));
+        if old.as_deref().map(shown) != Some(routed) {
+            self.route_pool(&name, [Some(host), old.map(|old| old.spec.host.clone())].into_iter().flatten());
+        }
         touched.into_iter().collect()
     }
 
@@ -228,6 +198,7 @@ impl Inventory {
         let mut touched = self.give_up_host(&old);
         touched.insert(name.to_owned());
         touched.extend(self.pools_at(&old.spec.host).map(str::to_owned));
+        self.route_pool(name, [old.spec.host.clone()]);
         touched.into_iter().collect()
     }
 
@@ -248,43 +219,16 @@ impl Inventory {
         others
     }
 
-    fn put_session(&mut self, session: Session) -> Vec<String> {
-        let name = session.meta.name.clone();
-        self.remove_session(&name);
-        let pool = session.spec.pool.clone();
-        let owners = self.sessions_by_owner.entry(pool.clone()).or_default();
-        owners.entry(session.spec.user.clone()).or_default().insert(name.clone());
-        if let Some(id) = session.spark_session_id() {
-            self.sessions_by_spark_id.entry(id).or_default().insert(name.clone());
-        }
-        self.sessions.insert(name, Arc::new(session));
-        vec![pool]
-    }
-
-    fn remove_session(&mut self, name: &str) -> Vec<String> {
-        let Some(old) = self.sessions.remove(name) else { return Vec::new() };
-        if let Some(users) = self.sessions_by_owner.get_mut(&old.spec.pool) {
-            remove_from(users, &old.spec.user, name);
-            if users.is_empty() {
-                self.sessions_by_owner.remove(&old.spec.pool);
-            }
-        }
-        if let Some(id) = old.spark_session_id()
-            && let Some(names) = self.sessions_by_spark_id.get_mut(&id)
-        {
-            names.remove(name);
-            if names.is_empty() {
-                self.sessions_by_spark_id.remove(&id);
-            }
-        }
-        vec![old.spec.pool.clone()]
-    }
-
     fn put_application(&mut self, application: Application) -> Vec<String> {
-        let pool = application.pool.clone();
-        self.applications_by_pool.entry(pool.clone()).or_default().insert(application.meta.name.clone());
-        self.applications.insert(application.meta.name.clone(), Arc::new(application));
-        vec![pool]
+        let (name, pool) = (application.meta.name.clone(), application.pool.clone());
+        let mut touched = vec![pool.clone()];
+        if self.applications.get(&name).is_some_and(|old| old.pool != pool) {
+            touched.extend(self.remove_application(&name));
+        }
+        self.applications_by_pool.entry(pool).or_default().insert(name.clone());
+        self.applications.insert(name.clone(), Arc::new(application));
+        self.route_instance(&name);
+        touched
     }
 
     fn remove_application(&mut self, name: &str) -> Vec<String> {
@@ -295,16 +239,19 @@ impl Inventory {
                 self.applications_by_pool.remove(&old.pool);
             }
         }
+        self.route_instance(name);
         vec![old.pool.clone()]
     }
 
     fn put_pod(&mut self, pod: DriverPod) -> Vec<String> {
         // A Pod of the same name with another UID is another Pod: what answered is gone.
-        if self.pods.get(&pod.meta.name).is_some_and(|old| old.meta.uid != pod.meta.uid) {
+        let other = |old: &Arc<DriverPod>| (&old.meta.uid, &old.instance) != (&pod.meta.uid, &pod.instance);
+        if self.pods.get(&pod.meta.name).is_some_and(other) {
             self.remove_pod(&pod.meta.name);
         }
         let pool = pod.pool.clone();
         self.pods_by_instance.entry(pod.instance.clone()).or_default().insert(pod.meta.name.clone());
+        self.route_pod(&pod);
         self.pods.insert(pod.meta.name.clone(), Arc::new(pod));
         vec![pool]
     }
@@ -312,6 +259,7 @@ impl Inventory {
     fn remove_pod(&mut self, name: &str) -> Vec<String> {
         let Some(old) = self.pods.remove(name) else { return Vec::new() };
         self.answering.remove(&old.meta.uid);
+        self.forget_route(&old);
         if let Some(names) = self.pods_by_instance.get_mut(&old.instance) {
             names.remove(name);
             if names.is_empty() {

@@ -1,15 +1,16 @@
 //! What the sessions' statuses and Events say, and when the objects of ended ones go.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{self, Finding, seconds};
 use super::outlook::{Outlook, describe_start};
-use super::sessions::{Draft, Drafts, why_waiting};
+use super::sessions::{Drafts, why_waiting};
 use super::{About, Action, Event, Plan};
 use crate::api::{SessionState, SparkInteractiveSessionStatus};
-use crate::model::{InstancePhase, Session};
+use crate::model::{Instance, InstancePhase, Session};
 
 /// `sessionPolicy.finishedTtlMinutes` where the pool does not say.
 const DEFAULT_FINISHED_TTL: SignedDuration = SignedDuration::from_mins(60);
@@ -21,7 +22,10 @@ impl Drafts<'_> {
     /// The status of every session that changes, events about it, and the removal of those that
     /// ended long enough ago.
     pub fn report(&self, outlook: &Outlook, plan: &mut Plan) {
-        let waiting = why_waiting(self.view, outlook);
+        let (reason, message) = why_waiting(self.view, outlook);
+        let waiting = Standing::new(None, None, ready(false, reason, sentence(&message)));
+        let standings: HashMap<&str, Standing<'_>> =
+            self.instances.iter().map(|(name, instance)| (*name, Standing::on(instance))).collect();
         let ttl = self
             .view
             .pool
@@ -31,60 +35,113 @@ impl Drafts<'_> {
             .map_or(DEFAULT_FINISHED_TTL, |minutes| SignedDuration::from_mins(minutes.into()));
         for draft in &self.drafts {
             let session = draft.session;
-            let status = self.status_of(draft, &waiting);
-            if session.is_finished() && remove_when_due(session, ttl, self.now, plan) {
+            if session.is_finished() {
+                remove_when_due(session, ttl, self.now, plan);
                 continue;
             }
-            update_if_changed(session, status, plan);
+            let ended;
+            let standing = match (&draft.verdict, draft.instance.and_then(|name| standings.get(name))) {
+                (Some((reason, message)), on) => {
+                    let endpoint =
+                        on.and_then(|on| on.endpoint.clone()).filter(|_| !draft.state.is_finished());
+                    ended = Standing::new(draft.instance, endpoint, ready(false, reason, message.clone()));
+                    &ended
+                }
+                (None, Some(on)) => on,
+                (None, None) => &waiting,
+            };
+            let state = match draft.state {
+                SessionState::Pending if standing.activates => SessionState::Active,
+                state => state,
+            };
+            if standing.is_told(session, state) {
+                debug_assert_eq!(standing.status(session, state, self.now), planned_fields(session));
+            } else {
+                update_if_changed(session, standing.status(session, state, self.now), plan);
+            }
         }
     }
+}
 
-    fn status_of(
-        &self,
-        draft: &Draft<'_>,
-        waiting: &(&'static str, String),
-    ) -> SparkInteractiveSessionStatus {
-        let session = draft.session;
-        if session.is_finished() {
-            return planned_fields(session);
-        }
-        let instance = draft.instance.and_then(|name| self.instances.get(name));
-        let mut state = draft.state;
-        let (ready, reason, message) = match (&draft.verdict, instance) {
-            (Some((reason, message)), _) => (false, *reason, message.clone()),
-            (None, Some(instance)) if instance.phase == InstancePhase::Ready => {
-                if state == SessionState::Pending {
-                    state = SessionState::Active;
-                }
-                (true, "Placed", format!("Served by instance {}.", instance.name))
+/// What a session that is not over is told: the same for all on one instance, and for all that wait.
+struct Standing<'a> {
+    instance: Option<&'a str>,
+    endpoint: Option<String>,
+    /// A session that waits is active now.
+    activates: bool,
+    finding: Finding,
+}
+
+fn ready(status: bool, reason: &'static str, message: String) -> Finding {
+    Finding { type_: "Ready", status, reason, message }
+}
+
+impl<'a> Standing<'a> {
+    fn new(instance: Option<&'a str>, endpoint: Option<String>, finding: Finding) -> Self {
+        Self { instance, endpoint, activates: false, finding }
+    }
+
+    fn on(instance: &'a Instance) -> Self {
+        let name = &instance.name;
+        let finding = match instance.phase {
+            InstancePhase::Ready => ready(true, "Placed", format!("Served by instance {name}.")),
+            InstancePhase::Draining => {
+                let message = format!("Served by instance {name}, which takes no new sessions.");
+                ready(true, "InstanceDraining", message)
             }
-            (None, Some(instance)) if instance.phase == InstancePhase::Draining => {
-                let message = format!("Served by instance {}, which takes no new sessions.", instance.name);
-                (true, "InstanceDraining", message)
-            }
-            (None, Some(instance)) => (false, "InstanceStarting", sentence(&describe_start(instance))),
-            (None, None) => (false, waiting.0, sentence(&waiting.1)),
+            _ => ready(false, "InstanceStarting", sentence(&describe_start(instance))),
         };
-        let finding = Finding { type_: "Ready", status: ready, reason, message };
-        let finished = state.is_finished();
+        let endpoint = instance.endpoint.map(|endpoint| endpoint.to_string());
+        let activates = instance.phase == InstancePhase::Ready;
+        Self { activates, ..Self::new(Some(name), endpoint, finding) }
+    }
+
+    /// Whether the session's status says so already, so that [`Self::status`] would change nothing. Nearly all
+    /// sessions are told already, and making their statuses to find that out costs most of a plan.
+    fn is_told(&self, session: &Session, state: SessionState) -> bool {
+        let Finding { type_, status, reason, message } = &self.finding;
+        let told = &session.status;
+        let mut conditions = told.conditions.iter().filter(|condition| condition.type_ == *type_);
+        let said = conditions.next().is_some_and(|condition| {
+            condition.status == if *status { "True" } else { "False" }
+                && condition.reason == *reason
+                && condition.message == *message
+                && condition.observed_generation == Some(session.meta.generation)
+        });
+        said && conditions.next().is_none()
+            && told.conditions.is_sorted_by(|a, b| a.type_ <= b.type_)
+            && told.state == state
+            && !state.is_finished()
+            && told.finished_at.is_none()
+            && told.assigned_instance.as_deref() == self.instance
+            && told.endpoint == self.endpoint
+            && (session.spec.session_id.is_none() || told.session_id == session.spec.session_id)
+            && told.created_at.is_some()
+            && told.observed_generation == Some(session.meta.generation)
+    }
+
+    fn status(
+        &self,
+        session: &Session,
+        state: SessionState,
+        now: Timestamp,
+    ) -> SparkInteractiveSessionStatus {
+        let generation = session.meta.generation;
         SparkInteractiveSessionStatus {
             state,
-            assigned_instance: draft.instance.map(str::to_owned),
-            endpoint: instance
-                .and_then(|instance| instance.endpoint)
-                .filter(|_| !finished)
-                .map(|at| at.to_string()),
+            assigned_instance: self.instance.map(str::to_owned),
+            endpoint: self.endpoint.clone(),
             session_id: session.spec.session_id.clone(),
             created_at: session.status.created_at.clone().or_else(|| Some(seconds(session.meta.created_at))),
             last_activity_at: None,
             released_at: None,
-            finished_at: finished.then(|| seconds(self.now)),
-            observed_generation: Some(session.meta.generation),
+            finished_at: state.is_finished().then(|| seconds(now)),
+            observed_generation: Some(generation),
             conditions: conditions::merge(
                 &session.status.conditions,
-                &[finding],
-                session.meta.generation,
-                self.now,
+                std::slice::from_ref(&self.finding),
+                generation,
+                now,
             ),
         }
     }
@@ -132,18 +189,15 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
     plan
 }
 
-/// Returns whether it is due.
-fn remove_when_due(session: &Session, ttl: SignedDuration, now: Timestamp, plan: &mut Plan) -> bool {
+fn remove_when_due(session: &Session, ttl: SignedDuration, now: Timestamp, plan: &mut Plan) {
     let Some(at) = session.status.finished_at.as_ref().and_then(|at| at.0.checked_add(ttl).ok()) else {
-        return false;
+        return;
     };
     if now < at {
-        plan.wake_at(at);
-        return false;
+        return plan.wake_at(at);
     }
     let (name, uid) = (session.meta.name.clone(), session.meta.uid.clone());
     plan.actions.push(Action::DeleteSession { name, uid });
-    true
 }
 
 /// The fields of a session's status that the planner owns. The session id is the broker's where the

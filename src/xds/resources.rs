@@ -1,15 +1,17 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use super::Resource;
 
-/// All resources of one type at one moment. Clones share them.
+/// All resources of one type at one moment. Clones share them, also with what is made of them by a few changes.
 ///
 /// One that was published also knows how it differs from the one published before, so that a stream which
 /// has dealt with that one looks at the difference only: with 5,000 clusters and one added, at one.
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
-    all: Arc<BTreeMap<String, Arc<Resource>>>,
+    all: OrdMap<String, Arc<Resource>>,
     edition: Edition,
     /// Names that were added, changed or removed since the edition before this one.
     changed: Arc<[String]>,
@@ -21,11 +23,16 @@ pub struct Edition(u64);
 
 impl Resources {
     pub fn insert(&mut self, name: String, resource: Arc<Resource>) {
-        Arc::make_mut(&mut self.all).insert(name, resource);
+        self.all.insert(name, resource);
         (self.edition, self.changed) = (Edition::default(), Arc::default());
     }
 
-    pub fn all(&self) -> &BTreeMap<String, Arc<Resource>> {
+    pub fn remove(&mut self, name: &str) {
+        self.all.remove(name);
+        (self.edition, self.changed) = (Edition::default(), Arc::default());
+    }
+
+    pub fn all(&self) -> &OrdMap<String, Arc<Resource>> {
         &self.all
     }
 
@@ -37,25 +44,13 @@ impl Resources {
         self.edition
     }
 
-    /// Numbers these as what follows `before`; the same edition again if nothing differs. Resources that
-    /// stayed the same are shared with it from here on.
-    pub fn succeeding(mut self, before: &Self) -> Self {
-        let mut changed = Vec::new();
-        let mut old = before.all.iter().peekable();
-        for (name, resource) in Arc::make_mut(&mut self.all) {
-            while let Some((gone, _)) = old.next_if(|(other, _)| *other < name) {
-                changed.push(gone.clone());
-            }
-            match old.next_if(|(other, _)| *other == name) {
-                Some((_, same)) if same.version == resource.version => *resource = Arc::clone(same),
-                _ => changed.push(name.clone()),
-            }
-        }
-        changed.extend(old.map(|(gone, _)| gone.clone()));
+    /// Numbers these as what follows `before`; the same edition again if nothing differs.
+    pub fn succeeding(self, before: &Self) -> Self {
+        let changed: Arc<[String]> = before.all.diff(&self.all).map(|item| name_of(&item).clone()).collect();
         if changed.is_empty() && before.is_published() {
             return before.clone();
         }
-        Self { all: self.all, edition: Edition(before.edition.0 + 1), changed: changed.into() }
+        Self { all: self.all, edition: Edition(before.edition.0 + 1), changed }
     }
 
     /// The names to look at for who has dealt with the edition `seen`. `None`: all of them.
@@ -79,11 +74,17 @@ impl Resources {
 /// Equal when names and versions are.
 impl PartialEq for Resources {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.all, &other.all) || self.all == other.all
+        self.all.diff(&other.all).next().is_none()
     }
 }
 
 impl Eq for Resources {}
+
+fn name_of<'a>(difference: &DiffItem<'a, 'a, String, Arc<Resource>>) -> &'a String {
+    match difference {
+        DiffItem::Add(name, _) | DiffItem::Remove(name, _) | DiffItem::Update { new: (name, _), .. } => name,
+    }
+}
 
 #[cfg(test)]
 #[path = "resources_tests.rs"]

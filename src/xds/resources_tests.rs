@@ -40,11 +40,19 @@ fn publishing_the_same_again_is_no_new_edition() {
 }
 
 #[test]
-fn what_stays_the_same_is_kept_once_in_memory() {
-    let first = resources(&[("a", "1"), ("b", "1")]).succeeding(&Resources::default());
-    let second = resources(&[("a", "1"), ("b", "2")]).succeeding(&first);
-    assert!(Arc::ptr_eq(&first.all["a"], &second.all["a"]));
-    assert_eq!(second.all["b"].version, Version::reported("2"));
+fn of_many_the_few_that_change_are_found() {
+    let names: Vec<String> = (0..5_000).map(|n| format!("cluster-{n:04}")).collect();
+    let all: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    let first = resources(&all).succeeding(&Resources::default());
+    let mut next = first.clone();
+    next.remove("cluster-0000");
+    let replaced = Resource { version: Version::reported("2"), body: Any::default() };
+    next.insert("cluster-2500".to_owned(), Arc::new(replaced.clone()));
+    next.insert("cluster-9999".to_owned(), Arc::new(replaced));
+    let next = next.succeeding(&first);
+    let expected = vec!["cluster-0000", "cluster-2500", "cluster-9999"];
+    assert_eq!(changed(&next, first.edition()), Some(expected));
+    assert!(Arc::ptr_eq(&first.all()["cluster-0001"], &next.all()["cluster-0001"]));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
 use envoy_types::pb::envoy::config::route::v3::{
@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
+use imbl::OrdMap;
 
 use super::listener::EXT_AUTHZ;
 use super::open_session;
@@ -53,7 +54,7 @@ const PRIVATE_HEADERS: [&str; 16] = [
     "x-envoy-expected-rq-timeout-ms",
 ];
 
-pub fn routes(hosts: &BTreeMap<String, VirtualHost>) -> RouteConfiguration {
+pub fn routes(hosts: &OrdMap<String, VirtualHost>) -> RouteConfiguration {
     let unknown = VirtualHost::default();
     let named = hosts.iter().map(|(name, host)| (name.as_str(), host));
     RouteConfiguration {

@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use envoy_types::pb::google::protobuf::Any;
+use imbl::OrdMap;
 
 use super::Resources;
 
@@ -18,20 +18,18 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub fn insert(&mut self, kind: Kind, name: impl Into<String>, resource: Resource) {
-        self.insert_shared(kind, name, Arc::new(resource));
+        self.resources_mut(kind).insert(name.into(), Arc::new(resource));
     }
 
-    pub fn insert_shared(&mut self, kind: Kind, name: impl Into<String>, resource: Arc<Resource>) {
-        match kind {
-            Kind::Cluster => &mut self.clusters,
-            Kind::Secret => &mut self.secrets,
-            Kind::Listener => &mut self.listeners,
-            Kind::Route => &mut self.routes,
-        }
-        .insert(name.into(), resource);
+    pub fn remove(&mut self, kind: Kind, name: &str) {
+        self.resources_mut(kind).remove(name);
     }
 
-    pub fn of(&self, kind: Kind) -> &BTreeMap<String, Arc<Resource>> {
+    pub fn clear(&mut self, kind: Kind) {
+        *self.resources_mut(kind) = Resources::default();
+    }
+
+    pub fn of(&self, kind: Kind) -> &OrdMap<String, Arc<Resource>> {
         self.resources(kind).all()
     }
 
@@ -41,6 +39,15 @@ impl Snapshot {
             Kind::Secret => &self.secrets,
             Kind::Listener => &self.listeners,
             Kind::Route => &self.routes,
+        }
+    }
+
+    fn resources_mut(&mut self, kind: Kind) -> &mut Resources {
+        match kind {
+            Kind::Cluster => &mut self.clusters,
+            Kind::Secret => &mut self.secrets,
+            Kind::Listener => &mut self.listeners,
+            Kind::Route => &mut self.routes,
         }
     }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use envoy_types::pb::envoy::config::core::v3::{ConfigSource, TransportSocket, transport_socket};
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener, ListenerFilter, listener_filter};
@@ -18,6 +18,7 @@ use envoy_types::pb::xds::r#type::matcher::v3::{
     },
 };
 use envoy_types::util::pack_any;
+use imbl::OrdMap;
 
 use super::listener::{http, socket};
 use super::proto::{from_ads, seconds};
@@ -93,7 +94,7 @@ fn tls_context(secret: &str) -> Any {
 
 /// From a host to the chain of its certificate. `None` without hosts: Envoy takes no empty map, and leaves
 /// everybody to the default chain without a matcher, too.
-fn by_server_name(certificate_of_host: &BTreeMap<String, String>) -> Option<Matcher> {
+fn by_server_name(certificate_of_host: &OrdMap<String, String>) -> Option<Matcher> {
     let to_chain = |secret: &String| OnMatch {
         on_match: Some(on_match::OnMatch::Action(TypedExtensionConfig {
             name: "filter-chain".to_owned(),

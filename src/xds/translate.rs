@@ -1,12 +1,13 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::util::pack_any;
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use super::{Kind, Resource, Snapshot, Version, cluster, listener, route, secret, tls_listener};
-use crate::model::Routing;
+use crate::model::{Endpoint, Routing, VirtualHost};
 
 /// The name of the plaintext listener.
 pub const LISTENER: &str = "spark";
@@ -49,42 +50,56 @@ pub fn translate(routing: &Routing, settings: &EnvoySettings) -> Snapshot {
     translate_after(None, routing, settings)
 }
 
-/// The same, for one routing after another: clusters and routes that are as they were `before`, under the same
-/// settings, are taken over. Making thousands of clusters anew for each that comes takes longer than Envoy does.
+/// The same, for one routing after another under the same settings: the work is with what differs from `before`.
+/// Making thousands of clusters anew for each that comes takes longer than Envoy does.
 pub fn translate_after(
     before: Option<&(Routing, Snapshot)>,
     routing: &Routing,
     settings: &EnvoySettings,
 ) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    for (name, endpoint) in &routing.endpoints {
-        let same = before.filter(|(then, _)| then.endpoints.get(name) == Some(endpoint));
-        let resource = same.and_then(|(_, made)| made.of(Kind::Cluster).get(name).cloned());
-        let resource = resource.unwrap_or_else(|| {
-            Arc::new(Resource {
-                version: Version::of(&(name, endpoint)),
-                body: pack_any(cluster::cluster(name, endpoint)),
-            })
-        });
-        snapshot.insert_shared(Kind::Cluster, name, resource);
+    let Some((then, snapshot)) = before else {
+        let mut snapshot = Snapshot::default();
+        for (name, endpoint) in &routing.endpoints {
+            snapshot.insert(Kind::Cluster, name, translate_cluster(name, endpoint));
+        }
+        if let Some(address) = settings.listen_addr {
+            let body = pack_any(listener::plaintext(address, settings));
+            snapshot.insert(Kind::Listener, LISTENER, Resource { version: Version::of(settings), body });
+        }
+        translate_tls(routing, settings, &mut snapshot);
+        snapshot.insert(Kind::Route, ROUTES, translate_hosts(&routing.hosts));
+        return snapshot;
+    };
+    let mut snapshot = snapshot.clone();
+    for difference in then.endpoints.diff(&routing.endpoints) {
+        match difference {
+            DiffItem::Add(name, endpoint) | DiffItem::Update { new: (name, endpoint), .. } => {
+                snapshot.insert(Kind::Cluster, name, translate_cluster(name, endpoint));
+            }
+            DiffItem::Remove(name, _) => snapshot.remove(Kind::Cluster, name),
+        }
     }
-    if let Some(address) = settings.listen_addr {
-        let body = pack_any(listener::plaintext(address, settings));
-        snapshot.insert(Kind::Listener, LISTENER, Resource { version: Version::of(settings), body });
+    if !then.has_same_tls(routing) {
+        snapshot.clear(Kind::Secret);
+        snapshot.remove(Kind::Listener, TLS_LISTENER);
+        translate_tls(routing, settings, &mut snapshot);
     }
-    if let Some(tls) = &settings.tls {
-        translate_tls(tls, routing, settings, &mut snapshot);
+    if then.hosts != routing.hosts {
+        snapshot.insert(Kind::Route, ROUTES, translate_hosts(&routing.hosts));
     }
-    let same = before.filter(|(then, _)| then.hosts == routing.hosts);
-    let routes = same.and_then(|(_, made)| made.of(Kind::Route).get(ROUTES).cloned()).unwrap_or_else(|| {
-        let (version, body) = (Version::of(&routing.hosts), pack_any(route::routes(&routing.hosts)));
-        Arc::new(Resource { version, body })
-    });
-    snapshot.insert_shared(Kind::Route, ROUTES, routes);
     snapshot
 }
 
-fn translate_tls(tls: &TlsListener, routing: &Routing, settings: &EnvoySettings, snapshot: &mut Snapshot) {
+fn translate_cluster(name: &str, endpoint: &Endpoint) -> Resource {
+    Resource { version: Version::of(&(name, endpoint)), body: pack_any(cluster::cluster(name, endpoint)) }
+}
+
+fn translate_hosts(hosts: &OrdMap<String, VirtualHost>) -> Resource {
+    Resource { version: Version::of(hosts), body: pack_any(route::routes(hosts)) }
+}
+
+fn translate_tls(routing: &Routing, settings: &EnvoySettings, snapshot: &mut Snapshot) {
+    let Some(tls) = &settings.tls else { return };
     for (name, certificate) in &routing.certificates {
         let resource = Resource {
             version: Version::of(&(name, certificate)),

@@ -148,14 +148,26 @@ fn a_secret_does_not_show_in_a_snapshot() {
 
 #[test]
 fn one_routing_after_another_gives_what_each_gives_by_itself() {
-    let mut worlds = vec![routing(), Routing::default(), routing()];
     let address = ([10, 0, 0, 9], 15002).into();
-    worlds[2].endpoints.insert("pool-9-uid".to_owned(), Endpoint { protocol: Protocol::Connect, address });
-    worlds.push(worlds[2].clone());
-    for endpoint in worlds[3].endpoints.values_mut() {
-        endpoint.protocol = Protocol::Thrift;
-    }
-    worlds[3].hosts.insert("other.example.com".to_owned(), VirtualHost::default());
+    let mut more = routing();
+    more.endpoints.insert("pool-9-uid".to_owned(), Endpoint { protocol: Protocol::Connect, address });
+    let mut other = more.clone();
+    other.endpoints.insert("pool-9-uid".to_owned(), Endpoint { protocol: Protocol::Thrift, address });
+    other.hosts.insert("other.example.com".to_owned(), VirtualHost::default());
+    let hosts = [("a.example.com", "a"), ("b.example.com", "b")];
+    let mut renewed = with_tls(&hosts);
+    renewed.certificates.insert("a".to_owned(), certificate(&["a.example.com"], 0, 2000));
+    let worlds = [
+        routing(),
+        Routing::default(),
+        more.clone(),
+        more,
+        other,
+        with_tls(&hosts),
+        renewed,
+        with_tls(&hosts[1..]),
+        routing(),
+    ];
     let mut before = None;
     for routing in worlds {
         let snapshot = translate_after(before.as_ref(), &routing, &settings());

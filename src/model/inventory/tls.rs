@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Inventory;
-use crate::model::{Certificate, Pool, PoolCertificate, Routing, SecretProblem, TlsPolicy, TlsSecret};
+use crate::model::{Certificate, Pool, PoolCertificate, SecretProblem, TlsPolicy, TlsSecret};
 
 impl Inventory {
     pub fn with_tls(tls: TlsPolicy) -> Self {
@@ -19,14 +19,25 @@ impl Inventory {
     pub(super) fn put_secret(&mut self, secret: TlsSecret) -> Vec<String> {
         let name = secret.meta.name.clone();
         self.secrets.insert(name.clone(), Arc::new(secret));
-        self.pools_shown_by(&name)
+        self.route_secret(&name)
     }
 
     pub(super) fn remove_secret(&mut self, name: &str) -> Vec<String> {
         if self.secrets.remove(name).is_none() {
             return Vec::new();
         }
-        self.pools_shown_by(name)
+        self.route_secret(name)
+    }
+
+    fn route_secret(&mut self, name: &str) -> Vec<String> {
+        let pools = self.pools_shown_by(name);
+        let hosts: BTreeSet<String> =
+            pools.iter().filter_map(|pool| Some(self.pools.get(pool)?.spec.host.clone())).collect();
+        for host in hosts {
+            self.route_certificate(&host);
+        }
+        self.route_default_certificate();
+        pools
     }
 
     /// The pools whose certificate, or whose substitute for it, is in this Secret.
@@ -68,20 +79,42 @@ impl Inventory {
         })
     }
 
-    /// Enters the certificates that Envoy serves, and for which hosts.
-    pub(super) fn route_tls(&self, routing: &mut Routing) {
+    /// What Envoy shows at this host, if that is not the default.
+    pub(super) fn route_certificate(&mut self, host: &str) {
         if self.tls.off.is_some() {
             return;
         }
-        for host in self.hosts.keys() {
-            if let Some((secret, certificate)) = self.certificate_of_host(host) {
-                routing.certificates.insert(secret.to_owned(), certificate);
-                routing.certificate_of_host.insert(host.clone(), secret.to_owned());
+        let found =
+            self.certificate_of_host(host).map(|(secret, certificate)| (secret.to_owned(), certificate));
+        let before = match found {
+            Some((secret, certificate)) => {
+                self.routing.certificates.insert(secret.clone(), certificate);
+                self.routing.certificate_of_host.insert(host.to_owned(), secret)
             }
+            None => self.routing.certificate_of_host.remove(host),
+        };
+        self.forget_unless_served(before);
+    }
+
+    fn route_default_certificate(&mut self) {
+        if self.tls.off.is_some() {
+            return;
         }
-        if let Some((secret, certificate)) = self.default_certificate() {
-            routing.certificates.insert(secret.to_owned(), certificate);
-            routing.default_certificate = Some(secret.to_owned());
+        let found = self.default_certificate().map(|(secret, certificate)| (secret.to_owned(), certificate));
+        let before = self.routing.default_certificate.take();
+        if let Some((secret, certificate)) = found {
+            self.routing.certificates.insert(secret.clone(), certificate);
+            self.routing.default_certificate = Some(secret);
+        }
+        self.forget_unless_served(before);
+    }
+
+    fn forget_unless_served(&mut self, secret: Option<String>) {
+        let Some(secret) = secret else { return };
+        let routing = &mut self.routing;
+        let mut served = routing.certificate_of_host.values().chain(&routing.default_certificate);
+        if !served.any(|other| *other == secret) {
+            routing.certificates.remove(&secret);
         }
     }
 

@@ -21,7 +21,7 @@ fn secret(name: &str) -> Object {
 fn served(inventory: &Inventory) -> (Vec<(String, String)>, Option<String>, Vec<String>) {
     let routing = inventory.routing();
     let hosts = routing.certificate_of_host.into_iter().collect();
-    (hosts, routing.default_certificate, routing.certificates.into_keys().collect())
+    (hosts, routing.default_certificate, routing.certificates.keys().cloned().collect())
 }
 
 fn pair(host: &str, secret: &str) -> (String, String) {

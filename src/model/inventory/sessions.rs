@@ -1,0 +1,81 @@
+//! Sessions by their pool, their owner and their Spark session id.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Inventory, remove_from};
+use crate::model::Session;
+
+impl Inventory {
+    /// Sessions of a Spark Connect id in a pool, oldest first. More than one only where someone
+    /// made a second object by hand.
+    pub fn sessions_with_spark_id(&self, pool: &str, id: Uuid) -> Vec<&Arc<Session>> {
+        let names = self.sessions_by_spark_id.get(&id).into_iter().flatten();
+        let mut found: Vec<_> =
+            names.filter_map(|name| self.sessions.get(name)).filter(|s| s.spec.pool == pool).collect();
+        found.sort_by_key(|session| age(session));
+        found
+    }
+
+    /// Sessions of a user in a pool, oldest first.
+    pub fn sessions_of(&self, pool: &str, user: &str) -> Vec<&Arc<Session>> {
+        let names = self.sessions_by_owner.get(pool).and_then(|users| users.get(user)).into_iter().flatten();
+        let mut found: Vec<_> = names.filter_map(|name| self.sessions.get(name)).collect();
+        found.sort_by_key(|session| age(session));
+        found
+    }
+
+    /// Oldest first.
+    pub fn sessions_in(&self, pool: &str) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions_by_pool.get(pool).into_iter().flat_map(BTreeMap::values)
+    }
+
+    pub(super) fn put_session(&mut self, session: Session) -> Vec<String> {
+        let name = session.meta.name.clone();
+        self.remove_session(&name);
+        let pool = session.spec.pool.clone();
+        let owners = self.sessions_by_owner.entry(pool.clone()).or_default();
+        owners.entry(session.spec.user.clone()).or_default().insert(name.clone());
+        if let Some(id) = session.spark_session_id() {
+            self.sessions_by_spark_id.entry(id).or_default().insert(name.clone());
+        }
+        let session = Arc::new(session);
+        let in_pool = self.sessions_by_pool.entry(pool.clone()).or_default();
+        in_pool.insert(age(&session), Arc::clone(&session));
+        self.sessions.insert(name, session);
+        vec![pool]
+    }
+
+    pub(super) fn remove_session(&mut self, name: &str) -> Vec<String> {
+        let Some(old) = self.sessions.remove(name) else { return Vec::new() };
+        if let Some(in_pool) = self.sessions_by_pool.get_mut(&old.spec.pool) {
+            in_pool.remove(&age(&old));
+            if in_pool.is_empty() {
+                self.sessions_by_pool.remove(&old.spec.pool);
+            }
+        }
+        if let Some(users) = self.sessions_by_owner.get_mut(&old.spec.pool) {
+            remove_from(users, &old.spec.user, name);
+            if users.is_empty() {
+                self.sessions_by_owner.remove(&old.spec.pool);
+            }
+        }
+        if let Some(id) = old.spark_session_id()
+            && let Some(names) = self.sessions_by_spark_id.get_mut(&id)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.sessions_by_spark_id.remove(&id);
+            }
+        }
+        vec![old.spec.pool.clone()]
+    }
+}
+
+/// Orders sessions, the oldest first.
+fn age(session: &Session) -> (Timestamp, String) {
+    (session.meta.created_at, session.meta.name.clone())
+}
