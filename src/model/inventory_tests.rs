@@ -289,6 +289,16 @@ fn the_sessions_of_a_user_are_his_in_that_pool_oldest_first() {
     assert_eq!(inventory.sessions_in("p").count(), 3);
 }
 
+#[test]
+fn what_nobody_decides_by_touches_no_pool() {
+    let mut inventory = inventory([Object::Session(session("s").version(1))]);
+    assert!(inventory.put(Object::Session(session("s").version(2))).is_empty());
+    assert_eq!(inventory.version(Kind::Session, "s"), Some(2));
+    for changed in [session("s").on("p-0"), session("s").being_deleted(), session("s").with_uid("other")] {
+        assert_eq!(inventory.put(Object::Session(changed)), ["p"]);
+    }
+}
+
 /// It leaves Envoy with its Pod: its sessions' requests still go there.
 #[test]
 fn a_draining_instance_stays_known_to_envoy() {

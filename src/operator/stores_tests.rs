@@ -54,7 +54,7 @@ async fn an_answer_that_the_watch_shows_too_is_planned_once() {
     stores.queue.done(&pool);
     stores.shown(seen(2, Active));
     assert!(tokio::time::timeout(Duration::from_secs(1), stores.queue.next()).await.is_err());
-    stores.shown(seen(3, Active));
+    stores.shown(seen(3, Terminated));
     assert_eq!(stores.queue.next().await, pool);
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Inventory, remove_from};
-use crate::model::Session;
+use crate::model::{Meta, Session};
 
 impl Inventory {
     /// Sessions of a Spark Connect id in a pool, oldest first. More than one only where someone
@@ -33,8 +33,15 @@ impl Inventory {
         self.sessions_by_pool.get(pool).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// Touches no pool where nothing has changed that anybody decides by: labels, annotations and managed fields of
+    /// sessions change without end, and each would have its whole pool planned.
     pub(super) fn put_session(&mut self, session: Session) -> Vec<String> {
         let name = session.meta.name.clone();
+        let same = self.sessions.get(&name).is_some_and(|old| {
+            decisive(&old.meta) == decisive(&session.meta)
+                && old.spec == session.spec
+                && old.status == session.status
+        });
         self.remove_session(&name);
         let pool = session.spec.pool.clone();
         let owners = self.sessions_by_owner.entry(pool.clone()).or_default();
@@ -46,7 +53,7 @@ impl Inventory {
         let in_pool = self.sessions_by_pool.entry(pool.clone()).or_default();
         in_pool.insert(age(&session), Arc::clone(&session));
         self.sessions.insert(name, session);
-        vec![pool]
+        if same { Vec::new() } else { vec![pool] }
     }
 
     pub(super) fn remove_session(&mut self, name: &str) -> Vec<String> {
@@ -73,6 +80,10 @@ impl Inventory {
         }
         vec![old.spec.pool.clone()]
     }
+}
+
+fn decisive(meta: &Meta) -> (&str, i64, Timestamp, bool) {
+    (&meta.uid, meta.generation, meta.created_at, meta.deleting)
 }
 
 /// Orders sessions, the oldest first.
