@@ -30,6 +30,11 @@ pub enum Form {
 }
 
 impl Form {
+    /// A call of TCLIService that nobody has read. Its client takes the answer for that of whatever it called.
+    pub fn unread_thrift() -> Self {
+        Self::Thrift(ThriftHead { method: String::new(), sequence_id: 0 })
+    }
+
     /// `call` is what [`super::check::read`] made of the same request.
     pub fn of(request: &CheckRequest, call: &Call) -> Self {
         let request = Request::of(request);
@@ -44,19 +49,23 @@ impl Form {
     }
 }
 
-/// The answer with which Envoy refuses the request.
-pub fn response(denial: &Denial, form: &Form) -> CheckResponse {
-    let denied = match form {
+/// What the client is told.
+pub fn denied(denial: &Denial, form: &Form) -> DeniedHttpResponse {
+    match form {
         Form::Grpc { method } => grpc::denied(denial, *method),
         Form::Thrift(head) => thrift(denial, head),
         Form::Http { html } => web::denied(denial, *html),
-    };
+    }
+}
+
+/// The answer with which Envoy refuses the request.
+pub fn response(denial: &Denial, form: &Form) -> CheckResponse {
     let meaning = meaning(denial.kind);
     CheckResponse {
         // Code 0, which is also what a missing status means, would be a yes, whatever stands beside it.
         status: Some(Status { code: meaning.grpc.into(), ..Status::default() }),
         dynamic_metadata: headers::metadata([("denied", meaning.reason)]),
-        http_response: Some(HttpResponse::DeniedResponse(denied)),
+        http_response: Some(HttpResponse::DeniedResponse(denied(denial, form))),
     }
 }
 
@@ -81,6 +90,7 @@ fn meaning(kind: DenialKind) -> Meaning {
         DenialKind::UnknownPath => (Code::Unimplemented, 404, "UnknownPath", "08001"),
         DenialKind::BadRequest => (Code::InvalidArgument, 400, "BadRequest", "08P01"),
         DenialKind::QuotaExceeded => (Code::ResourceExhausted, 429, "QuotaExceeded", "53400"),
+        DenialKind::RateLimited => (Code::ResourceExhausted, 429, "RateLimited", "53400"),
         DenialKind::NotReady => (Code::Unavailable, 503, "NotReady", "08001"),
         // Spark's own code for its INVALID_HANDLE errors; the Scala client looks for it.
         DenialKind::SessionClosed => (Code::Internal, 410, "SessionClosed", "08003"),

@@ -10,13 +10,14 @@ use crate::edge::testing::Asked;
 
 const GRPC: Form = Form::Grpc { method: Some(ConnectMethod::ExecutePlan) };
 
-const KINDS: [DenialKind; 12] = [
+const KINDS: [DenialKind; 13] = [
     DenialKind::Unauthenticated,
     DenialKind::PermissionDenied,
     DenialKind::UnknownHost,
     DenialKind::UnknownPath,
     DenialKind::BadRequest,
     DenialKind::QuotaExceeded,
+    DenialKind::RateLimited,
     DenialKind::NotReady,
     DenialKind::SessionClosed,
     DenialKind::SessionChanged,
@@ -24,13 +25,6 @@ const KINDS: [DenialKind; 12] = [
     DenialKind::Unavailable,
     DenialKind::Internal,
 ];
-
-fn denied(denial: &Denial, form: &Form) -> DeniedHttpResponse {
-    match response(denial, form).http_response {
-        Some(HttpResponse::DeniedResponse(denied)) => denied,
-        other => panic!("{other:?} is no denial"),
-    }
-}
 
 fn header<'a>(denied: &'a DeniedHttpResponse, name: &str) -> Option<&'a str> {
     let found =
@@ -166,6 +160,15 @@ fn a_thrift_call_is_answered_in_thrift_with_http_200() {
     assert_eq!(denied.status.as_ref().unwrap().code, 200);
     assert_eq!(header(&denied, "content-type"), Some("application/x-thrift"));
     assert!(denied.body.contains("OpenSession") && denied.body.contains("Wrong password."));
+}
+
+#[test]
+fn a_thrift_call_that_nobody_has_read_is_answered_by_an_exception() {
+    let denied = denied(&Denial::new(DenialKind::RateLimited, "Too many."), &Form::unread_thrift());
+    assert_eq!(denied.status.as_ref().unwrap().code, 200);
+    // No name, EXCEPTION, sequence id 0; then its fields.
+    assert!(denied.body.starts_with("\0\0\0\0\x03\0\0\0\0\x0b\0\x01"), "{:?}", denied.body);
+    assert!(denied.body.contains("Too many."));
 }
 
 #[test]

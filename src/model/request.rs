@@ -142,6 +142,8 @@ pub enum DenialKind {
     /// The request cannot be understood.
     BadRequest,
     QuotaExceeded,
+    /// More requests at once than Envoy lets through.
+    RateLimited,
     /// Still starting: trying again later will work.
     NotReady,
     /// The session has ended; a new one is needed.

@@ -31,7 +31,8 @@ use envoy_types::util::pack_any;
 use super::open_session::{self, EXT_PROC};
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
 use super::{
-    CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, ROUTES, rate_limit,
+    CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, ROUTES, local_reply,
+    rate_limit,
 };
 
 /// The name by which routes address this filter.
@@ -122,6 +123,7 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
         }),
         early_header_mutation_extensions: vec![forget_what_only_we_may_say()],
         http_filters: http_filters(settings),
+        local_reply_config: Some(local_reply::in_words(settings)),
         ..Default::default()
     }
 }

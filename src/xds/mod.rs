@@ -17,6 +17,7 @@ mod cluster;
 mod connection;
 mod discovery;
 mod listener;
+mod local_reply;
 mod node;
 mod open_session;
 mod proto;

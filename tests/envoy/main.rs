@@ -32,6 +32,7 @@ mod control_channel;
 mod held_checks;
 mod large_and_long;
 mod programmed;
+mod rate_limit;
 mod refused;
 mod replicas;
 mod restarts;

@@ -56,7 +56,8 @@ impl ThriftClient {
         body.extend(method.as_bytes());
         // Sequence id 1; `{req: {}}`.
         body.extend([0, 0, 0, 1, 12, 0, 1, 0, 0]);
-        let request = self.http.post(&self.url).headers(self.headers.clone()).body(body);
+        let request = self.http.post(&self.url).header("content-type", "application/x-thrift");
+        let request = request.headers(self.headers.clone()).body(body);
         let answer = request.basic_auth(&self.user, Some("password")).send().await;
         let answer = answer.map_err(|error| error.to_string())?;
         if answer.status() == 200 && answer.headers().contains_key(POD) {

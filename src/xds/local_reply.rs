@@ -1,0 +1,89 @@
+//! What Envoy says in its own name, where the operator has no say: before the check, and when the operator does not
+//! answer. Envoy's own words would be `local_rate_limited`, or none at all.
+//!
+//! The forms are those of the operator's own refusals (`edge::deny`), as far as something can tell them apart that has
+//! not read the call. Not here: what the checks refuse. It is a local reply to Envoy as well, and is left as it is, since
+//! everything here goes by the details of the one cause that it is about.
+
+use envoy_types::pb::envoy::config::accesslog::v3::{
+    AccessLogFilter, ExtensionFilter, access_log_filter::FilterSpecifier, extension_filter,
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    DataSource, HeaderValueOption, SubstitutionFormatString, data_source,
+    header_value_option::HeaderAppendAction, substitution_format_string::Format,
+};
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    LocalReplyConfig, ResponseMapper,
+};
+use envoy_types::pb::envoy::service::auth::v3::DeniedHttpResponse;
+use envoy_types::util::pack_any;
+
+use super::proto::number;
+use super::{EnvoySettings, rate_limit};
+use crate::edge::deny::{Form, denied};
+use crate::model::Denial;
+
+/// Envoy takes the first that matches.
+pub fn in_words(settings: &EnvoySettings) -> LocalReplyConfig {
+    let limited = settings.rate_limit.map(rate_limit::refusal);
+    let limited = limited.iter().flat_map(|denial| in_every_form(rate_limit::DETAILS, denial));
+    LocalReplyConfig { mappers: limited.collect(), ..Default::default() }
+}
+
+/// `cause`: an expression (CEL) about the reply. What fails in one, as a header that is not there does, is no match.
+fn in_every_form<'a>(cause: &'a str, denial: &'a Denial) -> impl Iterator<Item = ResponseMapper> + 'a {
+    let forms = [
+        (
+            r#" && request.headers["content-type"].startsWith("application/grpc")"#,
+            Form::Grpc { method: None },
+        ),
+        (r#" && request.headers["content-type"].startsWith("application/x-thrift")"#, Form::unread_thrift()),
+        (r#" && request.headers["accept"].contains("text/html")"#, Form::Http { html: true }),
+        ("", Form::Http { html: false }),
+    ];
+    forms.into_iter().map(move |(of_form, form)| mapper(format!("{cause}{of_form}"), denied(denial, &form)))
+}
+
+fn mapper(expression: String, answer: DeniedHttpResponse) -> ResponseMapper {
+    let is_content_type = |option: &HeaderValueOption| {
+        option.header.as_ref().is_some_and(|header| header.key == "content-type")
+    };
+    let (content_type, others): (Vec<_>, Vec<_>) = answer.headers.into_iter().partition(is_content_type);
+    let content_type = content_type.into_iter().find_map(|option| option.header).unwrap_or_default().value;
+    ResponseMapper {
+        filter: Some(AccessLogFilter {
+            filter_specifier: Some(FilterSpecifier::ExtensionFilter(ExtensionFilter {
+                name: "envoy.access_loggers.extension_filters.cel".to_owned(),
+                config_type: Some(extension_filter::ConfigType::TypedConfig(pack_any(ExpressionFilter {
+                    expression,
+                    ..Default::default()
+                }))),
+            })),
+        }),
+        status_code: answer.status.and_then(|status| number(u32::try_from(status.code).unwrap_or(500))),
+        // Taken as it is, whatever is in it, but only if a format says where it goes.
+        body: Some(text(answer.body)),
+        body_format_override: Some(SubstitutionFormatString {
+            content_type,
+            format: Some(Format::TextFormatSource(text("%LOCAL_REPLY_BODY%".to_owned()))),
+            ..Default::default()
+        }),
+        headers_to_add: others.into_iter().map(formatted).collect(),
+    }
+}
+
+/// Here Envoy takes one way of saying that a header is to be replaced, and reads its value as a format.
+#[allow(deprecated)]
+fn formatted(option: HeaderValueOption) -> HeaderValueOption {
+    let header = option.header.map(|mut header| {
+        header.value = header.value.replace('%', "%%");
+        header
+    });
+    let append_action = HeaderAppendAction::OverwriteIfExistsOrAdd.into();
+    HeaderValueOption { header, append: None, append_action, ..option }
+}
+
+fn text(text: String) -> DataSource {
+    DataSource { specifier: Some(data_source::Specifier::InlineString(text)), ..Default::default() }
+}
