@@ -5,6 +5,7 @@
 //! leader. Every replica answers requests. What to do is decided by [`decide`], which is pure; here
 //! is only the waiting.
 
+mod creations;
 mod decide;
 mod hold;
 mod session_confs;
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::creations::Creations;
 use self::decide::{Decision, Wait, decide};
 pub use self::hold::MaxHold;
 pub use self::session_confs::SessionConfs;
@@ -39,6 +41,7 @@ pub struct Broker {
     authenticator: Authenticator,
     publisher: Publisher,
     writer: SessionWriter,
+    creations: Creations,
     max_hold: MaxHold,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
@@ -91,7 +94,8 @@ impl Broker {
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
-        Self { stores, authenticator, publisher, writer, max_hold, metrics, stop }
+        let creations = Creations::new(writer.clone());
+        Self { stores, authenticator, publisher, writer, creations, max_hold, metrics, stop }
     }
 
     async fn answer(&self, check: Check) -> Result<Route, Denial> {
@@ -185,18 +189,8 @@ impl Broker {
                     let closed = || Denial::new(DenialKind::SessionClosed, "The session has ended.");
                     return route.map(|route| (route, false)).ok_or_else(closed);
                 }
-                Decision::Create(draft) => {
-                    let writer = self.writer.clone();
-                    detached(async move { writer.create(&draft).await }).await?;
-                }
-                Decision::Replace { uid, draft } => {
-                    let writer = self.writer.clone();
-                    detached(async move {
-                        writer.delete(&draft.name, &uid).await?;
-                        writer.create(&draft).await
-                    })
-                    .await?;
-                }
+                Decision::Create(draft) => self.creations.create(draft, None).await?,
+                Decision::Replace { uid, draft } => self.creations.create(draft, Some(uid)).await?,
                 Decision::Claim { session, resource_version, session_id } => {
                     let writer = self.writer.clone();
                     detached(async move { writer.claim(&session, resource_version, session_id).await })
@@ -271,3 +265,6 @@ async fn detached(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::decide::Draft;
 use crate::api::SparkInteractiveSession;
+use crate::model::Session;
 use crate::operator::{FIELD_MANAGER, Stores, Watched};
 
 /// Owners of the fields of a session's status that the planner does not write: `sessionId` and
@@ -29,8 +30,20 @@ impl SessionWriter {
         Self { sessions: Api::namespaced(client.clone(), namespace), stores }
     }
 
+    /// Creates the session, in place of the ended one with the UID `replaces`. Nothing is left to do if the last caller
+    /// did so after this one looked.
+    pub async fn ensure(&self, draft: &Draft, replaces: Option<&str>) -> Result<(), kube::Error> {
+        let uid = |session: &Arc<Session>| session.meta.uid.clone();
+        match self.stores.read(|inventory| inventory.session(&draft.name).map(uid)) {
+            Some(uid) if replaces == Some(&uid) => self.delete(&draft.name, &uid).await?,
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        self.create(draft).await
+    }
+
     /// Creates the session, or adopts the one that another replica created at the same time.
-    pub async fn create(&self, draft: &Draft) -> Result<(), kube::Error> {
+    async fn create(&self, draft: &Draft) -> Result<(), kube::Error> {
         let mut session = SparkInteractiveSession::new(&draft.name, draft.spec.clone());
         session.metadata = ObjectMeta {
             name: Some(draft.name.clone()),

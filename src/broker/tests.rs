@@ -1,0 +1,254 @@
+//! Many first calls of one session at the same time, against an API server that counts.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use futures::future::join_all;
+use http::{Method, Request, Response};
+use kube::client::Body;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::*;
+use crate::authn::{AuthnSettings, client_builder};
+use crate::model::fixtures::{application, connect_pool, driver, session};
+use crate::model::{ConnectHead, ConnectMethod, Credentials, Object, SessionKey};
+
+const CALLS: usize = 200;
+const ID: Uuid = Uuid::from_u128(7);
+/// Before whatever this machine's clock says.
+const LONG_AGO: i64 = -1_000_000_000;
+
+/// Answers writes when it is told to, and counts them.
+struct ApiServer {
+    creations: AtomicUsize,
+    deletions: AtomicUsize,
+    open: watch::Sender<bool>,
+    answer: fn(Value) -> (u16, Value),
+}
+
+impl ApiServer {
+    fn new(answer: fn(Value) -> (u16, Value)) -> Arc<Self> {
+        let (creations, deletions) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { creations, deletions, open: watch::Sender::new(false), answer })
+    }
+
+    fn client(self: &Arc<Self>) -> kube::Client {
+        let server = Arc::clone(self);
+        let service = tower::service_fn(move |request| {
+            let server = Arc::clone(&server);
+            async move { Ok::<_, Infallible>(server.serve(request).await) }
+        });
+        kube::Client::new(service, "spark-dev")
+    }
+
+    async fn serve(&self, request: Request<Body>) -> Response<Body> {
+        let created = request.method() == Method::POST;
+        if created { &self.creations } else { &self.deletions }.fetch_add(1, SeqCst);
+        self.open.subscribe().wait_for(|open| *open).await.unwrap();
+        let body = request.into_body().collect_bytes().await.unwrap();
+        let (status, answer) = if created {
+            (self.answer)(serde_json::from_slice(&body).unwrap())
+        } else {
+            (200, json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
+        };
+        Response::builder().status(status).body(Body::from(answer.to_string().into_bytes())).unwrap()
+    }
+
+    fn creations(&self) -> usize {
+        self.creations.load(SeqCst)
+    }
+
+    fn answers(&self) {
+        self.open.send_replace(true);
+    }
+}
+
+fn takes(mut session: Value) -> (u16, Value) {
+    session["metadata"]["uid"] = json!("uid-of-the-new-one");
+    session["metadata"]["resourceVersion"] = json!("10");
+    (201, session)
+}
+
+fn refuses(_: Value) -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden",
+        "message": "exceeded quota: at most 10 sparkinteractivesessions",
+    });
+    (403, status)
+}
+
+/// A pool with a running instance.
+fn stores() -> Arc<Stores> {
+    let stores = Stores::new();
+    stores.shown(Object::Pool(connect_pool("p").with_host("spark.example.com")));
+    stores.shown(Object::Application(application("p-0")));
+    stores.shown(Object::Pod(driver("p-0").at_ip("10.0.0.1")));
+    stores.server_answers("uid-of-p-0-driver");
+    (0..4).for_each(|_| stores.watch_synced());
+    stores
+}
+
+fn broker(stores: &Arc<Stores>, api_server: &Arc<ApiServer>) -> Arc<Broker> {
+    let settings = AuthnSettings { skip_validation: true, ..AuthnSettings::default() };
+    // Another test of this process may have installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Arc::new(Broker::new(
+        Arc::clone(stores),
+        Authenticator::new(settings, client_builder().build().unwrap()),
+        Publisher::new(),
+        SessionWriter::new(&api_server.client(), "spark-dev", Arc::clone(stores)),
+        MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(60) },
+        Arc::new(Metrics::default()),
+        CancellationToken::new(),
+    ))
+}
+
+fn first_call() -> Check {
+    let head = ConnectHead { session_id: ID, observed_server_session_id: None };
+    Check {
+        since: None,
+        node: None,
+        host: "spark.example.com".to_owned(),
+        path: "/spark.connect.SparkConnectService/Config".to_owned(),
+        call: Call::Connect { method: ConnectMethod::Config, head },
+        credentials: Ok(Credentials::Password {
+            user: "alice".to_owned(),
+            password: SecretString::from("password"),
+        }),
+        peer: None,
+    }
+}
+
+fn calls(broker: &Arc<Broker>) -> Vec<JoinHandle<Verdict>> {
+    let call = |_| {
+        let broker = Arc::clone(broker);
+        tokio::spawn(async move { broker.check(first_call()).await })
+    };
+    (0..CALLS).map(call).collect()
+}
+
+/// Until nothing moves any more but for what the API server is waited for.
+async fn settled() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+fn name() -> String {
+    SessionKey::Connect { pool: "p".to_owned(), session_id: ID }.object_name()
+}
+
+/// What the planner makes of the session.
+fn placed(stores: &Stores) {
+    let session = session(&name()).with_spark_id(ID).with_uid("uid-of-the-new-one").on("p-0").version(11);
+    stores.shown(Object::Session(session));
+}
+
+async fn verdicts(calls: Vec<JoinHandle<Verdict>>) -> Vec<Verdict> {
+    join_all(calls).await.into_iter().map(|verdict| verdict.unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_calls_of_one_session_create_it_once() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    let broker = broker(&stores, &api_server);
+    let calls = calls(&broker);
+    settled().await;
+    assert_eq!(api_server.creations(), 1);
+    api_server.answers();
+    settled().await;
+    placed(&stores);
+    let verdicts = verdicts(calls).await;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Route(_))), "{:?}", verdicts[0]);
+    assert_eq!(api_server.creations(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_session_is_replaced_once() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    let failed = session(&name()).with_spark_id(ID).with_uid("uid-of-the-old-one").version(5);
+    let failed =
+        failed.ended(crate::api::SessionState::Failed, "StartTimeout", "It took too long.", LONG_AGO);
+    stores.shown(Object::Session(failed));
+    let broker = broker(&stores, &api_server);
+    let calls = calls(&broker);
+    api_server.answers();
+    settled().await;
+    placed(&stores);
+    let verdicts = verdicts(calls).await;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Route(_))), "{:?}", verdicts[0]);
+    assert_eq!((api_server.deletions.load(SeqCst), api_server.creations()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_creation_fails_of_is_told_to_everyone_and_the_next_call_tries_anew() {
+    let (stores, api_server) = (stores(), ApiServer::new(refuses));
+    let broker = broker(&stores, &api_server);
+    let calls = calls(&broker);
+    settled().await;
+    api_server.answers();
+    let words = "The session was refused by Kubernetes: exceeded quota: at most 10 sparkinteractivesessions";
+    let refused = Verdict::Deny(Denial::new(DenialKind::StartFailed, words));
+    for verdict in verdicts(calls).await {
+        assert_eq!(verdict, refused);
+    }
+    assert_eq!(api_server.creations(), 1);
+    assert_eq!(broker.check(first_call()).await, refused);
+    assert_eq!(api_server.creations(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_caller_who_goes_away_takes_nobody_along() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    let broker = broker(&stores, &api_server);
+    let first = tokio::spawn({
+        let broker = Arc::clone(&broker);
+        async move { broker.check(first_call()).await }
+    });
+    settled().await;
+    assert_eq!(api_server.creations(), 1);
+    let others = calls(&broker);
+    settled().await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    api_server.answers();
+    settled().await;
+    placed(&stores);
+    let verdicts = verdicts(others).await;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Route(_))), "{:?}", verdicts[0]);
+    assert_eq!(api_server.creations(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_everyone_left_is_created_nevertheless() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    let broker = broker(&stores, &api_server);
+    let calls = calls(&broker);
+    settled().await;
+    for call in calls {
+        call.abort();
+    }
+    settled().await;
+    api_server.answers();
+    settled().await;
+    placed(&stores);
+    assert!(matches!(broker.check(first_call()).await, Verdict::Route(_)));
+    assert_eq!(api_server.creations(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looked_before_it_was_created_and_comes_after_does_not_create_it_again() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    let old = session(&name()).with_spark_id(ID).with_uid("uid-of-the-old-one").version(5);
+    stores.shown(Object::Session(old.clone()));
+    let creations = Creations::new(SessionWriter::new(&api_server.client(), "spark-dev", stores));
+    api_server.answers();
+    let draft = decide::Draft { name: name(), spec: old.spec };
+    for _ in 0..2 {
+        creations.create(draft.clone(), Some("uid-of-the-old-one".to_owned())).await.unwrap();
+    }
+    creations.create(draft, None).await.unwrap();
+    assert_eq!((api_server.deletions.load(SeqCst), api_server.creations()), (1, 1));
+}
