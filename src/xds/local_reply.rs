@@ -20,15 +20,18 @@ use envoy_types::pb::envoy::service::auth::v3::DeniedHttpResponse;
 use envoy_types::util::pack_any;
 
 use super::proto::number;
-use super::{EnvoySettings, rate_limit};
+use super::{EnvoySettings, open_session, rate_limit};
 use crate::edge::deny::{Form, denied};
 use crate::model::Denial;
 
 /// Envoy takes the first that matches.
 pub fn in_words(settings: &EnvoySettings) -> LocalReplyConfig {
     let limited = settings.rate_limit.map(rate_limit::refusal);
-    let limited = limited.iter().flat_map(|denial| in_every_form(rate_limit::DETAILS, denial));
-    LocalReplyConfig { mappers: limited.collect(), ..Default::default() }
+    let limited = limited.iter().flat_map(|denial| in_every_form(rate_limit::LIMITED, denial));
+    // Only OpenSession calls come there.
+    let unopened =
+        mapper(open_session::FAILED.to_owned(), denied(&open_session::refusal(), &Form::unread_thrift()));
+    LocalReplyConfig { mappers: limited.chain([unopened]).collect(), ..Default::default() }
 }
 
 /// `cause`: an expression (CEL) about the reply. What fails in one, as a header that is not there does, is no match.

@@ -23,6 +23,7 @@ use envoy_types::util::pack_any;
 use super::EnvoySettings;
 use super::listener::EXT_AUTHZ;
 use super::proto::{duration, number, seconds};
+use crate::model::{Denial, DenialKind};
 
 /// The name by which routes address the filter.
 pub const EXT_PROC: &str = "envoy.filters.http.ext_proc";
@@ -34,6 +35,10 @@ pub const OPEN_SESSION_HEADER: &str = "x-spark-open-session";
 /// How long Envoy waits for the operator, which has answered the check of the same request just before; if it restarts
 /// between the two, it is asked again within this time.
 const TIMEOUT_SECONDS: u64 = 5;
+
+/// How a local reply tells that it is this filter's: an expression (CEL). Envoy appends what went wrong: nobody answered
+/// in time, or with a gRPC error. What the operator refuses in words has other details.
+pub const FAILED: &str = r#"response.code_details.startsWith("ext_proc_error")"#;
 
 pub fn processor(settings: &EnvoySettings) -> ExternalProcessor {
     ExternalProcessor {
@@ -54,7 +59,8 @@ pub fn processor(settings: &EnvoySettings) -> ExternalProcessor {
             })),
             ..Default::default()
         }),
-        // A session without its configuration, or with what its user may not set, is no session.
+        // Or whoever opens a session while the operator is away would get one without its pool's configuration, and
+        // with what `protectedConf` forbids. `refusal` says so instead.
         failure_mode_allow: false,
         processing_mode: Some(ProcessingMode {
             request_header_mode: HeaderSendMode::Skip.into(),
@@ -76,6 +82,13 @@ pub fn processor(settings: &EnvoySettings) -> ExternalProcessor {
         }),
         ..Default::default()
     }
+}
+
+/// What the client hears when nobody answers in time.
+pub fn refusal() -> Denial {
+    let message = "The session was not opened: the gateway could not ask the Spark session operator for its \
+                   configuration. Connect again in a few seconds; if this lasts, tell the administrators.";
+    Denial::new(DenialKind::Unavailable, message)
 }
 
 pub fn on() -> (String, Any) {

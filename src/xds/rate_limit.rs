@@ -9,7 +9,7 @@ use super::proto::{number, seconds};
 use crate::model::{Denial, DenialKind};
 
 /// How a local reply tells that it is this filter's: an expression (CEL).
-pub const DETAILS: &str = r#"response.code_details == "local_rate_limited""#;
+pub const LIMITED: &str = r#"response.code_details == "local_rate_limited""#;
 
 /// Protects the operator from clients that ask in a loop: it stands before the check. An instance needs no such
 /// protection, since its sessions are counted.

@@ -31,6 +31,7 @@ mod cold_start;
 mod control_channel;
 mod held_checks;
 mod large_and_long;
+mod open_session;
 mod programmed;
 mod rate_limit;
 mod refused;

@@ -1,0 +1,168 @@
+//! The call that opens a Thrift session while the operator, which has just answered its check, does not answer about the
+//! session's configuration. To stop it between the two it is taken apart: its xDS, its checks, and here the rest.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
+    ExternalProcessor, ExternalProcessorServer,
+};
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response as Answer;
+use envoy_types::pb::envoy::service::ext_proc::v3::{BodyResponse, ProcessingRequest, ProcessingResponse};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use spark_session_operator::edge::{self, Checker};
+use spark_session_operator::model::{Check, Endpoint, Protocol, Route, Routing, Verdict, VirtualHost};
+use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, translate};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::pools::HOST;
+use super::process::free_port;
+use super::proxy::Envoy;
+use super::stand_in::POD;
+use super::thrift_client::ThriftClient;
+
+const WORDS: &str = "The session was not opened: the gateway could not ask the Spark session operator for its \
+                     configuration. Connect again in a few seconds; if this lasts, tell the administrators.";
+
+/// What becomes of each try of Envoy's to ask.
+#[derive(Clone, Copy)]
+enum Try {
+    /// The replica dies, and all its connections with it.
+    Crash,
+    /// The replica stops.
+    Unavailable,
+    /// It hangs.
+    Silent,
+    /// It has a defect.
+    Failed,
+    Answered,
+}
+
+/// An operator that is good for everything but this.
+struct Operator {
+    /// In their order; the last one goes for all that follow.
+    tries: &'static [Try],
+    asked: Arc<AtomicUsize>,
+}
+
+#[tonic::async_trait]
+impl ExternalProcessor for Operator {
+    type ProcessStream = BoxStream<'static, Result<ProcessingResponse, Status>>;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        let asked = self.asked.fetch_add(1, SeqCst).min(self.tries.len() - 1);
+        match self.tries[asked] {
+            // Of the task that has the connection.
+            Try::Crash => panic!("a crash that the test wants"),
+            Try::Failed => Err(Status::internal("a defect")),
+            Try::Unavailable => Err(Status::unavailable("this replica stops")),
+            Try::Silent => Ok(Response::new(stream::pending().boxed())),
+            Try::Answered => Ok(Response::new(request.into_inner().map(as_it_is).boxed())),
+        }
+    }
+}
+
+fn as_it_is(_: Result<ProcessingRequest, Status>) -> Result<ProcessingResponse, Status> {
+    let response = Some(Answer::RequestBody(BodyResponse::default()));
+    Ok(ProcessingResponse { response, ..ProcessingResponse::default() })
+}
+
+struct Allows;
+
+impl Checker for Allows {
+    async fn check(&self, _: Check) -> Verdict {
+        let [cluster, session, pool, user] = ["sql-0", "ana-default", "sql", "ana"].map(str::to_owned);
+        Verdict::Route(Route { cluster, session, pool, user })
+    }
+}
+
+struct World {
+    client: ThriftClient,
+    asked: Arc<AtomicUsize>,
+    _envoy: Envoy,
+    _stop: DropGuard,
+}
+
+impl World {
+    async fn start(scenario: &str, tries: &'static [Try]) -> Self {
+        // Another test of this process may have installed it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let (control, listens, stop) = (free_port(), free_port(), CancellationToken::new());
+        let publisher = Publisher::new();
+        publisher.publish(translate(&routing(spark().await), &settings(listens)));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let operator = Operator { tries, asked: Arc::clone(&asked) };
+        let server = Server::builder()
+            .add_routes(DiscoveryService::new(publisher, stop.clone()).into_routes())
+            .add_service(edge::service(Arc::new(Allows)))
+            .add_service(ExternalProcessorServer::new(operator));
+        tokio::spawn(server.serve_with_shutdown(control, stop.clone().cancelled_owned()));
+        let mut envoy = Envoy::new(scenario, listens, control);
+        envoy.start();
+        envoy.until_it_listens().await;
+        let client = ThriftClient::new(listens, HOST, "ana");
+        Self { client, asked, _envoy: envoy, _stop: stop.drop_guard() }
+    }
+}
+
+async fn spark() -> SocketAddr {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = server.local_addr().unwrap();
+    // As the Thrift server does, it answers to a whole call: Envoy sends it the headers before it asks.
+    let router = Router::new().fallback(async |_: Bytes| ([(POD, "sql-0-driver")], "opened"));
+    tokio::spawn(async move { axum::serve(server, router).await });
+    address
+}
+
+fn routing(spark: SocketAddr) -> Routing {
+    let mut routing = Routing::default();
+    let host = VirtualHost { connect: None, thrift: Some("sql".to_owned()) };
+    routing.hosts.insert(HOST.to_owned(), host);
+    routing.endpoints.insert("sql-0".to_owned(), Endpoint { protocol: Protocol::Thrift, address: spark });
+    routing
+}
+
+fn settings(listens: SocketAddr) -> EnvoySettings {
+    EnvoySettings {
+        listen_addr: Some(listens),
+        tls: None,
+        rate_limit: None,
+        ext_authz_timeout: Duration::from_secs(60),
+        max_body_head: 8192,
+        control_cluster: "spark-session-operator".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_that_comes_back_in_time_is_asked_again() {
+    let world = World::start("open-again", &[Try::Crash, Try::Unavailable, Try::Answered]).await;
+    assert_eq!(world.client.call("OpenSession").await.unwrap().pod(), "sql-0-driver");
+    assert_eq!(world.asked.load(SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_that_does_not_answer_is_named_to_the_user() {
+    let stories: [(_, &[Try]); 3] = [
+        ("open-silent", &[Try::Silent]),
+        ("open-unavailable", &[Try::Unavailable]),
+        ("open-failed", &[Try::Failed]),
+    ];
+    for (scenario, tries) in stories {
+        let world = World::start(scenario, tries).await;
+        let asked = Instant::now();
+        let refused = world.client.call("OpenSession").await.unwrap_err();
+        assert!(refused.starts_with("200 OK: ") && refused.contains(WORDS), "{scenario}: {refused:?}");
+        assert!(asked.elapsed() < Duration::from_secs(8), "{scenario}");
+    }
+}
