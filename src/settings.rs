@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
 use crate::control_channel::TlsFiles;
-use crate::operator::LeaseName;
+use crate::operator::{Identity, LeaseName};
 use crate::telemetry::LogFormat;
 
 #[derive(Parser, Debug)]
@@ -137,6 +137,10 @@ struct LeaderElectionArgs {
     /// Set by the Pod's manifest from metadata.name.
     #[arg(long, env = "POD_NAME", hide = true)]
     pod_name: Option<String>,
+
+    /// Set by the Pod's manifest from metadata.uid.
+    #[arg(long, env = "POD_UID", hide = true)]
+    pod_uid: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -276,13 +280,17 @@ impl GrpcTlsArgs {
 
 impl LeaderElectionArgs {
     fn validate(self, namespace: &str) -> Option<LeaseName> {
-        let pod = self.pod_name.filter(|name| !name.is_empty());
+        let given = |value: Option<String>| value.filter(|value| !value.is_empty());
+        let (pod, uid) = (given(self.pod_name), given(self.pod_uid));
         let wanted = self.leader_elect.unwrap_or(pod.is_some());
         wanted.then(|| LeaseName {
             namespace: namespace.to_owned(),
             name: self.leader_elect_lease_name,
-            // A container that is restarted in the same Pod is another holder: the old one may still be writing.
-            identity: format!("{}_{}", pod.as_deref().unwrap_or("spark-session-operator"), Uuid::new_v4()),
+            identity: Identity::new(
+                pod.as_deref().unwrap_or("spark-session-operator"),
+                uid.as_deref(),
+                Uuid::new_v4(),
+            ),
         })
     }
 }
@@ -431,8 +439,12 @@ mod tests {
         assert!(elected(&["--leader-elect"]).is_some());
         let lease = elected(&[pod, "--namespace=spark", "--leader-elect-lease-name=spark-leader"]).unwrap();
         assert_eq!((lease.namespace.as_str(), lease.name.as_str()), ("spark", "spark-leader"));
-        assert!(lease.identity.starts_with("operator-0_"), "{}", lease.identity);
+        assert!(lease.identity.as_str().starts_with("operator-0_"), "{:?}", lease.identity);
         assert_ne!(lease.identity, elected(&[pod]).unwrap().identity);
+        let lease = elected(&[pod, "--pod-uid=5d1e"]).unwrap();
+        assert!(lease.identity.as_str().starts_with("operator-0_5d1e_"), "{:?}", lease.identity);
+        let lease = elected(&[pod, "--pod-uid="]).unwrap();
+        assert_eq!(lease.identity.as_str().split('_').count(), 2, "{:?}", lease.identity);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use spark_session_operator::api::{SparkApplication, SparkSessionPool};
 use spark_session_operator::operator::{
-    Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover, watches,
+    Applier, Candidate, Identity, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores,
+    Takeover, watches,
 };
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
@@ -37,7 +38,7 @@ const QUICK: LeaseTiming = LeaseTiming {
 };
 
 struct Replica {
-    identity: String,
+    identity: Identity,
     leadership: Leadership,
     leads: Gauge,
     /// Requests other than reading, without those for the Lease.
@@ -52,13 +53,17 @@ struct Replica {
 
 impl Replica {
     async fn start(name: &str, namespace: &str, timing: LeaseTiming) -> Self {
+        Self::start_in_pod(name, None, namespace, timing).await
+    }
+
+    async fn start_in_pod(name: &str, uid: Option<&str>, namespace: &str, timing: LeaseTiming) -> Self {
         let (writes, cut_off) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let client = client(Arc::clone(&writes), Arc::clone(&cut_off)).await;
         let stores = Stores::new();
         let mut tasks = JoinSet::new();
         watches::spawn(&client, namespace, &stores, &mut tasks);
         tasks.spawn(Readiness::new(Arc::clone(&stores)).run());
-        let identity = format!("{name}_{}", Uuid::new_v4());
+        let identity = Identity::new(name, uid, Uuid::new_v4());
         let lease =
             LeaseName { namespace: namespace.to_owned(), name: LEASE.to_owned(), identity: identity.clone() };
         let (leads, stop) = (Gauge::default(), CancellationToken::new());
@@ -217,7 +222,7 @@ async fn only_the_holder_of_the_lease_plans() {
         assert!(first.writes() > 0);
         assert_eq!((second.writes(), second.is_leading()), (0, false));
         assert_eq!((first.leads.get(), second.leads.get()), (1, 0));
-        assert_eq!(cluster.holder().await.as_ref(), Some(&first.identity));
+        assert_eq!(cluster.holder().await.as_deref(), Some(first.identity.as_str()));
     })
     .await;
 }
@@ -236,7 +241,7 @@ async fn a_leader_that_stops_in_order_is_followed_at_once() {
         second.leads().await;
         let took = stopped.elapsed();
         assert!(took < Duration::from_secs(2), "{took:?}");
-        assert_eq!(cluster.holder().await.as_ref(), Some(&second.identity));
+        assert_eq!(cluster.holder().await.as_deref(), Some(second.identity.as_str()));
         cluster.wants("lab", 2).await;
         cluster.is_planned("lab", 2).await;
         second.stop().await;
@@ -261,6 +266,30 @@ async fn a_leader_that_crashed_is_followed_when_its_lease_has_expired_and_all_is
         assert!(took > LeaseTiming::DEFAULT.duration - Duration::from_secs(3), "too early: {took:?}");
         assert!(took < Duration::from_secs(15), "{took:?}");
         cluster.is_planned("orphan", 1).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_restarted_in_its_pod_goes_on_at_once() {
+    in_a_namespace(|cluster| async move {
+        let start =
+            || Replica::start_in_pod("operator", Some("5d1e"), &cluster.namespace, LeaseTiming::DEFAULT);
+        let first = start().await;
+        first.leads().await;
+        cluster.create_pool("lab").await;
+        cluster.is_planned("lab", 1).await;
+
+        let crashed = Instant::now();
+        first.crash();
+        cluster.create_pool("orphan").await;
+        let again = start().await;
+        again.leads().await;
+        let took = crashed.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(cluster.holder().await.as_deref(), Some(again.identity.as_str()));
+        cluster.is_planned("orphan", 1).await;
+        assert_eq!(cluster.instances("lab").await, 1);
     })
     .await;
 }

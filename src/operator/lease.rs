@@ -5,6 +5,10 @@
 //! has seen the Lease unchanged. The holder counts from before it asked for the renewal, and gives up
 //! some seconds before anyone else may take over.
 //!
+//! There is one Lease that nobody has to wait for: that of the process which ran before in the very same Pod. A kubelet
+//! runs one process of a container at a time, so the holder has ended. What it sent before meets its guards in the API
+//! server. It goes by the Pod's UID: a namesake, as a StatefulSet makes it, may run beside a lost one.
+//!
 //! Not here: reading and writing the Lease, and what a leader does (`leadership`, `reconcile`).
 
 use std::time::Duration;
@@ -13,6 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// How long things take. A crashed leader is replaced within `duration` plus two `retry`.
 #[derive(Clone, Copy, Debug)]
@@ -52,15 +57,46 @@ pub enum Step {
     Create(LeaseSpec),
     /// It is free or ours: replace it, guarded by the resource version that was read.
     Replace(LeaseSpec),
-    /// Another replica leads; its time is up at this moment, unless it renews.
+    /// Another process leads; its time is up at this moment, unless it renews.
     Wait(Instant),
+}
+
+/// By which name a process holds the Lease: no other process that ever ran has the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    name: String,
+    /// How the names of all processes in this Pod begin, if it is known which Pod it is.
+    same_pod: Option<String>,
+}
+
+impl Identity {
+    pub fn new(pod_name: &str, pod_uid: Option<&str>, process: Uuid) -> Self {
+        match pod_uid {
+            None => Self { name: format!("{pod_name}_{process}"), same_pod: None },
+            Some(uid) => {
+                let same_pod = format!("{pod_name}_{uid}_");
+                Self { name: format!("{same_pod}{process}"), same_pod: Some(same_pod) }
+            }
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    fn is_of_same_pod(&self, holder: &str) -> bool {
+        self.same_pod.as_ref().is_some_and(|same_pod| holder.starts_with(same_pod))
+    }
 }
 
 /// One candidate.
 #[derive(Debug)]
 pub struct Election {
-    identity: String,
+    identity: Identity,
     timing: LeaseTiming,
+    /// Whether the Lease is as it was when this process came. Whoever has written it since then is alive, whatever its
+    /// name says.
+    as_found: bool,
     seen: Option<Seen>,
     held_until: Option<Instant>,
 }
@@ -73,23 +109,28 @@ struct Seen {
 }
 
 impl Election {
-    pub fn new(identity: String, timing: LeaseTiming) -> Self {
-        Self { identity, timing, seen: None, held_until: None }
+    pub fn new(identity: Identity, timing: LeaseTiming) -> Self {
+        Self { identity, timing, as_found: true, seen: None, held_until: None }
     }
 
     /// `now` is a moment after the Lease was read.
     pub fn step(&mut self, found: Option<&Lease>, now: Moment) -> Step {
         let Some(lease) = found else {
-            self.seen = None;
+            (self.seen, self.as_found) = (None, false);
             return Step::Create(self.ours(None, now.wall));
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let since = match &self.seen {
             Some(seen) if seen.spec == spec => seen.at,
-            _ => now.instant,
+            Some(_) => {
+                self.as_found = false;
+                now.instant
+            }
+            None => now.instant,
         };
         let expires = since + self.promised(&spec);
-        let taken = holder(&spec).is_some_and(|holder| holder != self.identity);
+        let ended = |holder: &str| self.as_found && self.identity.is_of_same_pod(holder);
+        let taken = holder(&spec).is_some_and(|holder| !self.is_ours(&spec) && !ended(holder));
         let step = if taken && now.instant < expires {
             Step::Wait(expires)
         } else {
@@ -121,7 +162,7 @@ impl Election {
     /// What to write so that another replica takes over at once; `None` where the Lease is not ours.
     pub fn given_up(&mut self, found: &Lease, wall: Timestamp) -> Option<LeaseSpec> {
         self.held_until = None;
-        let spec = found.spec.as_ref().filter(|spec| holder(spec) == Some(self.identity.as_str()))?;
+        let spec = found.spec.as_ref().filter(|spec| self.is_ours(spec))?;
         Some(LeaseSpec {
             holder_identity: None,
             lease_duration_seconds: Some(1),
@@ -130,11 +171,15 @@ impl Election {
         })
     }
 
+    fn is_ours(&self, spec: &LeaseSpec) -> bool {
+        holder(spec) == Some(self.identity.as_str())
+    }
+
     fn ours(&self, before: Option<&LeaseSpec>, wall: Timestamp) -> LeaseSpec {
-        let renewed = before.filter(|spec| holder(spec) == Some(self.identity.as_str()));
+        let renewed = before.filter(|spec| self.is_ours(spec));
         let transitions = before.and_then(|spec| spec.lease_transitions);
         LeaseSpec {
-            holder_identity: Some(self.identity.clone()),
+            holder_identity: Some(self.identity.name.clone()),
             lease_duration_seconds: Some(i32::try_from(self.timing.duration.as_secs()).unwrap_or(i32::MAX)),
             acquire_time: renewed.and_then(|spec| spec.acquire_time.clone()).or(Some(MicroTime(wall))),
             renew_time: Some(MicroTime(wall)),

@@ -20,8 +20,13 @@ impl Clock {
     }
 }
 
-fn candidate(identity: &str) -> Election {
-    Election::new(identity.to_owned(), TIMING)
+fn candidate(name: &str) -> Election {
+    Election::new(Identity { name: name.to_owned(), same_pod: None }, TIMING)
+}
+
+/// One of the processes that ran in a Pod.
+fn process(pod_name: &str, pod_uid: Option<&str>, number: usize) -> Identity {
+    Identity::new(pod_name, pod_uid, Uuid::from_u128(number as u128))
 }
 
 fn lease(spec: LeaseSpec) -> Lease {
@@ -113,6 +118,59 @@ fn a_free_lease_is_taken_at_once(#[case] free: LeaseSpec) {
 }
 
 #[test]
+fn a_container_that_is_restarted_in_its_pod_does_not_wait_for_its_own_lease() {
+    let clock = Clock::new();
+    let (before, now) = (process("operator-0", Some("5d1e"), 1), process("operator-0", Some("5d1e"), 2));
+    let old = held_by(before.as_str(), Duration::ZERO, &clock);
+    let Step::Replace(taken) = Election::new(now.clone(), TIMING).step(Some(&old), clock.at(SECOND)) else {
+        panic!("it waits")
+    };
+    assert_eq!(taken.holder_identity.as_deref(), Some(now.as_str()));
+    assert_eq!((taken.lease_transitions, &taken.acquire_time), (Some(5), &taken.renew_time));
+}
+
+#[rstest]
+#[case::in_a_namesake_of_the_pod("operator-0", Some("77aa"))]
+#[case::in_another_pod("operator-1", Some("5d1e"))]
+#[case::somewhere_under_the_same_name("operator-0", None)]
+fn a_lease_of_a_process_that_may_live_is_waited_for(#[case] pod_name: &str, #[case] pod_uid: Option<&str>) {
+    let clock = Clock::new();
+    let (holder, expires) = (process(pod_name, pod_uid, 1), clock.at(10 * SECOND).instant);
+    for uid in [Some("5d1e"), None] {
+        let mut election = Election::new(process("operator-0", uid, 2), TIMING);
+        let step =
+            election.step(Some(&held_by(holder.as_str(), Duration::ZERO, &clock)), clock.at(Duration::ZERO));
+        assert_eq!(step, Step::Wait(expires), "{uid:?}");
+    }
+}
+
+#[test]
+fn who_renews_lives_whatever_its_name_says() {
+    let clock = Clock::new();
+    let holder = process("operator-0", Some("5d1e"), 1);
+    let renewed = |at| held_by(holder.as_str(), at, &clock);
+    let mut election = Election::new(process("operator-0", Some("5d1e"), 2), TIMING);
+    let step = election.step(Some(&renewed(Duration::ZERO)), clock.at(SECOND));
+    assert!(matches!(step, Step::Replace(_)), "{step:?}");
+    // The API server has not taken that: the holder was faster.
+    let step = election.step(Some(&renewed(SECOND)), clock.at(2 * SECOND));
+    assert_eq!(step, Step::Wait(clock.at(12 * SECOND).instant));
+}
+
+#[test]
+fn of_two_processes_that_believe_to_be_in_one_pod_the_second_leads_and_the_first_yields() {
+    let clock = Clock::new();
+    let mut first = Election::new(process("operator-0", Some("5d1e"), 1), TIMING);
+    let Step::Create(spec) = first.step(None, clock.at(Duration::ZERO)) else { panic!("not created") };
+    first.written(spec.clone(), clock.at(Duration::ZERO).instant);
+    let mut second = Election::new(process("operator-0", Some("5d1e"), 2), TIMING);
+    let Step::Replace(taken) = second.step(Some(&lease(spec)), clock.at(SECOND)) else { panic!("it waits") };
+    second.written(taken.clone(), clock.at(SECOND).instant);
+    let step = first.step(Some(&lease(taken)), clock.at(2 * SECOND));
+    assert_eq!((step, first.held_until()), (Step::Wait(clock.at(12 * SECOND).instant), None));
+}
+
+#[test]
 fn who_sees_another_holder_leads_no_more() {
     let clock = Clock::new();
     let (mut election, _) = leader(&clock);
@@ -171,7 +229,7 @@ enum Happens {
     },
     /// A request is lost on its way.
     Loses(usize),
-    /// A replica crashes; another process takes its place.
+    /// A replica crashes; another process takes its place, in the same Pod.
     Crashes(usize),
     GivesUp(usize),
     Passes(Duration),
@@ -215,15 +273,17 @@ impl World {
             processes: 0,
         };
         for _ in 0..3 {
-            let replica = world.process();
+            let replica = world.process(world.replicas.len());
             world.replicas.push(replica);
         }
         world
     }
 
-    fn process(&mut self) -> Replica {
+    /// The next one in this Pod.
+    fn process(&mut self, pod: usize) -> Replica {
         self.processes += 1;
-        Replica { election: candidate(&format!("process-{}", self.processes)), under_way: None }
+        let identity = process("operator", Some(&format!("uid-{pod}")), self.processes);
+        Replica { election: Election::new(identity, TIMING), under_way: None }
     }
 
     fn now(&self) -> Moment {
@@ -234,7 +294,7 @@ impl World {
         let now = self.now();
         match what {
             Happens::Passes(time) => self.passed += time,
-            Happens::Crashes(replica) => self.replicas[replica] = self.process(),
+            Happens::Crashes(replica) => self.replicas[replica] = self.process(replica),
             Happens::Loses(replica) => self.replicas[replica].under_way = None,
             Happens::Reads(replica) => {
                 let found = self.stored.as_ref().map(|(spec, _)| lease(spec.clone()));
