@@ -34,6 +34,7 @@ use super::{
     CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, ROUTES, local_reply,
     rate_limit,
 };
+use crate::model::{Denial, DenialKind};
 
 /// The name by which routes address this filter.
 pub const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
@@ -162,6 +163,17 @@ fn forget_what_only_we_may_say() -> TypedExtensionConfig {
     )
 }
 
+/// How a local reply tells that a check was not answered: an expression (CEL).
+pub const UNCHECKED: &str = r#"response.code_details == "ext_authz_error""#;
+
+/// What the client hears then. A gRPC client comes back by itself, as it does without these words.
+pub fn unchecked() -> Denial {
+    let message = "The Spark session operator does not answer, and nothing was done. Try again; if this lasts, \
+                   tell the administrators.";
+    let retry_after = Some(Duration::from_secs(1));
+    Denial { retry_after, ..Denial::new(DenialKind::Unavailable, message) }
+}
+
 fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
     ExtAuthz {
         transport_api_version: ApiVersion::V3.into(),
@@ -182,7 +194,7 @@ fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
         // Without it the route keeps the cluster it had before our answer: none.
         clear_route_cache: true,
         failure_mode_allow: false,
-        // The default, 403, tells clients never to try again.
+        // The default, 403, tells clients never to try again. What they read is in `unchecked`.
         status_on_error: Some(HttpStatus { code: StatusCode::ServiceUnavailable.into() }),
         // `allow_expression` restricts nothing unless everything else is disallowed. `:path` is in it
         // because only our answer can take the query string off a Thrift request (see `route`).

@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::service::auth::v3::DeniedHttpResponse;
 use envoy_types::util::pack_any;
 
 use super::proto::number;
-use super::{EnvoySettings, open_session, rate_limit};
+use super::{EnvoySettings, listener, open_session, rate_limit};
 use crate::edge::deny::{Form, denied};
 use crate::model::Denial;
 
@@ -28,10 +28,12 @@ use crate::model::Denial;
 pub fn in_words(settings: &EnvoySettings) -> LocalReplyConfig {
     let limited = settings.rate_limit.map(rate_limit::refusal);
     let limited = limited.iter().flat_map(|denial| in_every_form(rate_limit::LIMITED, denial));
+    let unchecked = listener::unchecked();
+    let unchecked = in_every_form(listener::UNCHECKED, &unchecked);
     // Only OpenSession calls come there.
-    let unopened =
-        mapper(open_session::FAILED.to_owned(), denied(&open_session::refusal(), &Form::unread_thrift()));
-    LocalReplyConfig { mappers: limited.chain([unopened]).collect(), ..Default::default() }
+    let unopened = denied(&open_session::refusal(), &Form::unread_thrift());
+    let unopened = mapper(open_session::FAILED.to_owned(), unopened);
+    LocalReplyConfig { mappers: limited.chain(unchecked).chain([unopened]).collect(), ..Default::default() }
 }
 
 /// `cause`: an expression (CEL) about the reply. What fails in one, as a header that is not there does, is no match.

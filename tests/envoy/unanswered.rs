@@ -1,5 +1,5 @@
-//! The call that opens a Thrift session while the operator, which has just answered its check, does not answer about the
-//! session's configuration. To stop it between the two it is taken apart: its xDS, its checks, and here the rest.
+//! An operator that does not answer: neither a check, nor, after a check, what is the configuration of the Thrift session
+//! that is being opened. To stop it between the two it is taken apart: its xDS, its checks, and here the rest.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,15 +21,18 @@ use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, tr
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::connect_client::ConnectClient;
 use super::pools::HOST;
 use super::process::free_port;
 use super::proxy::Envoy;
 use super::stand_in::POD;
 use super::thrift_client::ThriftClient;
 
-const WORDS: &str = "The session was not opened: the gateway could not ask the Spark session operator for its \
+const UNCHECKED: &str = "The Spark session operator does not answer, and nothing was done. Try again; if \
+                         this lasts, tell the administrators.";
+const UNOPENED: &str = "The session was not opened: the gateway could not ask the Spark session operator for its \
                      configuration. Connect again in a few seconds; if this lasts, tell the administrators.";
 
 /// What becomes of each try of Envoy's to ask.
@@ -78,16 +81,24 @@ fn as_it_is(_: Result<ProcessingRequest, Status>) -> Result<ProcessingResponse, 
     Ok(ProcessingResponse { response, ..ProcessingResponse::default() })
 }
 
-struct Allows;
+#[derive(Clone, Copy)]
+enum Checks {
+    Allowed,
+    Silent,
+}
 
-impl Checker for Allows {
+impl Checker for Checks {
     async fn check(&self, _: Check) -> Verdict {
+        if matches!(self, Self::Silent) {
+            std::future::pending::<()>().await;
+        }
         let [cluster, session, pool, user] = ["sql-0", "ana-default", "sql", "ana"].map(str::to_owned);
         Verdict::Route(Route { cluster, session, pool, user })
     }
 }
 
 struct World {
+    listens: SocketAddr,
     client: ThriftClient,
     asked: Arc<AtomicUsize>,
     _envoy: Envoy,
@@ -95,7 +106,7 @@ struct World {
 }
 
 impl World {
-    async fn start(scenario: &str, tries: &'static [Try]) -> Self {
+    async fn start(scenario: &str, checks: Checks, tries: &'static [Try]) -> Self {
         // Another test of this process may have installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (control, listens, stop) = (free_port(), free_port(), CancellationToken::new());
@@ -105,14 +116,14 @@ impl World {
         let operator = Operator { tries, asked: Arc::clone(&asked) };
         let server = Server::builder()
             .add_routes(DiscoveryService::new(publisher, stop.clone()).into_routes())
-            .add_service(edge::service(Arc::new(Allows)))
+            .add_service(edge::service(Arc::new(checks)))
             .add_service(ExternalProcessorServer::new(operator));
         tokio::spawn(server.serve_with_shutdown(control, stop.clone().cancelled_owned()));
         let mut envoy = Envoy::new(scenario, listens, control);
         envoy.start();
         envoy.until_it_listens().await;
         let client = ThriftClient::new(listens, HOST, "ana");
-        Self { client, asked, _envoy: envoy, _stop: stop.drop_guard() }
+        Self { listens, client, asked, _envoy: envoy, _stop: stop.drop_guard() }
     }
 }
 
@@ -127,7 +138,7 @@ async fn spark() -> SocketAddr {
 
 fn routing(spark: SocketAddr) -> Routing {
     let mut routing = Routing::default();
-    let host = VirtualHost { connect: None, thrift: Some("sql".to_owned()) };
+    let host = VirtualHost { connect: Some("lab".to_owned()), thrift: Some("sql".to_owned()) };
     routing.hosts.insert(HOST.to_owned(), host);
     routing.endpoints.insert("sql-0".to_owned(), Endpoint { protocol: Protocol::Thrift, address: spark });
     routing
@@ -138,15 +149,35 @@ fn settings(listens: SocketAddr) -> EnvoySettings {
         listen_addr: Some(listens),
         tls: None,
         rate_limit: None,
-        ext_authz_timeout: Duration::from_secs(60),
+        ext_authz_timeout: Duration::from_secs(2),
         max_body_head: 8192,
         control_cluster: "spark-session-operator".to_owned(),
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_that_is_not_answered_is_told_to_every_client_in_words() {
+    let world = World::start("unchecked", Checks::Silent, &[Try::Answered]).await;
+    let refused = ConnectClient::new(world.listens, HOST, "ana").await.config().await.unwrap_err();
+    // PySpark goes on by itself for some minutes before it shows this.
+    assert_eq!((refused.code(), refused.message()), (Code::Unavailable, UNCHECKED));
+
+    let refused = world.client.call("GetOperationStatus").await.unwrap_err();
+    assert!(refused.starts_with("200 OK: ") && refused.contains(UNCHECKED), "{refused:?}");
+
+    let curl = reqwest::Client::builder().no_proxy().build().unwrap();
+    let page =
+        curl.get(format!("http://{}/", world.listens)).header("accept", "text/html").send().await.unwrap();
+    assert_eq!(page.status(), 503);
+    let page = page.text().await.unwrap();
+    assert!(page.contains(UNCHECKED), "{page}");
+    assert_eq!(world.asked.load(SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_that_comes_back_in_time_is_asked_again() {
-    let world = World::start("open-again", &[Try::Crash, Try::Unavailable, Try::Answered]).await;
+    let world =
+        World::start("open-again", Checks::Allowed, &[Try::Crash, Try::Unavailable, Try::Answered]).await;
     assert_eq!(world.client.call("OpenSession").await.unwrap().pod(), "sql-0-driver");
     assert_eq!(world.asked.load(SeqCst), 3);
 }
@@ -159,10 +190,10 @@ async fn an_operator_that_does_not_answer_is_named_to_the_user() {
         ("open-failed", &[Try::Failed]),
     ];
     for (scenario, tries) in stories {
-        let world = World::start(scenario, tries).await;
+        let world = World::start(scenario, Checks::Allowed, tries).await;
         let asked = Instant::now();
         let refused = world.client.call("OpenSession").await.unwrap_err();
-        assert!(refused.starts_with("200 OK: ") && refused.contains(WORDS), "{scenario}: {refused:?}");
+        assert!(refused.starts_with("200 OK: ") && refused.contains(UNOPENED), "{scenario}: {refused:?}");
         assert!(asked.elapsed() < Duration::from_secs(8), "{scenario}");
     }
 }
