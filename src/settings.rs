@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
 use crate::control_channel::TlsFiles;
-use crate::operator::{Identity, LeaseName};
+use crate::operator::{HolderIdentity, LeaseName};
 use crate::telemetry::LogFormat;
 
 #[derive(Parser, Debug)]
@@ -286,7 +286,7 @@ impl LeaderElectionArgs {
         wanted.then(|| LeaseName {
             namespace: namespace.to_owned(),
             name: self.leader_elect_lease_name,
-            identity: Identity::new(
+            identity: HolderIdentity::new(
                 pod.as_deref().unwrap_or("spark-session-operator"),
                 uid.as_deref(),
                 Uuid::new_v4(),

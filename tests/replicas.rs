@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use spark_session_operator::api::{SparkApplication, SparkSessionPool};
 use spark_session_operator::operator::{
-    Applier, Candidate, Identity, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores,
+    Applier, Candidate, HolderIdentity, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores,
     Takeover, watches,
 };
 use tokio::task::{JoinHandle, JoinSet};
@@ -38,7 +38,7 @@ const QUICK: LeaseTiming = LeaseTiming {
 };
 
 struct Replica {
-    identity: Identity,
+    identity: HolderIdentity,
     leadership: Leadership,
     leads: Gauge,
     /// Requests other than reading, without those for the Lease.
@@ -63,7 +63,7 @@ impl Replica {
         let mut tasks = JoinSet::new();
         watches::spawn(&client, namespace, &stores, &mut tasks);
         tasks.spawn(Readiness::new(Arc::clone(&stores)).run());
-        let identity = Identity::new(name, uid, Uuid::new_v4());
+        let identity = HolderIdentity::new(name, uid, Uuid::new_v4());
         let lease =
             LeaseName { namespace: namespace.to_owned(), name: LEASE.to_owned(), identity: identity.clone() };
         let (leads, stop) = (Gauge::default(), CancellationToken::new());

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::lease::{Election, Identity, LeaseTiming, Moment, Step};
+use super::lease::{Election, HolderIdentity, LeaseTiming, Moment, Step};
 
 /// Of one request to the API server.
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 pub struct LeaseName {
     pub namespace: String,
     pub name: String,
-    pub identity: Identity,
+    pub identity: HolderIdentity,
 }
 
 /// One time of leading without a break. A plan made in one term is not carried out in the next.

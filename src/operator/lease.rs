@@ -63,13 +63,13 @@ pub enum Step {
 
 /// By which name a process holds the Lease: no other process that ever ran has the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct HolderIdentity {
     name: String,
     /// How the names of all processes in this Pod begin, if it is known which Pod it is.
     same_pod: Option<String>,
 }
 
-impl Identity {
+impl HolderIdentity {
     pub fn new(pod_name: &str, pod_uid: Option<&str>, process: Uuid) -> Self {
         match pod_uid {
             None => Self { name: format!("{pod_name}_{process}"), same_pod: None },
@@ -92,7 +92,7 @@ impl Identity {
 /// One candidate.
 #[derive(Debug)]
 pub struct Election {
-    identity: Identity,
+    identity: HolderIdentity,
     timing: LeaseTiming,
     /// Whether the Lease is as it was when this process came. Whoever has written it since then is alive, whatever its
     /// name says.
@@ -109,7 +109,7 @@ struct Seen {
 }
 
 impl Election {
-    pub fn new(identity: Identity, timing: LeaseTiming) -> Self {
+    pub fn new(identity: HolderIdentity, timing: LeaseTiming) -> Self {
         Self { identity, timing, as_found: true, seen: None, held_until: None }
     }
 

@@ -21,12 +21,12 @@ impl Clock {
 }
 
 fn candidate(name: &str) -> Election {
-    Election::new(Identity { name: name.to_owned(), same_pod: None }, TIMING)
+    Election::new(HolderIdentity { name: name.to_owned(), same_pod: None }, TIMING)
 }
 
 /// One of the processes that ran in a Pod.
-fn process(pod_name: &str, pod_uid: Option<&str>, number: usize) -> Identity {
-    Identity::new(pod_name, pod_uid, Uuid::from_u128(number as u128))
+fn process(pod_name: &str, pod_uid: Option<&str>, number: usize) -> HolderIdentity {
+    HolderIdentity::new(pod_name, pod_uid, Uuid::from_u128(number as u128))
 }
 
 fn lease(spec: LeaseSpec) -> Lease {

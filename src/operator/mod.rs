@@ -22,7 +22,7 @@ mod replicas_tests;
 pub use apply::{Applier, FIELD_MANAGER};
 pub use convert::Watched;
 pub use leadership::{Candidate, Leadership, LeaseName, Term};
-pub use lease::{Identity, LeaseTiming};
+pub use lease::{HolderIdentity, LeaseTiming};
 pub use readiness::Readiness;
 pub use reconcile::Reconciler;
 pub use stores::Stores;
