@@ -267,10 +267,11 @@ impl GrpcTlsArgs {
                         .filter(|(flag, given)| *given == wanted && (wanted || *flag != flags[2].0));
                     flags.map(|(flag, _)| *flag).collect::<Vec<_>>().join(" and ")
                 };
+                let missing = named(false);
+                let verb = if missing.contains(" and ") { "are" } else { "is" };
                 bail!(
-                    "{} is missing beside {}: give certificate, key and client CA for mTLS, certificate and key for \
+                    "{missing} {verb} missing beside {}: give certificate, key and client CA for mTLS, certificate and key for \
                      TLS without client certificates, or none of them for plaintext",
-                    named(false),
                     named(true)
                 )
             }
@@ -415,7 +416,7 @@ mod tests {
         for (given, said) in [
             (&[certificate][..], "--grpc-tls-key-file is missing beside --grpc-tls-cert-file:"),
             (&[key], "--grpc-tls-cert-file is missing beside --grpc-tls-key-file:"),
-            (&[ca], "--grpc-tls-cert-file and --grpc-tls-key-file is missing beside --grpc-client-ca-file:"),
+            (&[ca], "--grpc-tls-cert-file and --grpc-tls-key-file are missing beside --grpc-client-ca-file:"),
             (
                 &[key, ca],
                 "--grpc-tls-cert-file is missing beside --grpc-tls-key-file and --grpc-client-ca-file:",
