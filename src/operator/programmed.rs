@@ -1,7 +1,9 @@
 //! The pools' condition `Programmed`: whether the Envoys at this replica take what the pools became.
 //!
-//! Every replica writes it, for its own Envoys, and only for them: the leader may have none. It says
-//! nothing of whether the pool is ready; the planner's conditions do.
+//! Every replica writes it, for its own Envoys, and only for them: the leader may have none. True is
+//! written, and a complaint taken back, only when an Envoy has given its answer to all there is: one that
+//! has just connected, after a restart of this replica or from another one, refuses again what it refused
+//! there, but not at once. It says nothing of whether the pool is ready; the planner's conditions do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +16,13 @@ use super::apply::{Applier, ApplyError};
 use super::stores::Stores;
 use crate::model::{Inventory, Pool};
 use crate::plan::{About, Action, Event, Finding, merge_conditions};
-use crate::xds::{Kind, Publisher, Rejected};
+use crate::xds::{Connected, Kind, Publisher, Rejected};
 
 pub const PROGRAMMED: &str = "Programmed";
 
 /// A complaint of an Envoy that is connected to another replica, or nowhere any more, is taken back
-/// after this time. If it still stands, the replica at which that Envoy is writes it again.
+/// after this time, and not sooner after this replica's start: its Envoys have to find back to it. If the
+/// complaint still stands, the replica at which that Envoy is writes it again.
 const COMPLAINT_STANDS: SignedDuration = SignedDuration::from_mins(5);
 
 /// New pools, and Envoys that come, are looked at this often; what an Envoy refuses, at once.
@@ -28,10 +31,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Keeps the conditions true, for ever.
 pub async fn follow(stores: Arc<Stores>, publisher: Publisher, applier: Arc<Applier>) -> anyhow::Result<()> {
     stores.until_synced().await;
-    let mut rejections = publisher.rejections_changed();
+    let (mut rejections, began) = (publisher.rejections_changed(), Timestamp::now());
     loop {
         rejections.mark_unchanged();
-        for action in due(&stores, &publisher, Timestamp::now()) {
+        for action in due(&stores, &publisher, began, Timestamp::now()) {
             match applier.apply(action).await {
                 // The object comes by the watch, and is looked at again.
                 Ok(()) | Err(ApplyError::Outdated(_)) => {}
@@ -43,8 +46,10 @@ pub async fn follow(stores: Arc<Stores>, publisher: Publisher, applier: Arc<Appl
     }
 }
 
-fn due(stores: &Stores, publisher: &Publisher, now: Timestamp) -> Vec<Action> {
-    let (rejected, connected) = (publisher.rejected(), publisher.connected_nodes());
+fn due(stores: &Stores, publisher: &Publisher, began: Timestamp, now: Timestamp) -> Vec<Action> {
+    // In this order, what an Envoy refused before it was settled is among what it refuses.
+    let here = Here { envoys: publisher.connected(), began };
+    let rejected = publisher.rejected();
     stores.read(|inventory| {
         let refused = refused_by_pool(inventory, rejected);
         let nothing = Vec::new();
@@ -52,7 +57,7 @@ fn due(stores: &Stores, publisher: &Publisher, now: Timestamp) -> Vec<Action> {
         pools
             .filter_map(|pool| {
                 let refused = refused.get(pool.name()).unwrap_or(&nothing);
-                Some(actions(pool, finding(pool, refused, &connected, now)?, now))
+                Some(actions(pool, finding(pool, refused, &here, now)?, now))
             })
             .flatten()
             .collect()
@@ -97,9 +102,15 @@ fn concerned(inventory: &Inventory, rejected: &Rejected) -> Vec<String> {
     }
 }
 
-/// What the pool's condition has to say, where it does not say so yet. `connected`: the `node.id`s of
-/// the Envoys at this replica.
-pub fn finding(pool: &Pool, refused: &[Rejected], connected: &[String], now: Timestamp) -> Option<Finding> {
+/// This replica.
+pub struct Here {
+    pub envoys: Vec<Connected>,
+    /// When its process began.
+    pub began: Timestamp,
+}
+
+/// What the pool's condition has to say, where it does not say so yet.
+pub fn finding(pool: &Pool, refused: &[Rejected], here: &Here, now: Timestamp) -> Option<Finding> {
     let before = pool.status.conditions.iter().find(|condition| condition.type_ == PROGRAMMED);
     let finding = match refused.split_first() {
         Some((first, others)) => {
@@ -120,7 +131,7 @@ pub fn finding(pool: &Pool, refused: &[Rejected], connected: &[String], now: Tim
                 ),
             }
         }
-        None if connected.is_empty() || !may_be_taken_back(before, connected, now) => return None,
+        None if !may_say_true(before, here, now) => return None,
         None => Finding {
             type_: PROGRAMMED,
             status: true,
@@ -134,13 +145,19 @@ pub fn finding(pool: &Pool, refused: &[Rejected], connected: &[String], now: Tim
     (!says_so).then_some(finding)
 }
 
-/// Whether it is for this replica to say that nothing is refused any more.
-fn may_be_taken_back(before: Option<&Condition>, connected: &[String], now: Timestamp) -> bool {
-    let Some(complaint) = before.filter(|condition| condition.status == "False") else { return true };
-    let of_an_envoy_here =
-        connected.iter().any(|node| complaint.message.starts_with(&format!("Envoy {node} refuses ")));
-    let until = complaint.last_transition_time.0.checked_add(COMPLAINT_STANDS).unwrap_or(Timestamp::MAX);
-    of_an_envoy_here || until <= now
+/// Whether it is for this replica to say that nothing is refused, or nothing any more.
+fn may_say_true(before: Option<&Condition>, here: &Here, now: Timestamp) -> bool {
+    let Some(complaint) = before.filter(|condition| condition.status == "False") else {
+        return here.envoys.iter().any(|envoy| envoy.settled);
+    };
+    let complains =
+        |envoy: &&Connected| complaint.message.starts_with(&format!("Envoy {} refuses ", envoy.node));
+    if let Some(envoy) = here.envoys.iter().find(complains) {
+        return envoy.settled;
+    }
+    let since = complaint.last_transition_time.0.max(here.began);
+    let until = since.checked_add(COMPLAINT_STANDS).unwrap_or(Timestamp::MAX);
+    until <= now && here.envoys.iter().any(|envoy| envoy.settled)
 }
 
 #[cfg(test)]

@@ -13,8 +13,10 @@ fn refusal(kind: Kind, resource: &str) -> Rejected {
     Rejected { node: "envoy-0".to_owned(), kind, resource: resource.to_owned(), why }
 }
 
-fn nodes(names: &[&str]) -> Vec<String> {
-    names.iter().copied().map(str::to_owned).collect()
+/// A replica that began at this second with these Envoys, each `settled` or not.
+fn here(began: i64, envoys: &[(&str, bool)]) -> Here {
+    let envoy = |&(node, settled): &(&str, bool)| Connected { node: node.to_owned(), settled };
+    Here { envoys: envoys.iter().map(envoy).collect(), began: at(began) }
 }
 
 /// The pool after its condition said this at second 100.
@@ -51,7 +53,7 @@ fn a_refusal_concerns(#[case] kind: Kind, #[case] resource: &str, #[case] pools:
 #[test]
 fn a_refusal_is_told_in_envoys_own_words() {
     let refused = [refusal(Kind::Cluster, "p-0/u"), refusal(Kind::Cluster, "p-1/u")];
-    let told = finding(&connect_pool("p"), &refused, &nodes(&["envoy-0"]), at(0)).unwrap();
+    let told = finding(&connect_pool("p"), &refused, &here(0, &[("envoy-0", true)]), at(0)).unwrap();
     assert!(!told.status);
     assert_eq!(
         told.message,
@@ -63,20 +65,39 @@ fn a_refusal_is_told_in_envoys_own_words() {
 #[test]
 fn what_is_said_already_is_not_said_again() {
     let refused = [refusal(Kind::Cluster, "p-0/u")];
-    let told = finding(&connect_pool("p"), &refused, &[], at(0)).unwrap();
-    assert_eq!(finding(&pool_that_says(false, &told.message), &refused, &[], at(0)), None);
-    let fine = finding(&connect_pool("p"), &[], &nodes(&["envoy-0"]), at(0)).unwrap();
+    let told = finding(&connect_pool("p"), &refused, &here(0, &[]), at(0)).unwrap();
+    assert_eq!(finding(&pool_that_says(false, &told.message), &refused, &here(0, &[]), at(0)), None);
+    let fine = finding(&connect_pool("p"), &[], &here(0, &[("envoy-0", true)]), at(0)).unwrap();
     assert!(fine.status);
-    assert_eq!(finding(&pool_that_says(true, &fine.message), &[], &nodes(&["envoy-0"]), at(0)), None);
+    assert_eq!(
+        finding(&pool_that_says(true, &fine.message), &[], &here(0, &[("envoy-0", true)]), at(0)),
+        None
+    );
+}
+
+#[test]
+fn before_an_envoy_has_answered_nobody_says_that_it_has_taken_everything() {
+    let silent = here(0, &[("envoy-0", false), ("envoy-1", false)]);
+    assert_eq!(finding(&connect_pool("p"), &[], &silent, at(1000)), None);
+    let one_has = here(0, &[("envoy-0", false), ("envoy-1", true)]);
+    assert!(finding(&connect_pool("p"), &[], &one_has, at(0)).unwrap().status);
 }
 
 #[rstest]
-#[case::no_envoy_here_knows_better(&[], 10_000, false)]
-#[case::the_envoy_that_complained_is_content(&["envoy-0"], 101, true)]
-#[case::another_envoys_content_says_nothing(&["envoy-1"], 101, false)]
-#[case::a_name_that_only_begins_alike(&["envoy"], 101, false)]
-#[case::the_envoy_that_complained_has_gone(&["envoy-1"], 400, true)]
-fn a_complaint_is_taken_back(#[case] connected: &[&str], #[case] now: i64, #[case] taken_back: bool) {
-    let told = finding(&pool_that_says(false, COMPLAINT), &[], &nodes(connected), at(now));
+#[case::no_envoy_here_knows_better(0, &[], 10_000, false)]
+#[case::the_envoy_that_complained_is_content(0, &[("envoy-0", true)], 101, true)]
+#[case::it_is_back_and_has_not_answered(0, &[("envoy-0", false), ("envoy-1", true)], 10_000, false)]
+#[case::another_envoys_content_says_nothing(0, &[("envoy-1", true)], 101, false)]
+#[case::a_name_that_only_begins_alike(0, &[("envoy", true)], 101, false)]
+#[case::the_envoy_that_complained_has_gone(0, &[("envoy-1", true)], 400, true)]
+#[case::it_may_not_have_found_back_to_a_new_replica(350, &[("envoy-1", true)], 400, false)]
+#[case::it_has_not_come_back_to_a_new_replica(350, &[("envoy-1", true)], 650, true)]
+fn a_complaint_is_taken_back(
+    #[case] began: i64,
+    #[case] envoys: &[(&str, bool)],
+    #[case] now: i64,
+    #[case] taken_back: bool,
+) {
+    let told = finding(&pool_that_says(false, COMPLAINT), &[], &here(began, envoys), at(now));
     assert_eq!(told.is_some_and(|told| told.status), taken_back);
 }

@@ -1,6 +1,7 @@
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use super::subscription::DiscoveryRequest;
 use super::{
@@ -61,7 +62,7 @@ pub async fn serve<S: Subscription>(
     let mut connection = Connection::<S> {
         registration: service.publisher.register(&node, carries_clusters),
         node,
-        stream: Stream::new(serves),
+        stream: Stream::new(serves, Uuid::new_v4()),
         responses,
         warned_of_secrets: false,
     };
@@ -92,7 +93,8 @@ impl<S: Subscription> Connection<S> {
             let current = snapshots.borrow_and_update().clone();
             if let Some(snapshot) = current {
                 for (kind, due) in self.stream.respond(&snapshot) {
-                    if self.send(kind, due).await.is_err() {
+                    let settled = self.stream.subscription(kind).is_settled(snapshot.resources(kind));
+                    if self.send(kind, due, settled).await.is_err() {
                         return closed("Envoy closed the stream");
                     }
                 }
@@ -137,7 +139,6 @@ impl<S: Subscription> Connection<S> {
             self.registration.lost(&lost);
             self.registration.gained(gained);
         }
-        self.registration.refused(kind, self.stream.subscription(kind).rejected());
         Ok(())
     }
 
@@ -169,14 +170,13 @@ impl<S: Subscription> Connection<S> {
         }
     }
 
-    async fn send(&mut self, kind: Kind, due: Due<S::Response>) -> Result<(), ()> {
+    async fn send(&mut self, kind: Kind, due: Due<S::Response>, settled: bool) -> Result<(), ()> {
         let Due { gained, response, removed } = due;
         if kind == Kind::Cluster {
             self.registration.lost(&removed);
             self.registration.gained(gained);
         }
-        // A refused version may be gone by now.
-        self.registration.refused(kind, self.stream.subscription(kind).rejected());
+        self.registration.answered(kind, self.stream.subscription(kind).rejected(), settled);
         let Some(response) = response else {
             return Ok(());
         };

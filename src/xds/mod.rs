@@ -35,7 +35,7 @@ mod translate;
 pub use discovery::{DiscoveryService, MAX_REQUEST_BYTES};
 pub use listener::EXT_AUTHZ;
 pub use open_session::OPEN_SESSION_HEADER;
-pub use publisher::{Programmed, Publisher, Registration, Rejected};
+pub use publisher::{Connected, Programmed, Publisher, Registration, Rejected};
 pub use resources::{Edition, Resources};
 pub use route::{CONTEXT_POOL, CONTEXT_PROTOCOL, THRIFT_PATH};
 pub use snapshot::{Kind, Resource, Snapshot, Version};

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::futures::OwnedNotified;
@@ -44,6 +44,8 @@ struct Known {
     carries_clusters: bool,
     clusters: HashSet<String>,
     refused: BTreeMap<Kind, BTreeMap<String, Refused>>,
+    /// Of these Envoy has, or refuses, all there is.
+    settled: BTreeSet<Kind>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +57,10 @@ struct Waiters {
 impl Node {
     fn carries_clusters(&self) -> bool {
         self.streams.values().any(|stream| stream.carries_clusters)
+    }
+
+    fn is_settled(&self) -> bool {
+        Kind::ALL.iter().all(|kind| self.streams.values().any(|stream| stream.settled.contains(kind)))
     }
 }
 
@@ -74,6 +80,15 @@ pub struct Rejected {
     pub kind: Kind,
     pub resource: String,
     pub why: Refused,
+}
+
+/// An Envoy at this replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Its `node.id`.
+    pub node: String,
+    /// It has, or refuses, all that was published. Before that it has not said what it thinks of it.
+    pub settled: bool,
 }
 
 impl Default for Publisher {
@@ -150,11 +165,14 @@ impl Publisher {
         self.shared.rejections.subscribe()
     }
 
-    /// The `node.id`s of all Envoys with a stream at this replica, in order.
-    pub fn connected_nodes(&self) -> Vec<String> {
-        let mut nodes: Vec<String> = self.connections().nodes.keys().cloned().collect();
-        nodes.sort();
-        nodes
+    /// All Envoys with a stream at this replica, in the order of their names.
+    pub fn connected(&self) -> Vec<Connected> {
+        let connections = self.connections();
+        let of =
+            |(node, state): (&String, &Node)| Connected { node: node.clone(), settled: state.is_settled() };
+        let mut connected: Vec<Connected> = connections.nodes.iter().map(of).collect();
+        connected.sort_by(|a, b| a.node.cmp(&b.node));
+        connected
     }
 
     /// How many xDS streams this replica serves.
@@ -266,10 +284,15 @@ impl Registration {
         });
     }
 
-    /// Of this kind, Envoy refuses these and no others.
-    pub fn refused(&self, kind: Kind, refused: &BTreeMap<String, Refused>) {
+    /// Of this kind, Envoy refuses these and no others; all others it has if this is `settled`.
+    pub fn answered(&self, kind: Kind, refused: &BTreeMap<String, Refused>, settled: bool) {
         let mut changed = false;
         self.update(|stream, _| {
+            if settled {
+                stream.settled.insert(kind);
+            } else {
+                stream.settled.remove(&kind);
+            }
             let known = stream.refused.entry(kind).or_default();
             changed = known != refused;
             if changed {

@@ -97,12 +97,12 @@ fn refusals_are_listed_until_they_are_over() {
     let publisher = Publisher::new();
     let stream = publisher.register("envoy", true);
     let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
-    stream.refused(Kind::Cluster, &BTreeMap::from([("a".to_owned(), why.clone())]));
+    stream.answered(Kind::Cluster, &BTreeMap::from([("a".to_owned(), why.clone())]), true);
     let listed = publisher.rejected();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].resource.as_str(), &listed[0].why), ("a", &why));
 
-    stream.refused(Kind::Cluster, &BTreeMap::new());
+    stream.answered(Kind::Cluster, &BTreeMap::new(), true);
     assert!(publisher.rejected().is_empty());
 }
 
@@ -113,10 +113,27 @@ fn an_envoy_is_listed_once_for_two_streams_with_the_same_refusal() {
         [publisher.register("b", true), publisher.register("b", false), publisher.register("a", true)];
     let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
     for stream in &streams[..2] {
-        stream.refused(Kind::Secret, &BTreeMap::from([("s".to_owned(), why.clone())]));
+        stream.answered(Kind::Secret, &BTreeMap::from([("s".to_owned(), why.clone())]), true);
     }
-    assert_eq!(publisher.connected_nodes(), ["a", "b"]);
+    let nodes: Vec<String> = publisher.connected().into_iter().map(|it| it.node).collect();
+    assert_eq!(nodes, ["a", "b"]);
     assert_eq!(publisher.rejected().len(), 1);
+}
+
+#[test]
+fn an_envoy_is_settled_when_it_is_so_for_every_type_on_one_of_its_streams() {
+    let publisher = Publisher::new();
+    let (one, other) = (publisher.register("a", true), publisher.register("a", false));
+    let is_settled = || publisher.connected()[0].settled;
+    let (last, others) = Kind::ALL.split_last().unwrap();
+    for &kind in others {
+        one.answered(kind, &BTreeMap::new(), true);
+    }
+    assert!(!is_settled());
+    other.answered(*last, &BTreeMap::new(), true);
+    assert!(is_settled());
+    one.answered(Kind::Cluster, &BTreeMap::new(), false);
+    assert!(!is_settled(), "a response is on its way");
 }
 
 #[test]
@@ -132,11 +149,11 @@ fn who_watches_refusals_hears_of_each_change_and_of_nothing_else() {
     let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
     let refused = BTreeMap::from([("a".to_owned(), why)]);
 
-    stream.refused(Kind::Cluster, &BTreeMap::new());
+    stream.answered(Kind::Cluster, &BTreeMap::new(), true);
     assert!(!heard(), "nothing is refused, as before");
-    stream.refused(Kind::Cluster, &refused);
+    stream.answered(Kind::Cluster, &refused, true);
     assert!(heard());
-    stream.refused(Kind::Cluster, &refused);
+    stream.answered(Kind::Cluster, &refused, true);
     assert!(!heard(), "the same is refused, as before");
     drop(stream);
     assert!(heard(), "an Envoy that is gone refuses nothing");

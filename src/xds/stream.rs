@@ -1,3 +1,5 @@
+use uuid::Uuid;
+
 use super::{Due, Kind, Receipt, Snapshot, Subscription, subscription::DiscoveryRequest};
 
 /// One stream: a subscription for each resource type that it may ask for.
@@ -28,8 +30,9 @@ pub enum Unserved {
 }
 
 impl<S: Subscription> Stream<S> {
-    pub fn new(serves: Serves) -> Self {
-        Self { subscriptions: Kind::ALL.map(S::new), serves }
+    /// `id` is a name that no other stream has, at any replica.
+    pub fn new(serves: Serves, id: Uuid) -> Self {
+        Self { subscriptions: Kind::ALL.map(|kind| S::new(kind, id)), serves }
     }
 
     /// Takes a request in.

@@ -2,6 +2,7 @@
 //! the pool's condition and back. (What of a response arrives nevertheless: `refused`.)
 
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::ListParams;
 
@@ -12,6 +13,7 @@ use super::wait::until;
 use super::world::World;
 
 const PROGRAMMED: &str = "Programmed";
+const IN_ENVOYS_WORDS: &str = "Failed to load certificate chain from <inline>";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_envoy_refuses_from_the_start_keeps_no_other_from_coming() {
@@ -20,7 +22,7 @@ async fn a_certificate_that_envoy_refuses_from_the_start_keeps_no_other_from_com
     World::run_with_mutual_tls("refused-first", pools, &[], async move |world| {
         let scene = Scene { clients: TlsClients::new(world.listens_with_tls, &authority), world };
         let good = authority.host("good.test");
-        scene.world.cluster.put_certificate("bad", &authority.must_staple("bad.test")).await;
+        scene.world.cluster.put_certificate("bad", &authority.refused_by_envoy_alone("bad.test")).await;
         scene.world.cluster.put_certificate("good", &good).await;
         scene.until_shown("good", &good).await;
         scene.until_refused("bad").await;
@@ -45,7 +47,7 @@ async fn a_renewed_certificate_that_envoy_refuses_leaves_the_old_one_in_use() {
         scene.until_shown("bad", &old).await;
         scene.world.cluster.until_condition("bad", PROGRAMMED, "Programmed").await;
 
-        scene.world.cluster.put_certificate("bad", &authority.must_staple("bad.test")).await;
+        scene.world.cluster.put_certificate("bad", &authority.refused_by_envoy_alone("bad.test")).await;
         scene.until_refused("bad").await;
         let shown = scene.clients.certificate_of("bad.test").await.unwrap();
         assert_eq!(shown, der(&old), "what it had before stays in use");
@@ -66,7 +68,7 @@ async fn a_new_envoy_that_refuses_one_of_the_certificates_gets_the_others() {
         let mut scene = Scene { clients: TlsClients::new(world.listens_with_tls, &authority), world };
         scene.world.envoy.kill();
         let good = authority.host("good.test");
-        for (pool, issued) in [("good", &good), ("bad", &authority.must_staple("bad.test"))] {
+        for (pool, issued) in [("good", &good), ("bad", &authority.refused_by_envoy_alone("bad.test"))] {
             scene.world.cluster.put_certificate(pool, issued).await;
             scene.world.cluster.until_condition(pool, "CertificateReady", "CertificateServed").await;
         }
@@ -74,6 +76,42 @@ async fn a_new_envoy_that_refuses_one_of_the_certificates_gets_the_others() {
         scene.until_shown("good", &good).await;
         scene.until_refused("bad").await;
         scene.recovers(&authority, "bad").await;
+    })
+    .await;
+}
+
+/// Envoy passes over a secret that is byte for byte what came last, and acknowledges it, also if it had refused it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_envoy_refuses_is_told_after_a_restart_of_the_operator_too() {
+    let authority = Authority::new();
+    let pools = vec![with_certificate("good"), with_certificate("bad"), with_certificate("never")];
+    World::run_with_mutual_tls("refused-restart", pools, &[], async move |world| {
+        let mut scene = Scene { clients: TlsClients::new(world.listens_with_tls, &authority), world };
+        let (good, old) = (authority.host("good.test"), authority.host("bad.test"));
+        scene.world.cluster.put_certificate("good", &good).await;
+        scene.world.cluster.put_certificate("bad", &old).await;
+        scene.until_shown("bad", &old).await;
+        // Of the one Envoy has an older version, of the other none.
+        scene.world.cluster.put_certificate("bad", &authority.refused_by_envoy_alone("bad.test")).await;
+        scene.world.cluster.put_certificate("never", &authority.refused_by_envoy_alone("never.test")).await;
+        let before = [scene.until_told("bad").await, scene.until_told("never").await];
+
+        scene.world.operator.kill();
+        scene.world.envoy.until_connected(false).await;
+        scene.world.operator.start();
+        scene.world.operator.until_ready().await;
+        scene.world.envoy.until_connected(true).await;
+        scene.goes_on_beside_a_refused_one(&authority, &good).await;
+
+        // The condition of the pool that has come since was written after, or with, what there was to say of these.
+        for (pool, before) in ["bad", "never"].into_iter().zip(before) {
+            let now = scene.world.cluster.until_condition(pool, PROGRAMMED, "RefusedByEnvoy").await;
+            assert_eq!(now, before, "said something else meanwhile");
+        }
+        let shown = scene.clients.certificate_of("bad.test").await.unwrap();
+        assert_eq!(shown, der(&old), "what it had before stays in use");
+        scene.recovers(&authority, "bad").await;
+        scene.recovers(&authority, "never").await;
     })
     .await;
 }
@@ -90,14 +128,13 @@ async fn a_listener_refused_for_its_certificate_comes_when_that_is_corrected() {
         scene.world.cluster.put_certificate("bad", &old).await;
         scene.until_shown("good", &good).await;
         scene.until_shown("bad", &old).await;
-        scene.world.cluster.put_certificate("bad", &authority.must_staple("bad.test")).await;
+        scene.world.cluster.put_certificate("bad", &authority.refused_by_envoy_alone("bad.test")).await;
         scene.until_refused("bad").await;
 
         scene.world.operator.restart_with("--envoy-rate-limit", "5000").await;
         let told = scene.world.cluster.until_condition("good", PROGRAMMED, "RefusedByEnvoy").await;
         let expected = format!(
-            "Envoy {} refuses listener spark-tls: Error adding/updating listener(s) spark-tls: OCSP response is required \
-             for must-staple certificate",
+            "Envoy {} refuses listener spark-tls: Error adding/updating listener(s) spark-tls: {IN_ENVOYS_WORDS}",
             scene.world.envoy.node(),
         );
         assert!(told.message.starts_with(&expected), "{}", told.message);
@@ -129,15 +166,19 @@ impl Scene {
         .await;
     }
 
-    async fn until_refused(&self, pool: &str) {
+    async fn until_told(&self, pool: &str) -> Condition {
         let told = self.world.cluster.until_condition(pool, PROGRAMMED, "RefusedByEnvoy").await;
         assert_eq!(told.status, "False");
         let expected = format!(
-            "Envoy {} refuses secret {pool}: OCSP response is required for must-staple certificate. What it had before \
-             stays in use.",
+            "Envoy {} refuses secret {pool}: {IN_ENVOYS_WORDS}. What it had before stays in use.",
             self.world.envoy.node(),
         );
         assert_eq!(told.message, expected);
+        told
+    }
+
+    async fn until_refused(&self, pool: &str) {
+        let expected = self.until_told(pool).await.message;
         let events: Api<Event> =
             Api::namespaced(self.world.cluster.client.clone(), &self.world.cluster.namespace);
         let event = until("the Event is there", async || {

@@ -4,10 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair,
-    date_time_ymd,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
 /// The name in the operator's certificate.
 pub const OPERATOR: &str = "spark-session-operator";
@@ -46,17 +43,16 @@ impl Authority {
         self.sign(CertificateParams::new([name.to_owned()]).unwrap())
     }
 
-    /// Its clients want to be shown that it was not revoked (TLS feature, RFC 7633). Envoy refuses to serve it
-    /// without an OCSP response.
+    /// With an issuer that is no certificate to Envoy, but to us: it says X.509 v1, and has what only v3 has.
     #[allow(dead_code, reason = "not every test that includes this file needs it")]
-    pub fn must_staple(&self, name: &str) -> Issued {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        // A SEQUENCE of the INTEGER 5, which is the extension status_request.
-        let feature = vec![0x30, 3, 2, 1, 5];
-        params
-            .custom_extensions
-            .push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], feature));
-        self.sign(params)
+    pub fn refused_by_envoy_alone(&self, name: &str) -> Issued {
+        let mut issuer = self.0.der().to_vec();
+        let v3 = [0xa0, 3, 2, 1, 2];
+        let version = issuer.windows(v3.len()).position(|bytes| bytes == v3).unwrap();
+        issuer[version + v3.len() - 1] = 0;
+        let Issued { certificate, key } = self.host(name);
+        let issuer = pem::encode(&pem::Pem::new("CERTIFICATE", issuer));
+        Issued { certificate: format!("{certificate}{issuer}"), key }
     }
 
     /// For an Envoy.

@@ -6,10 +6,11 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as WireResource,
 };
+use uuid::Uuid;
 
 use super::{
     DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD,
-    most_at_once,
+    asks_for_all, on_the_wire,
 };
 use crate::xds::{Edition, Resource, Version};
 
@@ -25,6 +26,7 @@ use crate::xds::{Edition, Resource, Version};
 #[derive(Debug)]
 pub struct DeltaSubscription {
     kind: Kind,
+    stream: Uuid,
     started: bool,
     wildcard: bool,
     names: BTreeSet<String>,
@@ -62,9 +64,10 @@ impl Subscription for DeltaSubscription {
     type Request = DeltaDiscoveryRequest;
     type Response = DeltaDiscoveryResponse;
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: Kind, stream: Uuid) -> Self {
         Self {
             kind,
+            stream,
             started: false,
             wildcard: false,
             names: BTreeSet::new(),
@@ -77,7 +80,7 @@ impl Subscription for DeltaSubscription {
             seen: Edition::default(),
             in_flight: None,
             owes_first_answer: false,
-            batch: most_at_once(kind),
+            batch: usize::MAX,
             sent: 0,
         }
     }
@@ -112,7 +115,7 @@ impl Subscription for DeltaSubscription {
         let response = DeltaDiscoveryResponse {
             type_url: self.kind.type_url().to_owned(),
             nonce: nonce.clone(),
-            resources: due.iter().map(|(name, resource)| on_the_wire(name, resource)).collect(),
+            resources: due.iter().map(|(name, resource)| self.wire_resource(name, resource)).collect(),
             removed_resources: removed.clone(),
             ..Default::default()
         };
@@ -129,6 +132,12 @@ impl Subscription for DeltaSubscription {
         &self.rejected
     }
 
+    fn is_settled(&self, existing: &Resources) -> bool {
+        let idle = !self.started || (self.seen == existing.edition() && self.open.is_empty());
+        idle && self.in_flight.is_none()
+            && (self.wildcard || asks_for_all(self.kind, existing, |name| self.wants(name)))
+    }
+
     fn try_rejected_again(&mut self) {
         self.retry.extend(self.rejected.keys().cloned());
         self.open.extend(self.rejected.keys().cloned());
@@ -139,6 +148,15 @@ impl DeltaSubscription {
     /// What Envoy has, by its own word.
     pub fn delivered(&self) -> &BTreeMap<String, Version> {
         &self.delivered
+    }
+
+    fn wire_resource(&self, name: &str, resource: &Resource) -> WireResource {
+        WireResource {
+            name: name.to_owned(),
+            version: resource.version.as_str().to_owned(),
+            resource: Some(on_the_wire(self.kind, resource, self.stream, self.sent)),
+            ..Default::default()
+        }
     }
 
     /// Brings `open` up to `existing`.
@@ -200,7 +218,7 @@ impl DeltaSubscription {
     }
 
     fn accept(&mut self, answered: InFlight, receipt: &mut Receipt) {
-        self.batch = self.batch.saturating_mul(2).min(most_at_once(self.kind));
+        self.batch = self.batch.saturating_mul(2);
         for name in answered.removed {
             self.forget(&name);
         }
@@ -359,15 +377,6 @@ impl DiscoveryRequest for DeltaDiscoveryRequest {
 
     fn node(&self) -> Option<&Node> {
         self.node.as_ref()
-    }
-}
-
-fn on_the_wire(name: &str, resource: &Resource) -> WireResource {
-    WireResource {
-        name: name.to_owned(),
-        version: resource.version.as_str().to_owned(),
-        resource: Some(resource.body.clone()),
-        ..Default::default()
     }
 }
 

@@ -2,11 +2,18 @@ use std::sync::Arc;
 
 use std::collections::HashMap;
 
+use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::rpc::Status;
+use envoy_types::util::pack_any;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::*;
+use crate::model::Certificate;
+
+const STREAM: Uuid = Uuid::from_u128(1);
 
 fn world(resources: &[(&str, &str)]) -> Resources {
     let mut world = Resources::default();
@@ -39,7 +46,7 @@ fn names(response: &DeltaDiscoveryResponse) -> Vec<&str> {
 
 /// A client that has asked for everything.
 fn wildcard() -> DeltaSubscription {
-    let mut subscription = DeltaSubscription::new(Kind::Cluster);
+    let mut subscription = DeltaSubscription::new(Kind::Cluster, STREAM);
     subscription.receive(asks_for(&[]));
     subscription
 }
@@ -50,7 +57,7 @@ fn respond(subscription: &mut DeltaSubscription, world: &Resources) -> DeltaDisc
 
 #[test]
 fn nothing_is_sent_to_who_has_asked_for_nothing() {
-    assert!(DeltaSubscription::new(Kind::Cluster).respond(&world(&[("a", "1")])).response.is_none());
+    assert!(DeltaSubscription::new(Kind::Cluster, STREAM).respond(&world(&[("a", "1")])).response.is_none());
 }
 
 #[test]
@@ -99,7 +106,7 @@ fn a_name_that_does_not_exist_is_remembered_and_sent_when_it_appears() {
 
 #[test]
 fn an_explicit_name_brings_no_others() {
-    let mut subscription = DeltaSubscription::new(Kind::Route);
+    let mut subscription = DeltaSubscription::new(Kind::Route, STREAM);
     subscription.receive(asks_for(&["a"]));
     let response = respond(&mut subscription, &world(&[("a", "1"), ("b", "1")]));
     assert_eq!(names(&response), ["a"]);
@@ -121,7 +128,7 @@ fn what_disappears_is_removed() {
 
 #[test]
 fn a_reconnecting_envoy_is_sent_only_what_changed_meanwhile() {
-    let mut subscription = DeltaSubscription::new(Kind::Cluster);
+    let mut subscription = DeltaSubscription::new(Kind::Cluster, STREAM);
     let versions = [("same", "1"), ("changed", "1"), ("gone", "1")];
     let initial_resource_versions =
         versions.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect();
@@ -150,7 +157,7 @@ fn a_name_asked_for_again_is_sent_again() {
 
 #[test]
 fn a_name_no_longer_wanted_is_lost() {
-    let mut subscription = DeltaSubscription::new(Kind::Cluster);
+    let mut subscription = DeltaSubscription::new(Kind::Cluster, STREAM);
     subscription.receive(asks_for(&["a"]));
     let response = respond(&mut subscription, &world(&[("a", "1")]));
     subscription.receive(acks(&response));
@@ -220,18 +227,68 @@ fn what_is_refused_is_tried_again_when_the_reason_may_have_gone() {
 }
 
 #[test]
-fn secrets_come_one_by_one() {
-    let mut subscription = DeltaSubscription::new(Kind::Secret);
-    subscription.receive(asks_for(&["a", "bad", "c"]));
-    let world = world(&[("a", "1"), ("bad", "1"), ("c", "1")]);
-    let mut sent = Vec::new();
-    while let Some(response) = subscription.respond(&world).response {
-        assert_eq!(response.resources.len(), 1);
-        let name = response.resources[0].name.clone();
-        subscription.receive(if name == "bad" { nacks(&response) } else { acks(&response) });
-        sent.push(name);
+fn all_is_settled_when_envoy_has_it_or_refuses_it() {
+    let world = world(&[("a", "1"), ("bad", "1")]);
+    let mut subscription = DeltaSubscription::new(Kind::Secret, STREAM);
+    let settled_after = |subscription: &mut DeltaSubscription, request: Option<DeltaDiscoveryRequest>| {
+        if let Some(request) = request {
+            subscription.receive(request);
+        }
+        (subscription.respond(&world).response, subscription.is_settled(&world))
+    };
+    assert_eq!(settled_after(&mut subscription, None), (None, false), "it has not asked for them yet");
+    let (both, settled) = settled_after(&mut subscription, Some(asks_for(&["a", "bad"])));
+    assert!(!settled, "it has not answered");
+    let (half, settled) = settled_after(&mut subscription, Some(nacks(&both.unwrap())));
+    assert!(!settled, "one of them is good");
+    let (other, settled) = settled_after(&mut subscription, Some(acks(&half.unwrap())));
+    assert!(!settled);
+    assert_eq!(settled_after(&mut subscription, Some(nacks(&other.unwrap()))), (None, true));
+    assert!(subscription.is_settled(&world));
+    let more = super::tests::world(&[("a", "1"), ("bad", "1"), ("new", "1")]);
+    assert!(subscription.respond(&more).response.is_none() && !subscription.is_settled(&more), "it will ask");
+}
+
+#[test]
+fn a_secret_that_comes_again_comes_in_other_bytes() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let chain =
+        rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+    let certificate = Certificate::parse(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    let secret = |name: &str| {
+        let body = pack_any(crate::xds::secret::secret(name, &certificate));
+        (name.to_owned(), Arc::new(Resource { version: Version::reported("1"), body }))
+    };
+    let mut world = Resources::default();
+    for (name, secret) in ["a", "b"].map(secret) {
+        world.insert(name, secret);
     }
-    assert_eq!(sent, ["a", "bad", "c"], "each once: Envoy would acknowledge a refused one that comes again");
+    let chain_of_a = |response: &DeltaDiscoveryResponse| {
+        let secret =
+            Secret::decode(response.resources[0].resource.as_ref().unwrap().value.as_slice()).unwrap();
+        let Some(secret::Type::TlsCertificate(certificate)) = secret.r#type else { panic!("{secret:?}") };
+        let Some(DataSource { specifier: Some(Specifier::InlineBytes(chain)), .. }) =
+            certificate.certificate_chain
+        else {
+            panic!("no chain")
+        };
+        String::from_utf8(chain).unwrap()
+    };
+    let mut subscription = DeltaSubscription::new(Kind::Secret, STREAM);
+    subscription.receive(asks_for(&["a", "b"]));
+    let both = respond(&mut subscription, &world);
+    subscription.receive(nacks(&both));
+    let alone = respond(&mut subscription, &world);
+    let mut elsewhere = DeltaSubscription::new(Kind::Secret, Uuid::from_u128(2));
+    elsewhere.receive(asks_for(&["a", "b"]));
+    let elsewhere = respond(&mut elsewhere, &world);
+
+    let sent = [&both, &alone, &elsewhere].map(chain_of_a);
+    assert!(sent[0] != sent[1] && sent[1] != sent[2] && sent[2] != sent[0], "{sent:?}");
+    for sent in sent {
+        let again = Certificate::parse(sent.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        assert_eq!(again, certificate);
+    }
 }
 
 #[test]
@@ -328,7 +385,7 @@ struct Envoy {
 
 impl Envoy {
     fn connect(&self) -> DeltaSubscription {
-        let mut subscription = DeltaSubscription::new(Kind::Cluster);
+        let mut subscription = DeltaSubscription::new(Kind::Cluster, STREAM);
         let initial_resource_versions = self.has.clone();
         subscription.receive(DeltaDiscoveryRequest { initial_resource_versions, ..Default::default() });
         subscription

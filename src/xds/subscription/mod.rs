@@ -6,8 +6,11 @@ mod sotw;
 use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::google::protobuf::Any;
+use uuid::Uuid;
 
-use super::{Kind, Resources, Version};
+use super::secret::marked;
+use super::{Kind, Resource, Resources, Version};
 
 pub use delta::DeltaSubscription;
 pub use sotw::SotwSubscription;
@@ -15,12 +18,12 @@ pub use sotw::SotwSubscription;
 /// The name by which a client asks for everything.
 const WILDCARD: &str = "*";
 
-/// How many resources a response may have.
-///
-/// Envoy (1.40) compares a secret with the last that came, not with the last that it took. One that was refused
-/// beside others would be acknowledged, unused, when it is sent again to find the culprit.
-fn most_at_once(kind: Kind) -> usize {
-    if kind == Kind::Secret { 1 } else { usize::MAX }
+/// A resource as it goes out in the response `sent` of the stream `stream`.
+fn on_the_wire(kind: Kind, resource: &Resource, stream: Uuid, sent: u64) -> Any {
+    match kind {
+        Kind::Secret => marked(&resource.body, &format!("{stream} {sent}")),
+        Kind::Cluster | Kind::Listener | Kind::Route => resource.body.clone(),
+    }
 }
 
 /// One variant of the protocol.
@@ -28,7 +31,8 @@ pub trait Subscription {
     type Request: DiscoveryRequest;
     type Response: Send + 'static;
 
-    fn new(kind: Kind) -> Self;
+    /// `stream` is a name that no other stream has, at any replica.
+    fn new(kind: Kind, stream: Uuid) -> Self;
 
     /// Takes one request in: an ACK or NACK, a change of what is wanted, or both.
     fn receive(&mut self, request: Self::Request) -> Receipt;
@@ -40,8 +44,18 @@ pub trait Subscription {
     /// Versions that Envoy refuses, and that are not tried again. They stay until Envoy has taken another.
     fn rejected(&self) -> &BTreeMap<String, Refused>;
 
+    /// Whether Envoy has given its answer to all there is: what is not [`Self::rejected`], it has. Says so only
+    /// after [`Self::respond`] had nothing to send.
+    fn is_settled(&self, existing: &Resources) -> bool;
+
     /// Something else has changed that may have been the reason why Envoy refused them.
     fn try_rejected_again(&mut self);
+}
+
+/// Whether Envoy is to ask for all of them. Those that a listener needs it asks for only after it has the listener,
+/// but of routes some may be there that none needs.
+fn asks_for_all(kind: Kind, existing: &Resources, wants: impl Fn(&str) -> bool) -> bool {
+    kind == Kind::Route || existing.all().keys().all(|name| wants(name))
 }
 
 /// What both variants' requests have.

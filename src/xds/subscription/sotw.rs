@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest as WireRequest, DiscoveryResponse};
+use uuid::Uuid;
 
 use super::{
     DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD,
-    most_at_once,
+    asks_for_all, on_the_wire,
 };
 use crate::xds::{Edition, Resource, Version};
 
@@ -33,6 +34,7 @@ type Held = BTreeMap<String, Arc<Resource>>;
 #[derive(Debug)]
 pub struct SotwSubscription {
     kind: Kind,
+    stream: Uuid,
     started: bool,
     wildcard: bool,
     /// From the first name on, no names mean nothing; before, everything.
@@ -71,9 +73,10 @@ impl Subscription for SotwSubscription {
     type Request = WireRequest;
     type Response = DiscoveryResponse;
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: Kind, stream: Uuid) -> Self {
         Self {
             kind,
+            stream,
             started: false,
             wildcard: false,
             has_named: false,
@@ -85,7 +88,7 @@ impl Subscription for SotwSubscription {
             in_flight: None,
             refused_version: None,
             owes_first_answer: false,
-            batch: most_at_once(kind),
+            batch: usize::MAX,
             sent: 0,
             seen: Edition::default(),
         }
@@ -141,11 +144,12 @@ impl Subscription for SotwSubscription {
 
         self.sent += 1;
         self.owes_first_answer = false;
+        let on_the_wire = |resource: &Arc<Resource>| on_the_wire(self.kind, resource, self.stream, self.sent);
         let response = DiscoveryResponse {
             version_info: version.as_str().to_owned(),
             type_url: self.kind.type_url().to_owned(),
             nonce: self.sent.to_string(),
-            resources: resources.values().map(|resource| resource.body.clone()).collect(),
+            resources: resources.values().map(on_the_wire).collect(),
             ..Default::default()
         };
         self.in_flight = Some(InFlight { version, resources, suspects, removed: removed.clone() });
@@ -154,6 +158,15 @@ impl Subscription for SotwSubscription {
 
     fn rejected(&self) -> &BTreeMap<String, Refused> {
         &self.rejected
+    }
+
+    fn is_settled(&self, existing: &Resources) -> bool {
+        let idle = !self.started || self.seen == existing.edition();
+        // Of a response that was refused as a whole, nobody knows what Envoy has.
+        let in_the_dark = self.refused_version.is_some() && self.rejected.is_empty();
+        idle && self.in_flight.is_none()
+            && !in_the_dark
+            && (self.wildcard || asks_for_all(self.kind, existing, |name| self.wants(name)))
     }
 
     fn try_rejected_again(&mut self) {
@@ -238,7 +251,7 @@ impl SotwSubscription {
     }
 
     fn accept(&mut self, answered: InFlight, receipt: &mut Receipt) {
-        self.batch = self.batch.saturating_mul(2).min(most_at_once(self.kind));
+        self.batch = self.batch.saturating_mul(2);
         self.refused_version = None;
         self.earlier = None;
         let InFlight { resources, .. } = answered;

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const STREAM: Uuid = Uuid::from_u128(1);
+
 fn world(resources: &[(&str, &str)]) -> Resources {
     let mut world = Resources::default();
     for (name, version) in resources {
@@ -43,7 +45,7 @@ fn held(response: &DiscoveryResponse) -> Vec<String> {
 }
 
 fn subscribed(kind: Kind, names: &[&str]) -> SotwSubscription {
-    let mut subscription = SotwSubscription::new(kind);
+    let mut subscription = SotwSubscription::new(kind, STREAM);
     subscription.receive(asks_for(names));
     subscription
 }
@@ -65,7 +67,7 @@ fn accepts(subscription: &mut SotwSubscription, world: &Resources, names: &[&str
 
 #[test]
 fn nothing_is_sent_to_who_has_asked_for_nothing() {
-    says_nothing(&mut SotwSubscription::new(Kind::Cluster), &world(&[("a", "1")]));
+    says_nothing(&mut SotwSubscription::new(Kind::Cluster, STREAM), &world(&[("a", "1")]));
 }
 
 #[test]
@@ -129,7 +131,7 @@ fn an_envoy_that_comes_back_with_all_clusters_is_sent_none_and_known_to_have_the
     let present = world(&[("a", "1"), ("b", "1")]);
     let version_info = accepts(&mut subscribed(Kind::Cluster, &[]), &present, &[]);
 
-    let mut again = SotwSubscription::new(Kind::Cluster);
+    let mut again = SotwSubscription::new(Kind::Cluster, STREAM);
     again.receive(WireRequest { version_info, ..asks_for(&[]) });
     let due = again.respond(&present);
     assert_eq!((due.gained, due.response), (vec!["a".to_owned(), "b".to_owned()], None));
@@ -141,7 +143,7 @@ fn an_envoy_that_comes_back_with_all_clusters_is_sent_none_and_known_to_have_the
 fn an_envoy_that_comes_back_with_the_present_routes_may_have_dropped_some_and_is_sent_them() {
     let present = world(&[("a", "1")]);
     let version_info = accepts(&mut subscribed(Kind::Route, &["a"]), &present, &["a"]);
-    let mut again = SotwSubscription::new(Kind::Route);
+    let mut again = SotwSubscription::new(Kind::Route, STREAM);
     again.receive(WireRequest { version_info, ..asks_for(&["a"]) });
     assert_eq!(held(&respond(&mut again, &present)), ["a@1"]);
 }
@@ -236,7 +238,7 @@ fn one_bad_cluster_neither_keeps_new_ones_away_nor_takes_old_ones() {
 
 #[test]
 fn what_is_refused_without_a_word_on_return_is_not_sent_in_parts_and_not_again() {
-    let mut subscription = SotwSubscription::new(Kind::Cluster);
+    let mut subscription = SotwSubscription::new(Kind::Cluster, STREAM);
     subscription.receive(WireRequest { version_info: "of another time".to_owned(), ..asks_for(&[]) });
     let present = world(&[("a", "1"), ("b", "bad")]);
     let refused = respond(&mut subscription, &present);
@@ -248,7 +250,7 @@ fn what_is_refused_without_a_word_on_return_is_not_sent_in_parts_and_not_again()
 
 #[test]
 fn a_cluster_that_envoy_names_on_return_is_left_out() {
-    let mut subscription = SotwSubscription::new(Kind::Cluster);
+    let mut subscription = SotwSubscription::new(Kind::Cluster, STREAM);
     subscription.receive(WireRequest { version_info: "of another time".to_owned(), ..asks_for(&[]) });
     let present = world(&[("pool-1", "1"), ("pool-1-b", "bad"), ("pool-2", "1")]);
     let refused = respond(&mut subscription, &present);
@@ -259,7 +261,7 @@ fn a_cluster_that_envoy_names_on_return_is_left_out() {
 
 #[test]
 fn a_listener_that_is_refused_on_return_is_not_taken_away() {
-    let mut subscription = SotwSubscription::new(Kind::Listener);
+    let mut subscription = SotwSubscription::new(Kind::Listener, STREAM);
     subscription.receive(WireRequest { version_info: "of another time".to_owned(), ..asks_for(&[]) });
     let present = world(&[("http", "1"), ("https", "bad")]);
     let refused = respond(&mut subscription, &present);
@@ -274,7 +276,7 @@ fn a_listener_that_is_refused_on_return_is_not_taken_away() {
 
 #[test]
 fn what_is_left_of_an_earlier_stream_goes_when_the_refused_successor_is_gone() {
-    let mut subscription = SotwSubscription::new(Kind::Cluster);
+    let mut subscription = SotwSubscription::new(Kind::Cluster, STREAM);
     subscription.receive(WireRequest { version_info: "of another time".to_owned(), ..asks_for(&[]) });
     let refused = respond(&mut subscription, &world(&[("a", "bad")]));
     subscription.receive(nacks(&refused, &[], "no"));
@@ -318,7 +320,7 @@ impl Envoy {
     }
 
     fn connect(&self) -> SotwSubscription {
-        let mut subscription = SotwSubscription::new(self.kind);
+        let mut subscription = SotwSubscription::new(self.kind, STREAM);
         subscription.receive(self.request());
         subscription
     }
