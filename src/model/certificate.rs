@@ -13,6 +13,7 @@ use rustls::server::ParsedCertificate;
 use secrecy::SecretString;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::OID_KEY_TYPE_EC_PUBLIC_KEY;
 use x509_parser::prelude::FromDer;
 
 /// A chain of certificates and the key of its first one, which fit together. Whether it is valid now, and for
@@ -49,6 +50,7 @@ impl Certificate {
         let parsed = ders.iter().map(|der| x509(der)).collect::<Result<Vec<_>, _>>()?;
         let leaf_fields = parsed.first().ok_or(CertificateProblem::WithoutCertificate)?;
         check_key(key, leaf_fields)?;
+        check_that_envoy_takes(leaf_fields)?;
         let key = std::str::from_utf8(key).map_err(|_| CertificateProblem::WithoutKey)?;
         let validity = leaf_fields.validity();
         let chain = encode(&ders);
@@ -118,6 +120,12 @@ fn check_key(pem: &[u8], leaf: &X509Certificate<'_>) -> Result<(), CertificatePr
         rustls::pki_types::pem::Error::NoItemsFound => CertificateProblem::WithoutKey,
         _ => CertificateProblem::Invalid("tls.key is not readable as PEM"),
     })?;
+    if has_public_key_in_it(&key) {
+        return Err(CertificateProblem::Invalid(
+            "the key in tls.key is in a form that Envoy does not read (PKCS #8 with the public key in it): use one as \
+             openssl genpkey or cert-manager make it",
+        ));
+    }
     let key = any_supported_type(&key).map_err(|_| {
         CertificateProblem::Invalid(
             "the key in tls.key is of a kind that is not supported: use RSA with at least 2048 bits, or ECDSA \
@@ -130,6 +138,58 @@ fn check_key(pem: &[u8], leaf: &X509Certificate<'_>) -> Result<(), CertificatePr
             "the key in tls.key does not belong to the first certificate in tls.crt",
         )),
     }
+}
+
+/// PKCS #8 in its second version (RFC 5958), as some libraries write Ed25519 keys.
+fn has_public_key_in_it(key: &PrivateKeyDer<'_>) -> bool {
+    let PrivateKeyDer::Pkcs8(key) = key else { return false };
+    // A SEQUENCE, its length in one byte or in the number of bytes that the first one says, and the version.
+    let body = match key.secret_pkcs8_der() {
+        [0x30, 0..0x80, body @ ..] => Some(body),
+        [0x30, long, rest @ ..] => rest.get(usize::from(long & 0x7f)..),
+        _ => None,
+    };
+    body.is_some_and(|body| body.starts_with(&[2, 1, 1]))
+}
+
+/// What Envoy (1.40) refuses beside keys, as far as that is known: its own words name neither the Secret nor a way out,
+/// and come only when an Envoy is connected. `tests/envoy/certificates_refused.rs` holds this against the real one.
+fn check_that_envoy_takes(leaf: &X509Certificate<'_>) -> Result<(), CertificateProblem> {
+    let is_ecdsa = leaf.public_key().algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY;
+    let usage = leaf.key_usage().ok().flatten().map(|extension| extension.value);
+    let problem = if requires_stapling(leaf) {
+        "the certificate in tls.crt requires OCSP stapling (the TLS feature status_request), and Envoy is given no OCSP \
+         response to staple: have it issued without that extension"
+    } else if is_ecdsa && usage.is_some_and(|usage| !usage.digital_signature()) {
+        "the certificate in tls.crt has an ECDSA key and a key usage without digitalSignature, and Envoy refuses that: \
+         have it issued with digitalSignature"
+    } else if leaf.subject().iter_common_name().next().is_some_and(|name| name.attr_value().data.is_empty()) {
+        "the certificate in tls.crt has an empty common name, and Envoy refuses that: have it issued without a common \
+         name or with one that is not empty"
+    } else if leaf.subject().iter_common_name().next().is_none() && !has_alternative_name(leaf) {
+        "the certificate in tls.crt names nobody, and Envoy refuses that: have it issued with its host as DNS name"
+    } else {
+        return Ok(());
+    };
+    Err(CertificateProblem::Invalid(problem))
+}
+
+/// RFC 7633. With another feature beside it, Envoy does not recognize it.
+fn requires_stapling(leaf: &X509Certificate<'_>) -> bool {
+    const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
+    // A SEQUENCE of the INTEGER 5, which is the extension status_request.
+    const STATUS_REQUEST: [u8; 5] = [0x30, 3, 2, 1, 5];
+    let feature = leaf.extensions().iter().find(|extension| extension.oid.to_id_string() == TLS_FEATURE);
+    feature.is_some_and(|extension| extension.value == STATUS_REQUEST)
+}
+
+/// Of a kind that Envoy counts.
+fn has_alternative_name(leaf: &X509Certificate<'_>) -> bool {
+    let Ok(Some(extension)) = leaf.subject_alternative_name() else { return false };
+    let counts = |name: &GeneralName<'_>| {
+        matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_) | GeneralName::URI(_))
+    };
+    extension.value.general_names.iter().any(counts)
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {

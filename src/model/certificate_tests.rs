@@ -1,4 +1,9 @@
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, date_time_ymd};
+use rcgen::{
+    CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_RSA_SHA256, SanType, SignatureAlgorithm,
+    date_time_ymd,
+};
+use rstest::rstest;
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -54,11 +59,114 @@ fn of_a_file_with_more_in_it_only_the_certificates_are_shown() {
     assert_eq!(parse(certificate.chain(), &key).unwrap(), certificate);
 }
 
+/// A certificate for a host with a key of this kind, changed by `change`.
+fn changed(
+    kind: &'static SignatureAlgorithm,
+    change: impl FnOnce(&mut CertificateParams),
+) -> Result<Certificate, CertificateProblem> {
+    let key = KeyPair::generate_for(kind).unwrap();
+    let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    change(&mut params);
+    parse(&params.self_signed(&key).unwrap().pem(), &key.serialize_pem())
+}
+
+#[rstest]
+#[case::p384(&PKCS_ECDSA_P384_SHA384)]
+#[case::p521(&PKCS_ECDSA_P521_SHA512)]
+#[case::rsa(&PKCS_RSA_SHA256)]
+fn a_key_of_another_kind_is_fine(#[case] kind: &'static SignatureAlgorithm) {
+    changed(kind, |_| {}).unwrap();
+}
+
+fn requires_feature(params: &mut CertificateParams, features: &[u8]) {
+    let extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 24], features.to_vec());
+    params.custom_extensions.push(extension);
+}
+
+fn common_name(params: &mut CertificateParams, name: &str) {
+    params.distinguished_name.push(DnType::CommonName, name);
+}
+
+#[rstest]
+#[case::stapling(
+    |params: &mut CertificateParams| requires_feature(params, &[0x30, 3, 2, 1, 5]),
+    "the certificate in tls.crt requires OCSP stapling (the TLS feature status_request), and Envoy is given no OCSP \
+     response to staple: have it issued without that extension"
+)]
+#[case::no_signatures(
+    |params: &mut CertificateParams| params.key_usages = vec![KeyUsagePurpose::KeyAgreement],
+    "the certificate in tls.crt has an ECDSA key and a key usage without digitalSignature, and Envoy refuses that: have \
+     it issued with digitalSignature"
+)]
+#[case::an_empty_name(
+    |params: &mut CertificateParams| common_name(params, ""),
+    "the certificate in tls.crt has an empty common name, and Envoy refuses that: have it issued without a common name \
+     or with one that is not empty"
+)]
+#[case::no_name(
+    |params: &mut CertificateParams| params.subject_alt_names.clear(),
+    "the certificate in tls.crt names nobody, and Envoy refuses that: have it issued with its host as DNS name"
+)]
+#[case::only_a_name_that_envoy_does_not_count(
+    |params: &mut CertificateParams| params.subject_alt_names = vec![SanType::Rfc822Name("a@a.test".try_into().unwrap())],
+    "the certificate in tls.crt names nobody, and Envoy refuses that: have it issued with its host as DNS name"
+)]
+fn what_envoy_refuses_is_said(#[case] change: fn(&mut CertificateParams), #[case] said: &str) {
+    assert_eq!(changed(&PKCS_ECDSA_P384_SHA384, change).unwrap_err().to_string(), said);
+}
+
+#[rstest]
+#[case::another_feature_beside_stapling(
+    &PKCS_ECDSA_P521_SHA512,
+    |params: &mut CertificateParams| requires_feature(params, &[0x30, 6, 2, 1, 5, 2, 1, 17])
+)]
+#[case::rsa_without_signatures(
+    &PKCS_RSA_SHA256,
+    |params: &mut CertificateParams| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment]
+)]
+#[case::ecdsa_with_signatures(
+    &PKCS_ECDSA_P384_SHA384,
+    |params: &mut CertificateParams| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]
+)]
+#[case::only_a_common_name(
+    &PKCS_ECDSA_P521_SHA512,
+    |params: &mut CertificateParams| { params.subject_alt_names.clear(); common_name(params, "a.test") }
+)]
+#[case::only_a_uri(
+    &PKCS_ECDSA_P521_SHA512,
+    |params: &mut CertificateParams| params.subject_alt_names = vec![SanType::URI("spiffe://a".try_into().unwrap())]
+)]
+fn what_envoy_takes_is_taken(
+    #[case] kind: &'static SignatureAlgorithm,
+    #[case] change: fn(&mut CertificateParams),
+) {
+    changed(kind, change).unwrap();
+}
+
 #[test]
-fn a_key_of_another_kind_is_fine() {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
-    let chain = CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
-    parse(&chain, &key.serialize_pem()).unwrap();
+fn an_ed25519_key_is_fine_unless_its_public_key_is_in_it() {
+    let pair = include_str!("../../tests/support/ed25519.pem");
+    parse(pair, pair).unwrap();
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let chain = CertificateParams::new(["a.test".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+    assert_eq!(
+        problem(&chain, &key.serialize_pem()),
+        "the key in tls.key is in a form that Envoy does not read (PKCS #8 with the public key in it): use one as \
+         openssl genpkey or cert-manager make it"
+    );
+}
+
+#[rstest]
+#[case::an_rsa_key_of_1024_bits(include_str!("../../tests/support/rsa-1024.pem"))]
+#[case::a_key_on_another_curve(include_str!("../../tests/support/ec-p224.pem"))]
+#[case::an_rsa_key_for_pss_alone(include_str!("../../tests/support/rsa-pss.pem"))]
+fn a_key_that_envoy_refuses_is_said(#[case] pair: &str) {
+    assert_eq!(
+        problem(pair, pair),
+        "the key in tls.key is of a kind that is not supported: use RSA with at least 2048 bits, or ECDSA with P-256, \
+         P-384 or P-521"
+    );
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod wait;
 mod world;
 
 mod cancelled;
+mod certificates_refused;
 mod churn;
 mod cold_start;
 mod control_channel;
