@@ -37,6 +37,13 @@ impl Envoy {
         Self::with_bootstrap(scenario, listens, control, None, |_| {})
     }
 
+    /// In the state-of-the-world variant of the protocol, which no file in `envoy/` asks for.
+    pub fn with_state_of_the_world(scenario: &str, listens: SocketAddr, control: SocketAddr) -> Self {
+        Self::with_bootstrap(scenario, listens, control, None, |bootstrap| {
+            *bootstrap.pointer_mut("/dynamic_resources/ads_config/api_type").unwrap() = json!("GRPC");
+        })
+    }
+
     /// As `envoy/bootstrap-mtls.yaml` says, with replicas of the operator at these addresses.
     pub fn with_mutual_tls(
         scenario: &str,
@@ -82,6 +89,8 @@ impl Envoy {
         mutual_tls: Option<&MutualTls>,
         edit: impl FnOnce(&mut Value),
     ) -> Self {
+        // For the HTTP client. Another test of this process may have installed it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (admin, node) = (free_port(), format!("envoy-of-{scenario}"));
         let mut values = vec![
             ("OPERATOR_HOST", control.ip().to_string()),

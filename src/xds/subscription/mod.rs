@@ -2,6 +2,7 @@
 
 mod delta;
 mod sotw;
+mod version_info;
 
 use std::collections::BTreeMap;
 
@@ -56,6 +57,16 @@ pub trait Subscription {
 /// but of routes some may be there that none needs.
 fn asks_for_all(kind: Kind, existing: &Resources, wants: impl Fn(&str) -> bool) -> bool {
     kind == Kind::Route || existing.all().keys().all(|name| wants(name))
+}
+
+/// Whether Envoy's message speaks of this resource, and not of one whose name has this one in it.
+fn is_named(name: &str, message: &str) -> bool {
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '/';
+    message.match_indices(name).any(|(at, _)| {
+        let before = message.get(..at).and_then(|text| text.chars().next_back());
+        let after = message.get(at + name.len()..).and_then(|text| text.chars().next());
+        !before.is_some_and(goes_on) && !after.is_some_and(goes_on)
+    })
 }
 
 /// What both variants' requests have.

@@ -6,13 +6,12 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest as WireRequest, DiscoveryResponse};
 use uuid::Uuid;
 
+use super::version_info::{self, Held};
 use super::{
     DiscoveryRequest, Due, Kind, Receipt, Refused, Rejection, Resources, Subscription, Verdict, WILDCARD,
-    asks_for_all, on_the_wire,
+    asks_for_all, is_named, on_the_wire,
 };
 use crate::xds::{Edition, Resource, Version};
-
-type Held = BTreeMap<String, Arc<Resource>>;
 
 /// The state-of-the-world variant: requests and responses say all there is.
 ///
@@ -26,11 +25,15 @@ type Held = BTreeMap<String, Arc<Resource>>;
 ///   last version that it took, so that nothing is dropped, and the others arrive.
 /// - The same response is never sent again after a NACK: Envoy would refuse it for ever, at full speed.
 /// - `version_info` names what a response holds. An Envoy that comes back with that of all clusters or
-///   listeners there are is sent none. Of routes and secrets it may have dropped some meanwhile (the
-///   protocol's "Resource Type Instance Version"), so it is sent them again.
-/// - What an Envoy that comes back with another version has, nobody knows. Trying parts would take from it
-///   what works. If it refuses the whole, only clusters that its message names are left out; otherwise it
-///   keeps what it has until there is something else to send.
+///   listeners there are is sent none; with that of all but one, which may be the one that it refused on its
+///   last stream, it is known to have the others. Of routes and secrets it may have dropped some meanwhile
+///   (the protocol's "Resource Type Instance Version"), so it is sent them again.
+/// - What an Envoy that comes back with another version has, nobody knows: perhaps all but the culprit. If it
+///   refuses the whole, the clusters that its message names are left out. If it names none, one small part
+///   after the other is left out, until it takes the rest and is known to have that: of what works, a part
+///   is gone for some round trips. Only if there are culprits in several parts is it told anew from nothing.
+/// - Listeners are not left out for an Envoy that may have them: it keeps what it has until there is something
+///   else to send.
 #[derive(Debug)]
 pub struct SotwSubscription {
     kind: Kind,
@@ -51,14 +54,32 @@ pub struct SotwSubscription {
     in_flight: Option<InFlight>,
     /// The last response was refused, and this was its version.
     refused_version: Option<Version>,
+    /// What is due was refused just so, and nobody knows for which of it.
+    in_the_dark: bool,
     /// An answer is owed even if it says nothing: Envoy's start waits for one, also when nothing exists.
     owes_first_answer: bool,
     /// New versions per response: halved by every NACK, doubled by every ACK.
     batch: usize,
+    search: Search,
     sent: u64,
     /// Nothing is due of this edition before the next request.
     seen: Edition,
 }
+
+/// How the culprit is looked for in what an Envoy refuses of which nobody knows what it has.
+#[derive(Clone, Copy, Debug)]
+enum Search {
+    /// Not yet.
+    Whole,
+    /// In all but this part of what is new to Envoy.
+    Without(usize),
+    /// By `batch`, as if Envoy had nothing.
+    FromNothing,
+}
+
+/// Into how many parts a search divides, at most. Each is a response that is refused as a whole, and that is
+/// the share of clusters that Envoy may be without for a moment.
+const PARTS: usize = 16;
 
 #[derive(Debug)]
 struct InFlight {
@@ -87,8 +108,10 @@ impl Subscription for SotwSubscription {
             rejected: BTreeMap::new(),
             in_flight: None,
             refused_version: None,
+            in_the_dark: false,
             owes_first_answer: false,
             batch: usize::MAX,
+            search: Search::Whole,
             sent: 0,
             seen: Edition::default(),
         }
@@ -122,8 +145,11 @@ impl Subscription for SotwSubscription {
             return Due::default();
         }
         self.seen = existing.edition();
+        self.in_the_dark = false;
         self.forget_refusals_of_what_is_gone(existing);
 
+        let gained = self.resume(existing);
+        let nothing = |gained| Due { gained, ..Due::default() };
         let whole = is_whole(self.kind);
         let (resources, suspects) = if whole { self.whole(existing) } else { self.part(existing) };
         let removed = if whole { self.lacking(&resources) } else { Vec::new() };
@@ -131,15 +157,18 @@ impl Subscription for SotwSubscription {
         let may_have_more = !removed.is_empty() || !self.resend.is_empty() || self.earlier.is_some();
         let changes = !suspects.is_empty() || (whole && may_have_more);
         if !changes && !self.owes_first_answer {
-            return Due::default();
+            return nothing(gained);
         }
-        let version = version_of(&resources);
-        if self.returns_with(&version) {
-            return self.resume(resources);
-        }
+        let version = version_info::of(&resources);
         let sent_in_vain = self.refused_version.as_ref() == Some(&version);
+        if sent_in_vain && suspects.len() > 1 && !matches!(self.search, Search::Whole) {
+            self.search_on(suspects.len());
+            self.seen = Edition::default();
+            return self.respond(existing);
+        }
+        self.in_the_dark = sent_in_vain && !suspects.is_empty();
         if sent_in_vain || self.would_take_unseen(&resources, existing) {
-            return Due::default();
+            return nothing(gained);
         }
 
         self.sent += 1;
@@ -153,7 +182,7 @@ impl Subscription for SotwSubscription {
             ..Default::default()
         };
         self.in_flight = Some(InFlight { version, resources, suspects, removed: removed.clone() });
-        Due { gained: Vec::new(), response: Some(response), removed }
+        Due { gained, response: Some(response), removed }
     }
 
     fn rejected(&self) -> &BTreeMap<String, Refused> {
@@ -162,10 +191,8 @@ impl Subscription for SotwSubscription {
 
     fn is_settled(&self, existing: &Resources) -> bool {
         let idle = !self.started || self.seen == existing.edition();
-        // Of a response that was refused as a whole, nobody knows what Envoy has.
-        let in_the_dark = self.refused_version.is_some() && self.rejected.is_empty();
         idle && self.in_flight.is_none()
-            && !in_the_dark
+            && !self.in_the_dark
             && (self.wildcard || asks_for_all(self.kind, existing, |name| self.wants(name)))
     }
 
@@ -187,21 +214,29 @@ impl SotwSubscription {
 
     /// All that Envoy is to have, in the newest version, in the last that it took, or not at all; and which
     /// of it is new to Envoy.
-    fn whole(&self, existing: &Resources) -> (Held, BTreeMap<String, Version>) {
-        let (mut resources, mut suspects) = (Held::new(), BTreeMap::new());
-        for (name, newest) in existing.all().iter().filter(|(name, _)| self.wants(name)) {
-            let last_good = self.accepted.get(name);
-            let is_new = last_good.is_none_or(|taken| taken.version != newest.version);
-            let chosen = if is_new && !self.refuses(name, newest) && suspects.len() < self.batch {
-                suspects.insert(name.clone(), newest.version.clone());
-                Some(newest)
+    fn whole(&mut self, existing: &Resources) -> (Held, BTreeMap<String, Version>) {
+        let is_due = |name: &str, newest: &Arc<Resource>| {
+            let taken = self.accepted.get(name);
+            taken.is_none_or(|taken| taken.version != newest.version) && !self.refuses(name, newest)
+        };
+        let wanted = existing.all().iter().filter(|(name, _)| self.wants(name));
+        let mut resources: Held = wanted
+            .clone()
+            .filter_map(|(name, _)| Some((name.clone(), Arc::clone(self.accepted.get(name)?))))
+            .collect();
+        let mut due: Vec<_> = wanted.filter(|(name, newest)| is_due(name, newest)).collect();
+        let (count, parts) = (due.len(), due.len().min(PARTS));
+        if let Search::Without(part) = self.search {
+            if part < parts && count > 1 {
+                let mut at = 0..count;
+                due.retain(|_| at.next().is_none_or(|at| at * parts / count != part));
             } else {
-                last_good
-            };
-            if let Some(resource) = chosen {
-                resources.insert(name.clone(), Arc::clone(resource));
+                (self.search, self.batch) = (Search::FromNothing, count.div_ceil(2).max(1));
             }
         }
+        due.truncate(self.batch);
+        let suspects = due.iter().map(|(name, newest)| ((*name).clone(), newest.version.clone())).collect();
+        resources.extend(due.into_iter().map(|(name, newest)| (name.clone(), Arc::clone(newest))));
         (resources, suspects)
     }
 
@@ -227,17 +262,18 @@ impl SotwSubscription {
         self.accepted.keys().filter(|name| !resources.contains_key(*name)).cloned().collect()
     }
 
-    /// Whether Envoy comes from another stream with just this.
-    fn returns_with(&self, version: &Version) -> bool {
+    /// If Envoy comes from another stream with all there is, or with all but one, that is what it has. Tells
+    /// the names.
+    fn resume(&mut self, existing: &Resources) -> Vec<String> {
         let wants_all_and_no_answer = is_whole(self.kind) && self.wildcard && self.names.is_empty();
-        self.sent == 0 && wants_all_and_no_answer && self.earlier.as_deref() == Some(version.as_str())
-    }
-
-    fn resume(&mut self, resources: Held) -> Due<DiscoveryResponse> {
+        let earlier = self.earlier.as_deref().filter(|_| self.sent == 0 && wants_all_and_no_answer);
+        let Some(had) = earlier.and_then(|version| version_info::held_by(version, existing.all())) else {
+            return Vec::new();
+        };
         self.earlier = None;
         self.owes_first_answer = false;
-        self.accepted = resources;
-        Due { gained: self.accepted.keys().cloned().collect(), ..Due::default() }
+        self.accepted = had;
+        self.accepted.keys().cloned().collect()
     }
 
     /// Whether this leaves out something refused of which Envoy may have an older version that works, from
@@ -252,6 +288,7 @@ impl SotwSubscription {
 
     fn accept(&mut self, answered: InFlight, receipt: &mut Receipt) {
         self.batch = self.batch.saturating_mul(2);
+        self.search = Search::Whole;
         self.refused_version = None;
         self.earlier = None;
         let InFlight { resources, .. } = answered;
@@ -276,20 +313,25 @@ impl SotwSubscription {
         let InFlight { version, suspects, removed, .. } = answered;
         self.refused_version = Some(version);
         let all_new = self.earlier.is_some() && is_whole(self.kind);
+        let mut named = suspects.keys().filter(|name| all_new && is_named(name, message)).peekable();
         let verdict = match suspects.len() {
-            1 => Verdict::Culprits(suspects.keys().cloned().collect()),
-            _ if all_new => {
-                let named: Vec<String> =
-                    suspects.keys().filter(|name| is_named(name, message)).cloned().collect();
-                if named.is_empty() { Verdict::Unknown } else { Verdict::Culprits(named) }
-            }
             0 => Verdict::Unknown,
+            1 => Verdict::Culprits(suspects.keys().cloned().collect()),
+            _ if named.peek().is_some() => Verdict::Culprits(named.cloned().collect()),
+            _ if all_new && self.kind == Kind::Listener => Verdict::Unknown,
             several => {
-                self.batch = several.div_ceil(2);
+                if all_new && matches!(self.search, Search::Whole) {
+                    self.search = Search::Without(0);
+                } else {
+                    self.search_on(several);
+                }
                 Verdict::TryingParts
             }
         };
         if let Verdict::Culprits(culprits) = &verdict {
+            if !matches!(self.search, Search::FromNothing) {
+                self.search = Search::Whole;
+            }
             for (name, version) in culprits.iter().filter_map(|name| suspects.get_key_value(name)) {
                 let refused = Refused { version: version.clone(), message: message.to_owned() };
                 self.rejected.insert(name.clone(), refused);
@@ -300,6 +342,14 @@ impl SotwSubscription {
         self.resend.extend(others.chain(&removed).cloned());
         let (kind, message) = (self.kind, message.to_owned());
         receipt.rejection = Some(Rejection { kind, suspects, verdict, message });
+    }
+
+    /// After a response with that many suspects.
+    fn search_on(&mut self, suspects: usize) {
+        match self.search {
+            Search::Without(part) => self.search = Search::Without(part + 1),
+            Search::Whole | Search::FromNothing => self.batch = suspects.div_ceil(2),
+        }
     }
 
     fn subscribe(&mut self, names: Vec<String>, receipt: &mut Receipt) {
@@ -328,23 +378,6 @@ impl SotwSubscription {
 /// Whether Envoy drops what a response of this type lacks.
 fn is_whole(kind: Kind) -> bool {
     matches!(kind, Kind::Cluster | Kind::Listener)
-}
-
-/// The same on every replica.
-fn version_of(resources: &Held) -> Version {
-    let versions: Vec<(&String, &Version)> =
-        resources.iter().map(|(name, resource)| (name, &resource.version)).collect();
-    Version::of(&versions)
-}
-
-/// Whether Envoy's message speaks of this resource, and not of one whose name has this one in it.
-fn is_named(name: &str, message: &str) -> bool {
-    let goes_on = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '/';
-    message.match_indices(name).any(|(at, _)| {
-        let before = message.get(..at).and_then(|text| text.chars().next_back());
-        let after = message.get(at + name.len()..).and_then(|text| text.chars().next());
-        !before.is_some_and(goes_on) && !after.is_some_and(goes_on)
-    })
 }
 
 impl DiscoveryRequest for WireRequest {

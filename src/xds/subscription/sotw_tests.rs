@@ -237,14 +237,77 @@ fn one_bad_cluster_neither_keeps_new_ones_away_nor_takes_old_ones() {
 }
 
 #[test]
-fn what_is_refused_without_a_word_on_return_is_not_sent_in_parts_and_not_again() {
+fn an_envoy_that_comes_back_with_all_clusters_but_one_is_known_to_have_the_others() {
+    let before = world(&[("a", "1"), ("c", "1")]);
+    let version_info = accepts(&mut subscribed(Kind::Cluster, &[]), &before, &[]);
+    let mut again = SotwSubscription::new(Kind::Cluster, STREAM);
+    again.receive(WireRequest { version_info, ..asks_for(&[]) });
+    let present = world(&[("a", "1"), ("b", "bad"), ("c", "1")]);
+    let due = again.respond(&present);
+    assert_eq!(due.gained, ["a", "c"]);
+    let rejection = again.receive(nacks(&due.response.unwrap(), &[], "no")).rejection.unwrap();
+    assert_eq!(rejection.verdict, Verdict::Culprits(vec!["b".to_owned()]));
+    says_nothing(&mut again, &present);
+    assert!(again.is_settled(&present));
+}
+
+/// An Envoy with this many clusters comes back, and refuses these of the present versions without naming them.
+/// Tells the most that it was without at any moment, and how many responses it took.
+fn search(count: usize, bad: &[&str]) -> (usize, usize) {
+    let names: Vec<String> = (0..count).map(|n| format!("c{n:03}")).collect();
+    let version = |name: &str| if bad.contains(&name) { BAD } else { "1" };
+    let present = world(&names.iter().map(|name| (name.as_str(), version(name))).collect::<Vec<_>>());
+    let mut envoy = Envoy { names_culprits: false, ..Envoy::new(Kind::Cluster) };
+    // It was another world.
+    envoy.version_info = "5eed".to_owned();
+    envoy.has = names.iter().map(|name| (name.clone(), "1".to_owned())).collect();
+    let mut subscription = envoy.connect();
+    let (mut without, mut responses) = (0, 0);
+    while let Some(response) = subscription.respond(&present).response {
+        responses += 1;
+        subscription.receive(envoy.take(&response, false));
+        without = without.max(count - envoy.has.len());
+    }
+    assert_eq!(envoy.has.len(), count - bad.len());
+    assert_eq!(subscription.rejected().keys().collect::<Vec<_>>(), bad);
+    assert!(subscription.is_settled(&present));
+    (without, responses)
+}
+
+#[test]
+fn of_what_envoy_refuses_without_a_word_on_return_a_small_part_after_the_other_is_left_out() {
+    for culprit in ["c000", "c042", "c099"] {
+        let (without, responses) = search(100, &[culprit]);
+        assert!(without <= 7 && responses < 30, "{culprit}: {without} away, {responses} responses");
+    }
+    assert_eq!(search(2, &["c001"]), (1, 3));
+    // One part holds both.
+    let (without, _) = search(100, &["c050", "c052"]);
+    assert!(without <= 7, "{without} away");
+    // No part holds both.
+    let (_, responses) = search(100, &["c010", "c090"]);
+    assert!(responses < 60, "{responses} responses");
+}
+
+#[test]
+fn what_alone_is_left_of_a_refused_world_is_sent() {
     let mut subscription = SotwSubscription::new(Kind::Cluster, STREAM);
+    subscription.receive(WireRequest { version_info: "of another time".to_owned(), ..asks_for(&[]) });
+    let refused = respond(&mut subscription, &world(&[("a", "1"), ("b", "bad")]));
+    subscription.receive(nacks(&refused, &[], "no"));
+    assert_eq!(held(&respond(&mut subscription, &world(&[("a", "1")]))), ["a@1"]);
+}
+
+#[test]
+fn listeners_refused_without_a_word_on_return_are_neither_sent_in_parts_nor_again() {
+    let mut subscription = SotwSubscription::new(Kind::Listener, STREAM);
     subscription.receive(WireRequest { version_info: "of another time".to_owned(), ..asks_for(&[]) });
     let present = world(&[("a", "1"), ("b", "bad")]);
     let refused = respond(&mut subscription, &present);
     let rejection = subscription.receive(nacks(&refused, &[], "no")).rejection.unwrap();
     assert_eq!(rejection.verdict, Verdict::Unknown);
     says_nothing(&mut subscription, &present);
+    assert!(!subscription.is_settled(&present), "nobody knows what it thinks of each");
     assert_eq!(held(&respond(&mut subscription, &world(&[("a", "1"), ("b", "2")]))), ["a@1", "b@2"]);
 }
 
@@ -303,6 +366,7 @@ struct Envoy {
     has: HashMap<String, String>,
     wants: BTreeSet<String>,
     version_info: String,
+    names_culprits: bool,
     /// It has taken parts of a refused response, of which the version it reports knows nothing. The protocol
     /// cannot tell that to a new stream.
     torn: bool,
@@ -311,7 +375,14 @@ struct Envoy {
 impl Envoy {
     fn new(kind: Kind) -> Self {
         let wants = if is_whole(kind) { BTreeSet::new() } else { ('a'..'f').map(String::from).collect() };
-        Self { kind, has: HashMap::new(), wants, version_info: String::new(), torn: false }
+        Self {
+            kind,
+            has: HashMap::new(),
+            wants,
+            version_info: String::new(),
+            names_culprits: true,
+            torn: false,
+        }
     }
 
     fn request(&self) -> WireRequest {
@@ -343,7 +414,8 @@ impl Envoy {
             self.version_info = response.version_info.clone();
             return WireRequest { response_nonce, ..self.request() };
         }
-        let error = Status { message: format!("cannot take {}: no", bad.join(", ")), ..Default::default() };
+        let named = if self.names_culprits { bad.join(", ") } else { "something".to_owned() };
+        let error = Status { message: format!("cannot take {named}: no"), ..Default::default() };
         WireRequest { response_nonce, error_detail: Some(error), ..self.request() }
     }
 }
@@ -385,9 +457,11 @@ proptest! {
         last in any_world(),
         partly in any::<bool>(),
         published in any::<bool>(),
+        names_culprits in any::<bool>(),
         kind in prop_oneof![Just(Kind::Cluster), Just(Kind::Listener), Just(Kind::Route)],
     ) {
-        let mut envoy = Envoy::new(kind);
+        let new_envoy = || Envoy { names_culprits, ..Envoy::new(kind) };
+        let mut envoy = new_envoy();
         let mut subscription = envoy.connect();
         let mut now = Resources::default();
         let mut pending: Option<DiscoveryResponse> = None;
@@ -408,7 +482,7 @@ proptest! {
                 Step::Reconnect => {}
                 Step::Restart => {
                     pending = None;
-                    envoy = Envoy::new(kind);
+                    envoy = new_envoy();
                     subscription = envoy.connect();
                 }
             }
@@ -430,9 +504,10 @@ proptest! {
         let (bad, good): (Vec<_>, Vec<_>) = wanted.partition(|(_, resource)| is_bad(resource));
         // Held back: what the last stream gave to Envoy is unknown, and there is no harmless response.
         if subscription.earlier.is_some() && !bad.is_empty() && (kind == Kind::Listener || good.is_empty()) {
-            prop_assert!(!subscription.rejected().is_empty());
+            prop_assert!(!subscription.rejected().is_empty() || !subscription.is_settled(&last));
             return Ok(());
         }
+        prop_assert!(subscription.is_settled(&last));
         for (name, _) in &bad {
             prop_assert!(subscription.rejected().contains_key(*name), "{name} is not reported");
             prop_assert_ne!(envoy.has.get(*name).map(String::as_str), Some(BAD));
