@@ -203,10 +203,14 @@ impl Subscription for SotwSubscription {
 }
 
 impl SotwSubscription {
-    /// It may be tried again under its new version, or when it comes back.
+    /// Or is again what Envoy has. What is replaced is tried under its new version, and only Envoy's answer to
+    /// that says something else.
     fn forget_refusals_of_what_is_gone(&mut self, existing: &Resources) {
         let before = self.rejected.len();
-        self.rejected.retain(|name, at| existing.get(name).is_some_and(|now| now.version == at.version));
+        self.rejected.retain(|name, at| {
+            let taken = self.accepted.get(name).map(|taken| &taken.version);
+            existing.get(name).is_some_and(|now| now.version == at.version || taken != Some(&now.version))
+        });
         if self.rejected.len() < before {
             self.refused_version = None;
         }
@@ -220,10 +224,8 @@ impl SotwSubscription {
             taken.is_none_or(|taken| taken.version != newest.version) && !self.refuses(name, newest)
         };
         let wanted = existing.all().iter().filter(|(name, _)| self.wants(name));
-        let mut resources: Held = wanted
-            .clone()
-            .filter_map(|(name, _)| Some((name.clone(), Arc::clone(self.accepted.get(name)?))))
-            .collect();
+        let taken = |name: &String| Some((name.clone(), Arc::clone(self.accepted.get(name)?)));
+        let mut resources: Held = wanted.clone().filter_map(|(name, _)| taken(name)).collect();
         let mut due: Vec<_> = wanted.filter(|(name, newest)| is_due(name, newest)).collect();
         let (count, parts) = (due.len(), due.len().min(PARTS));
         if let Search::Without(part) = self.search {
@@ -291,10 +293,12 @@ impl SotwSubscription {
         self.search = Search::Whole;
         self.refused_version = None;
         self.earlier = None;
-        let InFlight { resources, .. } = answered;
+        let InFlight { resources, suspects, .. } = answered;
+        let no_longer: BTreeMap<_, _> =
+            self.rejected.extract_if(.., |name, _| suspects.contains_key(name)).collect();
         let other = |name: &String, now: &Resource| {
             let before = self.accepted.get(name);
-            self.rejected.contains_key(name) || before.is_some_and(|before| before.version != now.version)
+            no_longer.contains_key(name) || before.is_some_and(|before| before.version != now.version)
         };
         let renewed = resources.iter().filter(|(name, now)| other(name, now));
         receipt.renewed.extend(renewed.map(|(name, _)| name.clone()));

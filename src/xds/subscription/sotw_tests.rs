@@ -209,8 +209,27 @@ fn in_place_of_a_refused_version_envoy_is_sent_the_last_that_it_took() {
     let others = respond(&mut subscription, &world(&[("a", "bad"), ("b", "2")]));
     assert_eq!(held(&others), ["a@1", "b@2"]);
     subscription.receive(acks(&others, &[]));
-    assert_eq!(held(&respond(&mut subscription, &world(&[("a", "3"), ("b", "2")]))), ["a@3", "b@2"]);
+    let corrected = respond(&mut subscription, &world(&[("a", "3"), ("b", "2")]));
+    assert_eq!(held(&corrected), ["a@3", "b@2"]);
+    subscription.receive(acks(&corrected, &[]));
     assert!(subscription.rejected().is_empty());
+}
+
+#[test]
+fn a_refusal_stands_until_envoy_has_taken_another_version_and_that_one_counts_as_renewed() {
+    for (kind, names) in [(Kind::Secret, &["a"][..]), (Kind::Cluster, &[])] {
+        let mut subscription = subscribed(kind, names);
+        let refused = respond(&mut subscription, &world(&[("a", "bad")]));
+        subscription.receive(nacks(&refused, names, "no"));
+        let corrected = respond(&mut subscription, &world(&[("a", "2")]));
+        assert_eq!(
+            subscription.rejected()["a"].version.as_str(),
+            "bad",
+            "{kind}: it may refuse this one, too"
+        );
+        assert_eq!(subscription.receive(acks(&corrected, names)).renewed, ["a"], "{kind}");
+        assert!(subscription.rejected().is_empty(), "{kind}");
+    }
 }
 
 #[test]
@@ -508,6 +527,7 @@ proptest! {
             return Ok(());
         }
         prop_assert!(subscription.is_settled(&last));
+        prop_assert_eq!(subscription.rejected().len(), bad.len());
         for (name, _) in &bad {
             prop_assert!(subscription.rejected().contains_key(*name), "{name} is not reported");
             prop_assert_ne!(envoy.has.get(*name).map(String::as_str), Some(BAD));
