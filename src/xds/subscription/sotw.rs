@@ -103,7 +103,7 @@ impl Subscription for SotwSubscription {
             has_named: false,
             names: BTreeSet::new(),
             earlier: None,
-            accepted: BTreeMap::new(),
+            accepted: Held::new(),
             resend: BTreeSet::new(),
             rejected: BTreeMap::new(),
             in_flight: None,
@@ -367,8 +367,12 @@ impl SotwSubscription {
         if !self.wildcard {
             let names = &self.names;
             self.resend.retain(|name| names.contains(name));
-            let unwanted = self.accepted.extract_if(.., |name, _| !names.contains(name));
-            receipt.lost.extend(unwanted.map(|(name, _)| name));
+            let unwanted: Vec<String> =
+                self.accepted.keys().filter(|name| !names.contains(*name)).cloned().collect();
+            for name in &unwanted {
+                self.accepted.remove(name);
+            }
+            receipt.lost.extend(unwanted);
             receipt.gained.retain(|name| names.contains(name));
             self.owes_first_answer = false;
         }

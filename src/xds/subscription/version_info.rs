@@ -1,11 +1,12 @@
 //! What the `version_info` of a response in the state-of-the-world variant says: its resources.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use crate::xds::{Resource, Version};
 
-pub type Held = BTreeMap<String, Arc<Resource>>;
+pub type Held = OrdMap<String, Arc<Resource>>;
 
 /// The same on every replica. A sum, from which one resource can be taken without looking at the others.
 pub fn of(resources: &Held) -> Version {
