@@ -12,7 +12,9 @@ use rstest::rstest;
 use spark_session_operator::xds::{
     DiscoveryService, Kind, Programmed, Publisher, Resource, Snapshot, Version,
 };
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use super::process::free_port;
@@ -36,7 +38,7 @@ async fn a_bad_cluster_stops_no_other_and_keeps_its_last_good_version(
 ) {
     let scenario = format!("refused-{scenario}");
     let node = format!("envoy-of-{scenario}");
-    let server = XdsServer::start();
+    let server = XdsServer::start().await;
     let mut envoy = Envoy::new(&scenario, free_port(), server.address);
     let mut wanted = Clusters::from([("steady", cluster("steady", 1)), ("spoilt", cluster("spoilt", 1))]);
     server.publish(&wanted);
@@ -82,12 +84,13 @@ async fn an_envoy_on_state_of_the_world_gets_all_but_the_bad_cluster_at_its_star
 ) {
     let scenario = format!("refused-{scenario}");
     let node = format!("envoy-of-{scenario}");
-    let mut server = XdsServer::start();
+    let mut server = XdsServer::start().await;
     let mut envoy = Envoy::with_state_of_the_world(&scenario, free_port(), server.address);
     let mut wanted =
         Clusters::from([("a-good", cluster("a-good", 1)), ("spoilt", bad), ("z-good", cluster("z-good", 1))]);
     server.publish(&wanted);
     envoy.start();
+    envoy.until_live().await;
     for name in ["a-good", "z-good"] {
         server.until_programmed(&node, name).await;
     }
@@ -121,15 +124,20 @@ struct XdsServer {
 }
 
 impl XdsServer {
-    fn start() -> Self {
-        Self::at(free_port())
+    async fn start() -> Self {
+        Self::at(free_port()).await
     }
 
-    fn at(address: SocketAddr) -> Self {
+    async fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("nobody else has taken the port");
         let (publisher, stop) = (Publisher::new(), CancellationToken::new());
         let discovery = DiscoveryService::new(publisher.clone(), stop.clone()).into_routes();
         let server = tonic::transport::Server::builder().add_routes(discovery);
-        let served = tokio::spawn(server.serve_with_shutdown(address, stop.clone().cancelled_owned()));
+        let served =
+            tokio::spawn(server.serve_with_incoming_shutdown(
+                TcpListenerStream::new(listener),
+                stop.clone().cancelled_owned(),
+            ));
         Self { address, publisher, stop, served }
     }
 
@@ -137,7 +145,7 @@ impl XdsServer {
     async fn restart(mut self) -> Self {
         self.stop.cancel();
         (&mut self.served).await.unwrap().unwrap();
-        Self::at(self.address)
+        Self::at(self.address).await
     }
 
     async fn until_it_is_told_of(&self, node: &str, cluster: &str, text: &str) {
