@@ -76,7 +76,7 @@ fn pool(name: &str, port: u16) -> SparkSessionPool {
     .unwrap()
 }
 
-/// One session of each of these pools, for a user who is new there.
+/// One session of each of these pools, for a user who is new there. Returns their names in the order of the pools.
 pub async fn create_sessions(client: &Client, pools: impl Iterator<Item = usize>) -> Vec<String> {
     let sessions: Api<SparkInteractiveSession> = api(client);
     stream::iter(pools)
@@ -92,7 +92,7 @@ pub async fn create_sessions(client: &Client, pools: impl Iterator<Item = usize>
             let sessions = sessions.clone();
             async move { sessions.create(&PostParams::default(), &session).await }
         })
-        .buffer_unordered(WIDTH)
+        .buffered(WIDTH)
         .map_ok(|session| session.metadata.name.unwrap())
         .try_collect()
         .await
@@ -141,6 +141,24 @@ where
         }
         let kind = K::kind(&());
         assert!(Instant::now() < deadline, "{found} objects of kind {kind} {selector}, and not {count}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Waits until the operator has written for the present spec of every session.
+pub async fn until_observed(client: &Client) {
+    let objects: Api<SparkInteractiveSession> = api(client);
+    let deadline = Instant::now() + Duration::from_secs(600);
+    loop {
+        let all = objects.list(&ListParams::default()).await.unwrap();
+        let behind = |session: &SparkInteractiveSession| {
+            session.status.as_ref().and_then(|status| status.observed_generation)
+                != session.metadata.generation
+        };
+        if !all.items.iter().any(behind) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the operator does not look at every session");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -4,19 +4,22 @@
 //! an annotation, by which nobody decides, and one of the session's `sparkConf`, for which its pool is planned and its
 //! status is written (`observedGeneration`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use spark_session_operator::api::SparkInteractiveSession;
+use uuid::Uuid;
 
 use crate::Size;
 use crate::domain::{free_port, loopback};
 use crate::envoy::Envoy;
-use crate::figures::{micros, verdict};
-use crate::kubernetes::{WIDTH, admin, api, clear, create_pools, create_sessions, until_selected};
+use crate::figures::{Times, micros, verdict};
+use crate::kubernetes::{
+    WIDTH, admin, api, clear, create_pools, create_sessions, until_observed, until_selected,
+};
 use crate::operator::Operator;
 use crate::spark_operator::SparkOperator;
 
@@ -44,13 +47,15 @@ pub async fn measure(size: Size) {
         sessions.extend(create_sessions(&client, (0..pools * more).map(|n| n % pools)).await);
         until_selected::<SparkInteractiveSession>(&client, "status.state=Active", sessions.len()).await;
         tokio::time::sleep(REST).await;
-        let changes = size.of(2_000, 100);
-        let cost = async |change: fn(usize) -> Value| {
-            cpu_per_change(&client, &operator, &sessions, changes, change).await
-        };
-        let (seen, planned) = (cost(annotation).await, cost(spark_conf).await);
+        // One session of each pool, so that as many plans are made whatever a pool holds.
+        let changed: Vec<&String> = (0..pools).map(|n| &sessions[n + pools * (n % per_pool)]).collect();
+        let (mut seen, mut planned) = (Times::default(), Times::default());
+        for _ in 0..size.of(7, 1) {
+            seen.add(cpu_per_change(&client, &operator, &changed, annotation).await);
+            planned.add(cpu_per_change(&client, &operator, &changed, spark_conf).await);
+        }
+        let (seen, planned, resident) = (seen.p50(), planned.p50(), operator.resident());
         costs.push((seen, planned));
-        let resident = operator.resident();
         println!("  {:>8} {resident:>16.1} {:>12.0} {:>11.0}", sessions.len(), micros(seen), micros(planned));
     }
     let growth = |few: Duration, many: Duration| many.as_secs_f64() / few.as_secs_f64();
@@ -63,39 +68,39 @@ pub async fn measure(size: Size) {
     );
 }
 
-fn annotation(n: usize) -> Value {
-    json!({ "metadata": { "annotations": { "example.com/changed": n.to_string() } } })
+fn annotation(value: Uuid) -> Value {
+    json!({ "metadata": { "annotations": { "example.com/changed": value.to_string() } } })
 }
 
-fn spark_conf(n: usize) -> Value {
-    json!({ "spec": { "sparkConf": { "spark.sql.shuffle.partitions": n.to_string() } } })
+fn spark_conf(value: Uuid) -> Value {
+    json!({ "spec": { "sparkConf": { "spark.example.changed": value.to_string() } } })
 }
 
 /// Less what the operator uses in the same time when nothing happens.
 async fn cpu_per_change(
     client: &kube::Client,
     operator: &Operator,
-    sessions: &[String],
-    changes: usize,
-    change: fn(usize) -> Value,
+    sessions: &[&String],
+    change: fn(Uuid) -> Value,
 ) -> Duration {
     let api: Api<SparkInteractiveSession> = api(client);
-    let (begin, cpu) = (std::time::Instant::now(), operator.cpu());
-    let step = sessions.len().div_ceil(changes).max(1);
-    stream::iter((0..changes).map(|n| (n, &sessions[n * step % sessions.len()])))
-        .map(|(n, session)| {
-            let (api, patch) = (api.clone(), change(n));
+    let (begin, cpu) = (Instant::now(), operator.cpu());
+    stream::iter(sessions)
+        .map(|session| {
+            let (api, patch) = (api.clone(), change(Uuid::new_v4()));
             async move { api.patch(session, &PatchParams::default(), &Patch::Merge(patch)).await }
         })
         .buffer_unordered(WIDTH)
         .try_for_each(async |_| Ok(()))
         .await
         .unwrap();
+    until_observed(client).await;
+    // The watch shows the operator what it has written.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (took, used) = (begin.elapsed(), operator.cpu() - cpu);
 
-    let idle = operator.cpu();
-    tokio::time::sleep(REST).await;
-    let idle = (operator.cpu() - idle).mul_f64(took.as_secs_f64() / REST.as_secs_f64());
-    used.saturating_sub(idle) / u32::try_from(changes).unwrap()
+    let (begin, cpu) = (Instant::now(), operator.cpu());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle = (operator.cpu() - cpu).mul_f64(took.as_secs_f64() / begin.elapsed().as_secs_f64());
+    used.saturating_sub(idle) / u32::try_from(sessions.len()).unwrap()
 }

@@ -91,6 +91,9 @@ impl<'a> Drafts<'a> {
 
     /// Sessions that have a place keep it; the others are counted in the order in which they came.
     pub fn admit(&mut self) {
+        if !self.drafts.iter().any(Draft::waits) {
+            return;
+        }
         let policy = &self.view.pool.spec.session_policy;
         let mut of_user: HashMap<&str, usize> = HashMap::new();
         let mut in_total = 0;
@@ -98,7 +101,7 @@ impl<'a> Drafts<'a> {
             *of_user.entry(&draft.session.spec.user).or_default() += 1;
             in_total += 1;
         }
-        for draft in self.drafts.iter_mut().filter(|draft| draft.counts() && draft.instance.is_none()) {
+        for draft in self.drafts.iter_mut().filter(|draft| draft.waits()) {
             let spec = &draft.session.spec;
             let count = of_user.entry(&spec.user).or_default();
             match quota::check(policy, self.view.pool.name(), &spec.user, &spec.groups, *count, in_total) {
@@ -138,6 +141,9 @@ impl<'a> Drafts<'a> {
 
     /// Gives each waiting session the least-loaded instance that answers and that it may share.
     pub fn place(&mut self, removed: &[String]) {
+        if !self.drafts.iter().any(Draft::waits) {
+            return;
+        }
         let mut users: HashMap<&'a str, Vec<&'a str>> = HashMap::new();
         for draft in self.drafts.iter().filter(|draft| draft.counts()) {
             if let Some(instance) = draft.instance {
