@@ -1,6 +1,7 @@
-use std::collections::HashSet;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -63,16 +64,20 @@ impl Drop for Process {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on, below those that the kernel gives to outgoing connections, and never the
-/// same twice in this process.
+/// A port of 127.0.0.1 that nobody listens on, below those that the kernel gives to outgoing connections and above those
+/// of `deploy/local/up --free-ports`. It belongs to this process until that ends, however it ends: another run of these
+/// tests on the same machine is given others.
 pub fn free_port() -> SocketAddr {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let given = given.get_or_insert_default();
+    static MINE: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     for _ in 0..1000 {
         let port = rand::random_range(20_000..32_000);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if given.insert(port) && TcpListener::bind(address).is_ok() {
+        // The name of an abstract socket is nowhere in the file system, and free when its process is gone.
+        let name = UnixAddr::from_abstract_name(format!("spark-session-operator-tests-port-{port}")).unwrap();
+        if let Ok(claim) = UnixListener::bind_addr(&name)
+            && TcpListener::bind(address).is_ok()
+        {
+            MINE.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
             return address;
         }
     }
