@@ -4,6 +4,7 @@
 //! connect_head   first bytes of a Spark Connect request -> session id          pure
 //! protobuf       the few wire rules which that takes                           pure
 //! thrift_head    first bytes of a Thrift message -> method, sequence id        pure
+//! thrift_type    how Thrift numbers its types
 //! thrift_reply   an error in the words of TCLIService                          pure
 //! thrift_open_session       an OpenSession call and its configuration          pure
 //! thrift_open_session_conf  what that configuration does, and how to add to it pure
@@ -22,3 +23,4 @@ pub mod thrift_head;
 pub mod thrift_open_session;
 pub mod thrift_open_session_conf;
 pub mod thrift_reply;
+mod thrift_type;

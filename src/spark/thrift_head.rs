@@ -24,6 +24,11 @@ const ONEWAY: u32 = 4;
 /// Reads the strict form, `80 01 00 01 | length | name | sequence id`, which today's clients send, and the old one,
 /// `length | name | type | sequence id`.
 pub fn read(body: &[u8]) -> Result<ThriftHead, HeadError> {
+    split(body).map(|(head, _)| head)
+}
+
+/// The head, and the call's arguments behind it.
+pub(super) fn split(body: &[u8]) -> Result<(ThriftHead, &[u8]), HeadError> {
     let (first, rest) = take_u32(body)?;
     let (kind, name, rest) = if first & 0x8000_0000 != 0 {
         if first & VERSION_MASK != STRICT_VERSION {
@@ -40,8 +45,8 @@ pub fn read(body: &[u8]) -> Result<ThriftHead, HeadError> {
     if kind != CALL && kind != ONEWAY {
         return Err(HeadError::NotThrift);
     }
-    let (sequence_id, _) = take_u32(rest)?;
-    Ok(ThriftHead { method: name.to_owned(), sequence_id: sequence_id.cast_signed() })
+    let (sequence_id, arguments) = take_u32(rest)?;
+    Ok((ThriftHead { method: name.to_owned(), sequence_id: sequence_id.cast_signed() }, arguments))
 }
 
 fn take_u32(bytes: &[u8]) -> Result<(u32, &[u8]), HeadError> {

@@ -9,6 +9,7 @@
 //! `thrift_open_session_conf`.
 
 use super::thrift_head::{self, HeadError};
+use super::thrift_type::{BOOL, DOUBLE, I8, I16, I32, I64, LIST, MAP, SET, STOP, STRING, STRUCT, UUID};
 
 /// Why a message cannot be read, in words for the person who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,20 +56,13 @@ const CONFIGURATION: i16 = 4;
 /// Nothing in TCLIService is nested so deeply; it bounds the stack that a hostile message takes.
 const MAX_DEPTH: u8 = 16;
 
-const STOP: u8 = 0;
-const STRING: u8 = 11;
-const STRUCT: u8 = 12;
-const MAP: u8 = 13;
-
 /// Reads one call. Takes memory for the entries only, each of which takes eight bytes of the message at least.
 pub fn read(message: &[u8]) -> Result<OpenSession<'_>, OpenSessionError> {
-    let head = thrift_head::read(message)?;
+    let (head, arguments) = thrift_head::split(message)?;
     if head.method != METHOD {
         return Err(OtherMethod);
     }
-    let is_strict = message.first().is_some_and(|first| first & 0x80 != 0);
-    let head_length = METHOD.len() + if is_strict { 12 } else { 9 };
-    let mut bytes = Bytes(message.get(head_length..).ok_or(Cut)?);
+    let mut bytes = Bytes(arguments);
     let mut found = None;
     while let Some((kind, id)) = bytes.field()? {
         if (kind, id) == (STRUCT, REQUEST) {
@@ -183,12 +177,11 @@ impl<'a> Bytes<'a> {
     fn skip(&mut self, kind: u8, depth: u8) -> Result<(), OpenSessionError> {
         let depth = depth.checked_sub(1).ok_or(TooDeep)?;
         match kind {
-            // bool, i8; double, i64; i16; i32; UUID
-            2 | 3 => self.take(1).map(drop),
-            4 | 10 => self.take(8).map(drop),
-            6 => self.take(2).map(drop),
-            8 => self.take(4).map(drop),
-            16 => self.take(16).map(drop),
+            BOOL | I8 => self.take(1).map(drop),
+            DOUBLE | I64 => self.take(8).map(drop),
+            I16 => self.take(2).map(drop),
+            I32 => self.take(4).map(drop),
+            UUID => self.take(16).map(drop),
             STRING => self.text().map(drop),
             STRUCT => {
                 while let Some((kind, _)) = self.field()? {
@@ -204,8 +197,7 @@ impl<'a> Bytes<'a> {
                 }
                 Ok(())
             }
-            // set, list
-            14 | 15 => {
+            SET | LIST => {
                 let kind = self.byte()?;
                 for _ in 0..self.length()? {
                     self.skip(kind, depth)?;

@@ -7,6 +7,7 @@
 //! - sequence ids with a byte above 0x7f (the 128th call on a connection of hive-jdbc) cannot be echoed. Java clients
 //!   then refuse a reply, but read an *exception* before they compare the ids: such calls get that.
 
+use super::thrift_type::{I32, STOP, STRING, STRUCT};
 use crate::model::ThriftHead;
 
 /// The longest message that is carried; longer ones are cut.
@@ -14,10 +15,6 @@ pub const MAX_MESSAGE: usize = 4096;
 
 const REPLY: u8 = 2;
 const EXCEPTION: u8 = 3;
-const STOP: u8 = 0;
-const I32: u8 = 8;
-const STRING: u8 = 11;
-const STRUCT: u8 = 12;
 /// `TStatusCode.ERROR_STATUS`
 const ERROR_STATUS: i32 = 3;
 /// `TProtocolVersion.HIVE_CLI_SERVICE_PROTOCOL_V8`
