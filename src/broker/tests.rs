@@ -150,6 +150,11 @@ async fn verdicts(calls: Vec<JoinHandle<Verdict>>) -> Vec<Verdict> {
     join_all(calls).await.into_iter().map(|verdict| verdict.unwrap()).collect()
 }
 
+async fn assert_all_routed(calls: Vec<JoinHandle<Verdict>>) {
+    let verdicts = verdicts(calls).await;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Route(_))), "{:?}", verdicts[0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_calls_of_one_session_create_it_once() {
     let (stores, api_server) = (stores(), ApiServer::new(takes));
@@ -160,8 +165,7 @@ async fn the_first_calls_of_one_session_create_it_once() {
     api_server.answers();
     settled().await;
     placed(&stores);
-    let verdicts = verdicts(calls).await;
-    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Route(_))), "{:?}", verdicts[0]);
+    assert_all_routed(calls).await;
     assert_eq!(api_server.creations(), 1);
 }
 
@@ -177,8 +181,7 @@ async fn an_ended_session_is_replaced_once() {
     api_server.answers();
     settled().await;
     placed(&stores);
-    let verdicts = verdicts(calls).await;
-    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Route(_))), "{:?}", verdicts[0]);
+    assert_all_routed(calls).await;
     assert_eq!((api_server.deletions.load(SeqCst), api_server.creations()), (1, 1));
 }
 
@@ -216,8 +219,7 @@ async fn a_first_caller_who_goes_away_takes_nobody_along() {
     api_server.answers();
     settled().await;
     placed(&stores);
-    let verdicts = verdicts(others).await;
-    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Route(_))), "{:?}", verdicts[0]);
+    assert_all_routed(others).await;
     assert_eq!(api_server.creations(), 1);
 }
 

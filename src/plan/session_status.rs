@@ -170,7 +170,7 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
                 (SessionState::Failed, "PoolNotFound", message)
             }
         };
-        let finding = Finding { type_: "Ready", status: false, reason, message };
+        let finding = ready(false, reason, message);
         let status = SparkInteractiveSessionStatus {
             state,
             finished_at: Some(seconds(now)),
