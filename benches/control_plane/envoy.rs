@@ -2,26 +2,20 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::domain::{free_port, loopback};
+use crate::process::Process;
 
 /// Ends when it is dropped.
 pub struct Envoy {
-    child: Child,
+    _process: Process,
     admin: SocketAddr,
     folder: TempDir,
-}
-
-impl Drop for Envoy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Envoy {
@@ -41,7 +35,7 @@ impl Envoy {
             .stderr(log)
             .spawn()
             .expect("Envoy cannot be started");
-        Self { child, admin, folder }
+        Self { _process: Process(child), admin, folder }
     }
 
     /// Until it is live: it has been sent its first configuration.

@@ -26,6 +26,7 @@ mod figures;
 mod kubernetes;
 mod memory;
 mod operator;
+mod process;
 mod push;
 mod spark;
 mod spark_operator;

@@ -2,28 +2,22 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::domain::{free_port, loopback};
 use crate::kubernetes::NAMESPACE;
+use crate::process::Process;
 
 /// Ends when it is dropped.
 pub struct Operator {
-    child: Child,
+    process: Process,
     /// ADS and ext_authz.
     pub address: SocketAddr,
     health: SocketAddr,
     folder: TempDir,
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Operator {
@@ -43,7 +37,7 @@ impl Operator {
             .stdin(Stdio::null())
             .spawn()
             .expect("the operator cannot be started");
-        let mut operator = Self { child, address, health, folder };
+        let mut operator = Self { process: Process(child), address, health, folder };
         operator.ready().await;
         operator
     }
@@ -53,7 +47,7 @@ impl Operator {
         let url = format!("http://{}/readyz", self.health);
         let deadline = Instant::now() + Duration::from_secs(60);
         while !client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
-            let ended = self.child.try_wait().unwrap().is_some();
+            let ended = self.process.0.try_wait().unwrap().is_some();
             assert!(!ended && Instant::now() < deadline, "the operator is not ready: {}", self.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -65,14 +59,14 @@ impl Operator {
 
     /// In MiB, as the kernel counts it.
     pub fn resident(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
 
     /// What all its threads that live have used. By the scheduler's clock, since `utime` counts in steps of 10 ms.
     pub fn cpu(&self) -> Duration {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.0.id())).unwrap();
         let of_thread = |path: std::path::PathBuf| -> Option<u64> {
             fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
         };

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -20,6 +20,7 @@ use crate::control_plane::ControlPlane;
 use crate::domain::{self, free_port};
 use crate::envoy::Envoy;
 use crate::figures::{Times, millis, verdict};
+use crate::process::Process;
 
 const NODE: &str = "ours";
 /// Instances of one pool.
@@ -108,17 +109,10 @@ async fn push(clusters: usize, rounds: usize) -> [Times; 3] {
 
 /// `benches/go-control-plane`, see there for what is said to it.
 struct GoControlPlane {
-    child: Child,
+    _process: Process,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     address: SocketAddr,
-}
-
-impl Drop for GoControlPlane {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl GoControlPlane {
@@ -140,7 +134,7 @@ impl GoControlPlane {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let line = read_line(&mut output);
         let address = line.strip_prefix("listening ").unwrap().parse().unwrap();
-        Self { child, input, output, address }
+        Self { _process: Process(child), input, output, address }
     }
 
     /// Waits until an Envoy has everything.
