@@ -14,7 +14,7 @@ use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionConfs, SessionWriter};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
-use crate::model::{Routing, TlsOff, TlsPolicy};
+use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
     Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover,
     programmed, watches,
@@ -38,7 +38,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let client = kube::Client::try_default().await.context("no access to a Kubernetes cluster")?;
     let http = authn::client_builder().build().context("the HTTP client cannot be set up")?;
     let stop = CancellationToken::new();
-    let stores = Stores::with_tls(tls_policy(&settings));
+    let identity_jar = match settings.identity_jar.clone() {
+        Some(jar) => Some((jar.load()?, jar)),
+        None => None,
+    };
+    let policy = Policy { tls: tls_policy(&settings), identity_jar_url: settings.identity_jar_url.clone() };
+    let stores = Stores::with_policy(policy);
     let publisher = Publisher::new();
     let metrics = Arc::new(Metrics::default());
     // What runs for ever, and what ends by itself when it is told to stop.
@@ -91,6 +96,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let readiness =
         Arc::new(Ready { stores: stores.clone(), publisher: publisher.clone(), stop: stop.clone() });
     servers.spawn(telemetry::serve_health(settings.health_addr, readiness, stop.clone()));
+    if let Some((bytes, jar)) = identity_jar {
+        servers.spawn(jar.serve(bytes, stop.clone()));
+    }
     if let Some(address) = settings.metrics_addr {
         servers.spawn(telemetry::serve_metrics(address, metrics, stop.clone()));
     }

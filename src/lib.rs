@@ -38,6 +38,7 @@ pub mod authn;
 pub mod broker;
 pub mod control_channel;
 pub mod edge;
+pub mod identity_jar;
 pub mod spark;
 pub mod xds;
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
 use crate::control_channel::TlsFiles;
+use crate::identity_jar::IdentityJar;
 use crate::operator::{HolderIdentity, LeaseName};
 use crate::telemetry::LogFormat;
 
@@ -95,6 +96,9 @@ pub struct RunArgs {
     leader_election: LeaderElectionArgs,
 
     #[command(flatten)]
+    identity: IdentityArgs,
+
+    #[command(flatten)]
     oidc: OidcArgs,
 
     #[arg(long, value_enum, default_value = "text")]
@@ -141,6 +145,25 @@ struct LeaderElectionArgs {
     /// Set by the Pod's manifest from metadata.uid.
     #[arg(long, env = "POD_UID", hide = true)]
     pod_uid: Option<String>,
+}
+
+/// For pools of type connect with `identity: Enforced`, which is the default.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Identity in Spark Connect servers")]
+struct IdentityArgs {
+    /// Jar with the interceptor that makes a server take the user from Envoy (deploy/spark), served to drivers at
+    /// --identity-jar-addr.
+    #[arg(long, value_name = "FILE", env = "IDENTITY_JAR", requires = "identity_jar_url")]
+    identity_jar: Option<PathBuf>,
+
+    /// Address on which drivers fetch that jar (plain HTTP).
+    #[arg(long, value_name = "ADDR", default_value = ":18082", value_parser = listen_addr)]
+    identity_jar_addr: SocketAddr,
+
+    /// URL of the jar for drivers: http://SERVICE:18082/spark-session-identity.jar, or local:///… where their image has
+    /// it. Without it only pools with `identity: Trusted` get servers.
+    #[arg(long, value_name = "URL", env = "IDENTITY_JAR_URL")]
+    identity_jar_url: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -192,6 +215,9 @@ pub struct Settings {
     pub grpc_tls: Option<TlsFiles>,
     /// Whether every Envoy has to show a client certificate. Without it no key is sent to one.
     pub control_channel_verified: bool,
+    /// `None`: the jar is not served from here.
+    pub identity_jar: Option<IdentityJar>,
+    pub identity_jar_url: Option<String>,
     /// `None`: this replica is the only one.
     pub leader_election: Option<LeaseName>,
     /// `None`: no plaintext.
@@ -238,6 +264,11 @@ impl RunArgs {
             envoy_rate_limit: NonZeroU32::new(self.envoy_rate_limit),
             health_addr: self.health_probe_bind_address,
             metrics_addr: self.metrics_bind_address.0,
+            identity_jar: self
+                .identity
+                .identity_jar
+                .map(|file| IdentityJar { file, listen_addr: self.identity.identity_jar_addr }),
+            identity_jar_url: self.identity.identity_jar_url.map(jar_url).transpose()?,
             max_hold: MaxHold {
                 connect: Duration::from_secs(self.connect_max_hold),
                 thrift: Duration::from_secs(self.thrift_max_hold),
@@ -326,6 +357,17 @@ impl OidcArgs {
             cache_ttl: Duration::from_secs(self.auth_cache_ttl),
         })
     }
+}
+
+/// It becomes an item of Spark's list of jars.
+fn jar_url(url: String) -> anyhow::Result<String> {
+    let known = ["http://", "https://", "local:///"].iter().any(|scheme| url.starts_with(scheme));
+    if !known || url.contains(|character: char| character == ',' || character.is_whitespace()) {
+        bail!(
+            "--identity-jar-url `{url}` is no URL for Spark: expected http://…, https://… or local:///…, without commas"
+        );
+    }
+    Ok(url)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -446,6 +488,26 @@ mod tests {
         assert!(lease.identity.as_str().starts_with("operator-0_5d1e_"), "{:?}", lease.identity);
         let lease = elected(&[pod, "--pod-uid="]).unwrap();
         assert_eq!(lease.identity.as_str().split('_').count(), 2, "{:?}", lease.identity);
+    }
+
+    #[test]
+    fn drivers_are_told_where_the_jar_is() {
+        let run = |flags: &[&str]| {
+            let flags: Vec<_> = ["--oidc-skip-validation"].iter().chain(flags).copied().collect();
+            run(&flags).map(|settings| (settings.identity_jar, settings.identity_jar_url))
+        };
+        let (image, served) =
+            ("--identity-jar-url=local:///opt/x.jar", "--identity-jar-url=http://op:18082/x.jar");
+        assert_eq!(run(&[]).unwrap(), (None, None));
+        assert_eq!(run(&[image]).unwrap(), (None, Some("local:///opt/x.jar".to_owned())));
+        let (jar, _) = run(&[served, "--identity-jar=x.jar"]).unwrap();
+        let expected = IdentityJar { file: "x.jar".into(), listen_addr: ([0, 0, 0, 0], 18082).into() };
+        assert_eq!(jar, Some(expected));
+        assert!(run(&["--identity-jar=x.jar"]).unwrap_err().to_string().contains("--identity-jar-url"));
+        for bad in ["x.jar", "file:///x.jar", "http://op/x.jar,http://op/y.jar", "http://op/x .jar"] {
+            let error = run(&[&format!("--identity-jar-url={bad}")]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--identity-jar-url `{bad}` is no URL for Spark")), "{error}");
+        }
     }
 
     #[test]

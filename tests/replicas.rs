@@ -16,6 +16,7 @@ use kube::{Api, Client, Config};
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use spark_session_operator::api::{SparkApplication, SparkSessionPool};
+use spark_session_operator::model::Policy;
 use spark_session_operator::operator::{
     Applier, Candidate, HolderIdentity, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores,
     Takeover, watches,
@@ -59,7 +60,9 @@ impl Replica {
     async fn start_in_pod(name: &str, uid: Option<&str>, namespace: &str, timing: LeaseTiming) -> Self {
         let (writes, cut_off) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let client = client(Arc::clone(&writes), Arc::clone(&cut_off)).await;
-        let stores = Stores::new();
+        let policy =
+            Policy { identity_jar_url: Some("local:///identity.jar".to_owned()), ..Policy::default() };
+        let stores = Stores::with_policy(policy);
         let mut tasks = JoinSet::new();
         watches::spawn(&client, namespace, &stores, &mut tasks);
         tasks.spawn(Readiness::new(Arc::clone(&stores)).run());

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use spark_session_operator::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
-use spark_session_operator::model::{Inventory, Object, TlsOff, TlsPolicy};
+use spark_session_operator::model::{Inventory, Object, Policy, TlsOff, TlsPolicy};
 use spark_session_operator::operator::Watched;
 use spark_session_operator::xds::{EnvoySettings, Kind, Resource, Snapshot, TlsListener, translate};
 
@@ -71,7 +71,8 @@ impl Case {
     fn translate(self) -> Snapshot {
         let default_secret = self.flags.tls_default_secret;
         let off = self.flags.without_tls.then_some(TlsOff::NoListener);
-        let mut inventory = Inventory::with_tls(TlsPolicy { default_secret, off });
+        let mut inventory =
+            Inventory::with_policy(Policy { tls: TlsPolicy { default_secret, off }, ..Policy::default() });
         for object in self.objects {
             inventory.put(object);
         }

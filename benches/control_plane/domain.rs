@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::json;
+use spark_session_operator::model::connect_server::{INTERCEPTOR_CLASS, INTERCEPTORS_SETTING};
 use spark_session_operator::model::{Application, DriverPod, Meta, Object, Pool, Session};
 use spark_session_operator::operator::Stores;
 use uuid::Uuid;
@@ -59,7 +60,12 @@ impl World {
             state: "RUNNING".to_owned(),
             error_message: None,
             draining: false,
-            spark_conf: [("spark.connect.grpc.binding.port".to_owned(), port)].into_iter().collect(),
+            spark_conf: [
+                ("spark.connect.grpc.binding.port".to_owned(), port),
+                (INTERCEPTORS_SETTING.to_owned(), json!(INTERCEPTOR_CLASS)),
+            ]
+            .into_iter()
+            .collect(),
         };
         let pod = DriverPod {
             meta: meta(&format!("{name}-driver")),

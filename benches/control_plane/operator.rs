@@ -30,6 +30,7 @@ impl Operator {
             .args(["run", "--namespace", NAMESPACE, "--oidc-skip-validation", "--log-level", "warn"])
             .args(["--grpc-addr", &address.to_string()])
             .args(["--envoy-listen-addr", &listen.to_string()])
+            .args(["--identity-jar-url", "local:///identity.jar"])
             .args(["--health-probe-bind-address", &health.to_string()])
             .env("KUBECONFIG", crate::part("OPERATOR_KUBECONFIG"))
             .stdout(log.try_clone().unwrap())

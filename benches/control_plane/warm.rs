@@ -34,10 +34,16 @@ pub async fn measure(size: Size) {
     }
     let (pool, cluster) = ("pool-0", clusters["pool-0"][0].clone());
     let session = world.session(pool, "pool-0-0", USER);
-    let route =
-        Route { cluster, session: format!("{pool}-{session}"), pool: pool.to_owned(), user: USER.to_owned() };
+    let route = Route {
+        cluster,
+        session: format!("{pool}-{session}"),
+        pool: pool.to_owned(),
+        user: USER.to_owned(),
+        token: None,
+    };
     let mut ours = ControlPlane::with_broker(&world.stores);
-    let mut no_op = ControlPlane::with_no_op(allow::response(&route, Allowed::Connect).unwrap());
+    let mut no_op =
+        ControlPlane::with_no_op(allow::response(&route, Allowed::Connect { session_id: session }).unwrap());
     let mut envoys = Vec::new();
     for (node, plane) in [("ours", &mut ours), ("no-op", &mut no_op)] {
         let snapshot = plane.translated(&world.stores);

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::api::{SessionState, SparkInteractiveSessionSpec, SparkSessionPoolSpec};
 use crate::model::{
     Call, ConnectHead, ConnectMethod, DEFAULT_SESSION_NAME, Denial, DenialKind, Identity, Inventory, Pool,
-    Protocol, Route, Session, SessionKey, ThriftHead,
+    Protocol, Route, Session, SessionKey, ThriftHead, TokenState,
 };
 use crate::plan::quota;
 
@@ -213,8 +213,13 @@ impl Request<'_> {
     fn route(&self, session: &Session) -> Option<Route> {
         let instance = self.inventory.instance(session.status.assigned_instance.as_deref()?)?;
         let cluster = instance.cluster().filter(|_| instance.is_alive())?;
+        let token = self.inventory.token(&instance.name).cloned();
+        if token.is_none() && instance.token != TokenState::NotAsked {
+            return None;
+        }
         Some(Route {
             cluster,
+            token,
             session: session.meta.name.clone(),
             pool: self.pool.meta.name.clone(),
             user: self.identity.user.clone(),

@@ -2,8 +2,11 @@ use rstest::rstest;
 
 use super::*;
 use crate::api::SessionState::{self, Active, Failed, Idle, Pending, Terminated, Terminating};
-use crate::model::fixtures::{alice, application, at, connect_pool, driver, session, thrift_pool};
-use crate::model::{Kind, Object};
+use crate::model::connect_server::TOKEN_SETTING;
+use crate::model::fixtures::{
+    alice, application, at, connect_pool, driver, session, thrift_pool, token_secret,
+};
+use crate::model::{InstanceToken, Kind, Object};
 
 const ID: Uuid = Uuid::from_u128(7);
 const OTHER_ID: Uuid = Uuid::from_u128(8);
@@ -108,8 +111,20 @@ fn a_session_with_a_place_is_routed_there() {
         session: "s".to_owned(),
         pool: "p".to_owned(),
         user: "alice".to_owned(),
+        token: None,
     };
     assert_eq!(first_call(&inventory), Decision::Route(route));
+}
+
+#[test]
+fn a_route_brings_the_token_that_its_instance_asks_for() {
+    let mut inventory = connect_world([session("s").with_spark_id(ID).on("p-0")]);
+    let asking = application("p-0").with_conf(TOKEN_SETTING, "p-0-token:token");
+    inventory.put(Object::Application(asking));
+    assert!(matches!(first_call(&inventory), Decision::Wait { .. }), "it would not be let in");
+    inventory.put(Object::Token(token_secret("p-0", "t")));
+    let Decision::Route(route) = first_call(&inventory) else { panic!("not routed") };
+    assert_eq!(route.token, Some(InstanceToken::new("t")));
 }
 
 #[test]

@@ -88,7 +88,9 @@ fn stores() -> Arc<Stores> {
     stores.shown(Object::Application(application("p-0")));
     stores.shown(Object::Pod(driver("p-0").at_ip("10.0.0.1")));
     stores.server_answers("uid-of-p-0-driver");
-    (0..4).for_each(|_| stores.watch_synced());
+    while !stores.is_synced() {
+        stores.watch_synced();
+    }
     stores
 }
 

@@ -1,19 +1,24 @@
 //! A route as Envoy's permission: where the request goes, and with which credentials.
 
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, OkHttpResponse};
 use envoy_types::pb::google::rpc::Status;
 
+use uuid::Uuid;
+
 use super::headers;
 use crate::model::{Call, Denial, DenialKind, Protocol, Route};
-use crate::xds::{CLUSTER_HEADER, OPEN_SESSION_HEADER, THRIFT_PATH};
+use crate::xds::{CLUSTER_HEADER, OPEN_SESSION_HEADER, SESSION_ID_HEADER, THRIFT_PATH, USER_HEADER};
 
 /// What a route can be given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    Connect,
+    /// The session is the one that the request was checked for.
+    Connect {
+        session_id: Uuid,
+    },
     Thrift,
     /// The one Thrift call that goes through `open_session` on its way.
     ThriftOpenSession,
@@ -23,7 +28,7 @@ impl Allowed {
     /// `None` for a call that could not be read: it is never let through.
     pub fn by(call: &Call) -> Option<Self> {
         match call {
-            Call::Connect { .. } => Some(Self::Connect),
+            Call::Connect { head, .. } => Some(Self::Connect { session_id: head.session_id }),
             Call::Thrift { head: Some(head), .. } if head.method == "OpenSession" => {
                 Some(Self::ThriftOpenSession)
             }
@@ -34,7 +39,7 @@ impl Allowed {
 
     fn protocol(self) -> Protocol {
         match self {
-            Self::Connect => Protocol::Connect,
+            Self::Connect { .. } => Protocol::Connect,
             Self::Thrift | Self::ThriftOpenSession => Protocol::Thrift,
         }
     }
@@ -43,7 +48,8 @@ impl Allowed {
 /// The answer that lets a request pass, or the refusal of a user whom Spark would take for somebody else.
 ///
 /// It decides about `authorization` and `:path`; the route itself takes off the other headers that Spark has no
-/// business to see (`xds::route`). A Thrift request loses the session's name and its query string: the Thrift Server
+/// business to see (`xds::route`). A Connect server is told the user and the session that were checked, which count for
+/// it because the instance's token comes with them (`deploy/spark`). A Thrift request loses the session's name and its query string: the Thrift Server
 /// takes `?doAs=eve` as an order to act as eve.
 pub fn response(route: &Route, allowed: Allowed) -> Result<CheckResponse, Denial> {
     let mut ok = OkHttpResponse {
@@ -51,7 +57,18 @@ pub fn response(route: &Route, allowed: Allowed) -> Result<CheckResponse, Denial
         ..OkHttpResponse::default()
     };
     match allowed {
-        Allowed::Connect => ok.headers_to_remove.push("authorization".to_owned()),
+        Allowed::Connect { session_id } => {
+            match &route.token {
+                Some(token) => {
+                    let bearer = format!("Bearer {}", token.expose());
+                    ok.headers.push(headers::set("authorization", bearer));
+                }
+                None => ok.headers_to_remove.push("authorization".to_owned()),
+            }
+            ok.headers.push(headers::set(SESSION_ID_HEADER, session_id.to_string()));
+            // Binary metadata of gRPC: a user's name may hold what a header may not.
+            ok.headers.push(headers::set(USER_HEADER, BASE64_STANDARD_NO_PAD.encode(&route.user)));
+        }
         Allowed::Thrift | Allowed::ThriftOpenSession => {
             ok.headers.push(headers::set("authorization", thrift_authorization(&route.user)?));
             ok.headers.push(headers::set(":path", THRIFT_PATH));
@@ -86,10 +103,13 @@ fn thrift_authorization(user: &str) -> Result<String, Denial> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ThriftHead;
+    use crate::model::{InstanceToken, ThriftHead};
+
+    const CONNECT: Allowed = Allowed::Connect { session_id: Uuid::from_u128(7) };
 
     fn route(user: &str) -> Route {
-        Route { cluster: "p/i/u".into(), session: "s".into(), pool: "p".into(), user: user.into() }
+        let token = Some(InstanceToken::new("tok"));
+        Route { cluster: "p/i/u".into(), session: "s".into(), pool: "p".into(), user: user.into(), token }
     }
 
     fn parts(response: CheckResponse) -> (OkHttpResponse, Vec<(String, String)>) {
@@ -100,9 +120,22 @@ mod tests {
     }
 
     #[test]
-    fn connect_is_routed_without_any_credentials() {
-        let (ok, set) = parts(response(&route("ana"), Allowed::Connect).unwrap());
-        assert_eq!(set, [("x-spark-session-cluster".to_owned(), "p/i/u".to_owned())]);
+    fn connect_is_told_user_and_session_and_gets_in_by_the_instance_s_token() {
+        let (ok, set) = parts(response(&route("Änne"), CONNECT).unwrap());
+        let expected = [
+            ("x-spark-session-cluster", "p/i/u"),
+            ("authorization", "Bearer tok"),
+            ("x-spark-session-id", "00000000-0000-0000-0000-000000000007"),
+            ("x-spark-session-user-bin", "w4RubmU"),
+        ];
+        assert_eq!(set, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        assert!(ok.headers_to_remove.is_empty());
+    }
+
+    #[test]
+    fn an_instance_that_asks_for_no_token_sees_no_credentials_at_all() {
+        let (ok, set) = parts(response(&Route { token: None, ..route("ana") }, CONNECT).unwrap());
+        assert!(set.iter().all(|(key, _)| key != "authorization"));
         assert_eq!(ok.headers_to_remove, ["authorization"]);
     }
 
@@ -148,13 +181,13 @@ mod tests {
                 response(&route(user), Allowed::Thrift).unwrap_err().kind,
                 DenialKind::PermissionDenied
             );
-            assert!(response(&route(user), Allowed::Connect).is_ok());
+            assert!(response(&route(user), CONNECT).is_ok());
         }
     }
 
     #[test]
     fn access_logs_learn_session_pool_and_user() {
-        let metadata = response(&route("ana"), Allowed::Connect).unwrap().dynamic_metadata.unwrap();
+        let metadata = response(&route("ana"), CONNECT).unwrap().dynamic_metadata.unwrap();
         let mut keys: Vec<_> = metadata.fields.keys().map(String::as_str).collect();
         keys.sort_unstable();
         assert_eq!(keys, ["pool", "protocol", "session", "user"]);

@@ -19,7 +19,7 @@ async fn ask(verdict: fn() -> Verdict, asked: Asked) -> CheckResponse {
 
 fn route() -> Verdict {
     let [cluster, session, pool, user] = ["c", "s", "p", "ana"].map(str::to_owned);
-    Verdict::Route(Route { cluster, session, pool, user })
+    Verdict::Route(Route { cluster, session, pool, user, token: None })
 }
 
 fn is_allowed(response: &CheckResponse) -> bool {

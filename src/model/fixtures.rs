@@ -12,12 +12,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::connect_server::{INTERCEPTOR_CLASS, INTERCEPTORS_SETTING, token_secret_name};
 use super::{
-    Application, Certificate, DriverPod, Identity, Instance, InstancePhase, Meta, Pool, Session, TlsSecret,
-    ordinal_of,
+    Application, Certificate, DriverPod, Identity, Instance, InstancePhase, InstanceToken, Meta, Pool,
+    Session, TlsSecret, TokenSecret, TokenState, ordinal_of,
 };
 use crate::api::{
-    Access, Quota, QuotaMatch, SessionState, Sharing, SparkInteractiveSessionSpec,
+    Access, IdentityMode, Quota, QuotaMatch, SessionState, Sharing, SparkInteractiveSessionSpec,
     SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus, Tls,
 };
 
@@ -91,6 +92,11 @@ fn pool(name: &str, protocol: &str) -> Pool {
 impl Pool {
     pub fn sized(mut self, min: i32, max: i32) -> Self {
         (self.spec.replicas.min, self.spec.replicas.max) = (min, max);
+        self
+    }
+
+    pub fn trusting(mut self) -> Self {
+        self.spec.identity = IdentityMode::Trusted;
         self
     }
 
@@ -274,6 +280,8 @@ pub fn ready(name: &str) -> Instance {
         endpoint: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 15002)),
         launcher_state: "RUNNING".to_owned(),
         message: None,
+        token: TokenState::Kept,
+        forces_identity: true,
     }
 }
 
@@ -305,7 +313,7 @@ pub fn draining(name: &str) -> Instance {
     Instance { phase: InstancePhase::Draining, ..ready(name) }
 }
 
-/// The running SparkApplication of an instance of pool `p`.
+/// The running SparkApplication of an instance of pool `p`, with the interceptor and without a token.
 pub fn application(name: &str) -> Application {
     Application {
         meta: meta(name),
@@ -313,7 +321,7 @@ pub fn application(name: &str) -> Application {
         state: "RUNNING".to_owned(),
         error_message: None,
         draining: false,
-        spark_conf: serde_json::Map::new(),
+        spark_conf: serde_json::Map::from_iter([(INTERCEPTORS_SETTING.to_owned(), json!(INTERCEPTOR_CLASS))]),
     }
 }
 
@@ -376,6 +384,15 @@ pub fn certificate(hosts: &[&str], begins: i64, ends: i64) -> Arc<Certificate> {
 /// A Secret with a new certificate for these hosts.
 pub fn tls_secret(name: &str, hosts: &[&str]) -> TlsSecret {
     TlsSecret { meta: meta(name), certificate: Ok(certificate(hosts, 0, 1_000_000)) }
+}
+
+/// The Secret with the token of an instance.
+pub fn token_secret(instance: &str, token: &str) -> TokenSecret {
+    TokenSecret {
+        meta: meta(&token_secret_name(instance)),
+        instance: instance.to_owned(),
+        token: InstanceToken::new(token),
+    }
 }
 
 /// A Secret with nothing in it.

@@ -3,7 +3,8 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Application, DriverPod, Endpoint, Protocol};
+use super::connect_server::{forces_identity, token_secret_name};
+use super::{Application, DriverPod, Endpoint, Pool, Protocol};
 
 /// On a SparkApplication, with the value `true`: the instance is to be emptied. Without it, the
 /// instance takes sessions again.
@@ -26,6 +27,21 @@ pub struct Instance {
     pub launcher_state: String,
     /// What it waits for, or why it failed.
     pub message: Option<String>,
+    pub token: TokenState,
+    /// Whether the server takes the user from Envoy, whatever the request says.
+    pub forces_identity: bool,
+}
+
+/// What is known of the token without which the server answers nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    /// The server was started without one.
+    NotAsked,
+    /// In a Secret.
+    Kept,
+    /// By this process alone: its Secret is gone.
+    Remembered,
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,19 +61,26 @@ pub enum InstancePhase {
 impl Instance {
     /// Joins what the two watches know. `answers` is what the readiness probe of that Pod found.
     pub fn assemble(
-        protocol: Protocol,
+        pool: &Pool,
         application: &Application,
         pod: Option<&DriverPod>,
         answers: bool,
+        token: TokenState,
     ) -> Self {
+        let protocol = pool.protocol();
+        let forces_identity = forces_identity(&application.spark_conf);
+        // It was started before the pool, or the operator, asked for more. Who is on it stays there.
+        let outdated = pool.enforces_identity() && !forces_identity;
+        let token_lost = answers && token == TokenState::Unknown;
         let endpoint = pod
             .and_then(|pod| pod.ip)
             .map(|ip| SocketAddr::new(ip, server_port(protocol, &application.spark_conf)));
         let phase = if application.meta.deleting || pod.is_some_and(|pod| pod.meta.deleting) {
             InstancePhase::Deleting
-        } else if application_has_failed(&application.state) || pod.is_some_and(|pod| pod.ended) {
+        } else if application_has_failed(&application.state) || pod.is_some_and(|pod| pod.ended) || token_lost
+        {
             InstancePhase::Failed
-        } else if application.draining {
+        } else if application.draining || outdated {
             InstancePhase::Draining
         } else if answers && endpoint.is_some() {
             InstancePhase::Ready
@@ -65,6 +88,14 @@ impl Instance {
             InstancePhase::Starting
         };
         let message = application.error_message.clone().or_else(|| pod.and_then(|pod| pod.message.clone()));
+        let message = message.or_else(|| {
+            token_lost.then(|| {
+                let secret = token_secret_name(&application.meta.name);
+                format!(
+                    "its token is lost, since Secret {secret} was deleted: nobody can reach its server any more"
+                )
+            })
+        });
         Self {
             name: application.meta.name.clone(),
             uid: application.meta.uid.clone(),
@@ -75,6 +106,8 @@ impl Instance {
             endpoint,
             launcher_state: application.state.clone(),
             message,
+            token,
+            forces_identity,
         }
     }
 

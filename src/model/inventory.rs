@@ -1,6 +1,7 @@
 mod routes;
 mod sessions;
 mod tls;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use uuid::Uuid;
 
 use super::instance::endpoint_of;
 use super::{
-    Application, DriverPod, Instance, Meta, Pool, PoolCertificate, Protocol, Routing, Session, TlsPolicy,
-    TlsSecret, is_host_name,
+    Application, DriverPod, Instance, InstanceToken, Meta, Policy, Pool, PoolCertificate, Protocol, Routing,
+    Session, TlsSecret, TokenSecret, is_host_name,
 };
 
 /// Everything the watches know, indexed for the questions that are asked of it.
@@ -25,7 +26,11 @@ pub struct Inventory {
     applications: HashMap<String, Arc<Application>>,
     pods: HashMap<String, Arc<DriverPod>>,
     secrets: HashMap<String, Arc<TlsSecret>>,
-    tls: TlsPolicy,
+    policy: Policy,
+    /// By Secret.
+    token_secrets: HashMap<String, Arc<TokenSecret>>,
+    /// By instance.
+    tokens: HashMap<String, InstanceToken>,
     /// UIDs of the driver Pods whose server answered.
     answering: HashSet<String>,
 
@@ -51,10 +56,24 @@ pub struct PoolView {
     pub host_invalid: bool,
     /// What TLS clients of the pool see. `None` where it asks for no certificate, or does not have its host.
     pub certificate: Option<PoolCertificate>,
+    /// From where its drivers get the interceptor that forces the user's identity.
+    pub identity_jar_url: Option<String>,
     /// By ordinal.
     pub instances: Vec<Instance>,
     /// Oldest first.
     pub sessions: Vec<Arc<Session>>,
+}
+
+impl PoolView {
+    /// From where drivers of this pool get the interceptor. `None` where they are to have none.
+    pub fn interceptor(&self) -> Option<&str> {
+        self.identity_jar_url.as_deref().filter(|_| self.pool.enforces_identity())
+    }
+
+    /// The pool asks for what the operator does not have.
+    pub fn lacks_interceptor(&self) -> bool {
+        self.pool.enforces_identity() && self.identity_jar_url.is_none()
+    }
 }
 
 impl Inventory {
@@ -95,7 +114,13 @@ impl Inventory {
         let pool = self.pools.get(&application.pool)?;
         let pod = self.current_pod(name);
         let answers = pod.is_some_and(|pod| self.answering.contains(&pod.meta.uid));
-        Some(Instance::assemble(pool.protocol(), application, pod.map(AsRef::as_ref), answers))
+        Some(Instance::assemble(
+            pool,
+            application,
+            pod.map(AsRef::as_ref),
+            answers,
+            self.token_state(application),
+        ))
     }
 
     pub fn instances_of(&self, pool: &str) -> Vec<Instance> {
@@ -124,6 +149,7 @@ impl Inventory {
             host_taken_by,
             host_invalid,
             certificate: self.pool_certificate(pool).filter(|_| served),
+            identity_jar_url: self.policy.identity_jar_url.clone(),
             pool: Arc::clone(pool),
             instances: self.instances_of(name),
             sessions: self.sessions_in(name).cloned().collect(),
@@ -164,6 +190,7 @@ impl Inventory {
             Object::Application(application) => self.put_application(application),
             Object::Pod(pod) => self.put_pod(pod),
             Object::Secret(secret) => self.put_secret(secret),
+            Object::Token(secret) => self.put_token(secret),
         }
     }
 
@@ -239,6 +266,7 @@ impl Inventory {
                 self.applications_by_pool.remove(&old.pool);
             }
         }
+        self.forget_token(name);
         self.route_instance(name);
         vec![old.pool.clone()]
     }
@@ -296,6 +324,7 @@ impl Inventory {
             Kind::Application => self.applications.get(name).map(|application| &application.meta),
             Kind::Pod => self.pods.get(name).map(|pod| &pod.meta),
             Kind::Secret => self.secrets.get(name).map(|secret| &secret.meta),
+            Kind::Token => self.token_secrets.get(name).map(|secret| &secret.meta),
         };
         meta.map(|meta| meta.resource_version)
     }
@@ -308,6 +337,7 @@ impl Inventory {
             Kind::Application => self.remove_application(name),
             Kind::Pod => self.remove_pod(name),
             Kind::Secret => self.remove_secret(name),
+            Kind::Token => self.remove_token(name),
         }
     }
 
@@ -318,6 +348,7 @@ impl Inventory {
             Kind::Application => self.applications.keys().cloned().collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),
             Kind::Secret => self.secrets.keys().cloned().collect(),
+            Kind::Token => self.token_secrets.keys().cloned().collect(),
         }
     }
 }
@@ -330,6 +361,7 @@ pub enum Object {
     Application(Application),
     Pod(DriverPod),
     Secret(TlsSecret),
+    Token(TokenSecret),
 }
 
 impl Object {
@@ -340,6 +372,7 @@ impl Object {
             Self::Application(_) => Kind::Application,
             Self::Pod(_) => Kind::Pod,
             Self::Secret(_) => Kind::Secret,
+            Self::Token(_) => Kind::Token,
         }
     }
 
@@ -350,6 +383,7 @@ impl Object {
             Self::Application(application) => &application.meta,
             Self::Pod(pod) => &pod.meta,
             Self::Secret(secret) => &secret.meta,
+            Self::Token(secret) => &secret.meta,
         }
     }
 }
@@ -361,7 +395,10 @@ pub enum Kind {
     Session,
     Application,
     Pod,
+    /// With a certificate.
     Secret,
+    /// With an instance's token.
+    Token,
 }
 
 fn remove_from(sets: &mut BTreeMap<String, BTreeSet<String>>, key: &str, name: &str) {

@@ -5,6 +5,7 @@
 //! matters, `now` is a parameter.
 
 mod certificate;
+pub mod connect_server;
 mod credentials;
 #[cfg(test)]
 pub mod fixtures;
@@ -13,6 +14,7 @@ mod identity;
 mod instance;
 mod inventory;
 mod objects;
+mod policy;
 mod protocol;
 mod request;
 mod routing;
@@ -21,14 +23,17 @@ mod session_key;
 mod tls;
 
 pub use certificate::{Certificate, CertificateProblem};
+pub use connect_server::{InstanceToken, TokenSecret};
 pub use credentials::{Credentials, CredentialsError};
 pub use host::is_host_name;
 pub use identity::Identity;
 pub use instance::{
-    DRAIN_ANNOTATION, Instance, InstancePhase, instance_name, ordinal_of, port_setting, server_port,
+    DRAIN_ANNOTATION, Instance, InstancePhase, TokenState, instance_name, ordinal_of, port_setting,
+    server_port,
 };
 pub use inventory::{Inventory, Kind, Object, PoolView};
 pub use objects::{Application, DriverPod, Meta, Pool, Session};
+pub use policy::Policy;
 pub use protocol::Protocol;
 pub use request::{Call, Check, ConnectHead, ConnectMethod, Denial, DenialKind, Route, ThriftHead, Verdict};
 pub use routing::{Endpoint, Routing, VirtualHost};

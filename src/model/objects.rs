@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::Protocol;
 use crate::api::{
-    SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus,
+    IdentityMode, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec,
+    SparkSessionPoolStatus,
 };
 
 /// What every watched object has.
@@ -37,6 +38,11 @@ impl Pool {
 
     pub fn protocol(&self) -> Protocol {
         self.spec.protocol
+    }
+
+    /// Whether its servers shall take the user from Envoy and not from the request. Thrift Servers always do.
+    pub fn enforces_identity(&self) -> bool {
+        self.protocol() == Protocol::Connect && self.spec.identity == IdentityMode::Enforced
     }
 }
 

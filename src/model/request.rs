@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Credentials, CredentialsError, Protocol};
+use super::{Credentials, CredentialsError, InstanceToken, Protocol};
 
 /// One request that Envoy holds until it hears a [`Verdict`], as far as the operator sees it:
 /// headers and the first bytes of the body.
@@ -110,6 +110,8 @@ pub struct Route {
     pub session: String,
     pub pool: String,
     pub user: String,
+    /// What the instance asks for, where it asks for something.
+    pub token: Option<InstanceToken>,
 }
 
 /// A refusal in words that the client's user reads.

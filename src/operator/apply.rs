@@ -8,12 +8,14 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::runtime::events::{Event as ClusterEvent, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::convert::Watched;
 use super::stores::Stores;
+use super::tokens::Tokens;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::Kind;
+use crate::model::connect_server::asks_for_token;
 use crate::plan::{About, Action, Event};
 
 /// Owner of the fields that the planner writes.
@@ -23,6 +25,7 @@ pub struct Applier {
     pools: Api<SparkSessionPool>,
     sessions: Api<SparkInteractiveSession>,
     applications: Api<SparkApplication>,
+    tokens: Tokens,
     recorder: Recorder,
     namespace: String,
     stores: Arc<Stores>,
@@ -52,6 +55,7 @@ impl Applier {
             pools: Api::namespaced(client.clone(), namespace),
             sessions: Api::namespaced(client.clone(), namespace),
             applications: Api::namespaced(client.clone(), namespace),
+            tokens: Tokens::new(client, namespace, stores.clone()),
             recorder: Recorder::new(client.clone(), reporter),
             namespace: namespace.to_owned(),
             stores,
@@ -83,6 +87,9 @@ impl Applier {
                 self.written(written.map_err(classify)?);
             }
             Action::CreateInstance { pool, application } => self.create(&pool, &application).await?,
+            Action::CreateToken { pool, instance, uid } => {
+                self.tokens.ensure(&pool, &instance, &uid).await?;
+            }
             Action::DeleteInstance { name, uid } => {
                 let params = DeleteParams {
                     propagation_policy: Some(PropagationPolicy::Background),
@@ -105,9 +112,13 @@ impl Applier {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match self.applications.create(&params, application).await {
             Ok(created) => {
+                let uid = created.metadata.uid.clone().unwrap_or_default();
+                let asks = application.spec.fields.get("sparkConf").and_then(Value::as_object);
+                let asks = asks.is_some_and(asks_for_token);
                 self.written(created);
                 tracing::info!(pool, instance = name, "SparkApplication created");
-                Ok(())
+                // At once, though the next plan would do it: the driver cannot start without.
+                if asks { self.tokens.ensure(pool, name, &uid).await } else { Ok(()) }
             }
             // Planned twice: names are deterministic, so it is the same instance.
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),

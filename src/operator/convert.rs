@@ -1,14 +1,21 @@
 //! Kubernetes objects to domain objects, once, before any lock is taken.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
+use kube::Resource;
 use kube::api::ObjectMeta;
+use serde::Deserialize;
 
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::model::connect_server::{TOKEN_KEY, TOKEN_SECRET_TYPE};
 use crate::model::{
-    Application, Certificate, DRAIN_ANNOTATION, DriverPod, Kind, Meta, Object, Pool, Session, TlsSecret,
+    Application, Certificate, DRAIN_ANNOTATION, DriverPod, InstanceToken, Kind, Meta, Object, Pool, Session,
+    TlsSecret, TokenSecret,
 };
 use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
 
@@ -97,6 +104,49 @@ impl Watched for Secret {
         let bytes = |key: &str| data.get(key).map_or(&[][..], |value| &value.0);
         let certificate = Certificate::parse(bytes("tls.crt"), bytes("tls.key")).map(Arc::new);
         Some(Object::Secret(TlsSecret { meta: meta(self.metadata)?, certificate }))
+    }
+}
+
+/// The same kind of object under another name, since it is watched by itself: every replica needs the tokens, whether it
+/// serves certificates or not.
+#[derive(Clone, Resource, Deserialize)]
+#[resource(inherit = Secret)]
+pub struct InstanceSecret {
+    pub metadata: ObjectMeta,
+    #[serde(default, rename = "type")]
+    pub type_: Option<String>,
+    #[serde(default)]
+    pub data: BTreeMap<String, ByteString>,
+}
+
+impl From<Secret> for InstanceSecret {
+    fn from(Secret { metadata, type_, data, .. }: Secret) -> Self {
+        Self { metadata, type_, data: data.unwrap_or_default() }
+    }
+}
+
+/// Without its data.
+impl fmt::Debug for InstanceSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("InstanceSecret").field("metadata", &self.metadata).finish_non_exhaustive()
+    }
+}
+
+impl Watched for InstanceSecret {
+    const KIND: Kind = Kind::Token;
+
+    fn into_domain(mut self) -> Option<Object> {
+        if self.type_.as_deref() != Some(TOKEN_SECRET_TYPE) {
+            return None;
+        }
+        let instance = self.metadata.labels.as_mut()?.remove(INSTANCE_LABEL)?;
+        let token =
+            String::from_utf8(self.data.remove(TOKEN_KEY)?.0).ok().filter(|token| !token.is_empty())?;
+        Some(Object::Token(TokenSecret {
+            meta: meta(self.metadata)?,
+            instance,
+            token: InstanceToken::new(token),
+        }))
     }
 }
 

@@ -24,6 +24,27 @@ fn a_secret_is_one_for_tls_by_its_type(
     assert_eq!(problem, found);
 }
 
+#[rstest]
+#[case::as_made_here(json!({ "type": TOKEN_SECRET_TYPE, "data": { "token": "aHVudGVyMg==" } }), Some("hunter2"))]
+#[case::of_another_type(json!({ "type": "Opaque", "data": { "token": "aHVudGVyMg==" } }), None)]
+#[case::empty(json!({ "type": TOKEN_SECRET_TYPE, "data": { "token": "" } }), None)]
+#[case::no_text(json!({ "type": TOKEN_SECRET_TYPE, "data": { "token": "/w==" } }), None)]
+#[case::without_data(json!({ "type": TOKEN_SECRET_TYPE }), None)]
+fn the_token_of_an_instance_is_read_and_never_shown(
+    #[case] mut manifest: Value,
+    #[case] found: Option<&str>,
+) {
+    manifest["metadata"] = json!({ "name": "p-0-token", "uid": "u", "labels": labels() });
+    let secret: InstanceSecret = serde_json::from_value(manifest).unwrap();
+    let shown = format!("{secret:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("ByteString"), "{shown}");
+    let token = secret.into_domain().map(|object| match object {
+        Object::Token(secret) => (secret.instance, secret.token),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(token, found.map(|token| ("p-0".to_owned(), InstanceToken::new(token))));
+}
+
 fn labels() -> Value {
     json!({ POOL_LABEL: "p", INSTANCE_LABEL: "p-0" })
 }

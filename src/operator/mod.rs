@@ -14,6 +14,7 @@ mod readiness;
 mod reconcile;
 mod stores;
 mod takeover;
+mod tokens;
 pub mod watches;
 
 #[cfg(test)]

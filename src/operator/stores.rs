@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, watch};
 
 use super::queue::WorkQueue;
-use crate::model::{Inventory, Kind, Object, TlsPolicy};
+use crate::model::{Inventory, Kind, Object, Policy};
 
 /// What this replica knows of the cluster. Watches write it; the planner, the broker and the
 /// translation to xDS read it. No lock is held across an `.await`.
@@ -49,19 +49,19 @@ impl State {
     }
 }
 
-/// How many kinds are watched in any case: pools, sessions, applications, Pods.
-const WATCHES: usize = 4;
+/// How many kinds are watched in any case: pools, sessions, applications, Pods, tokens.
+const WATCHES: usize = 5;
 
 impl Stores {
-    /// Without TLS towards clients, so without Secrets.
+    /// Without TLS towards clients, and without the interceptor of Connect servers.
     pub fn new() -> Arc<Self> {
-        Self::with_tls(TlsPolicy::default())
+        Self::with_policy(Policy::default())
     }
 
-    pub fn with_tls(tls: TlsPolicy) -> Arc<Self> {
-        let inventory = Inventory::with_tls(tls);
+    pub fn with_policy(policy: Policy) -> Arc<Self> {
+        let inventory = Inventory::with_policy(policy);
         Arc::new(Self {
-            watches: WATCHES + usize::from(inventory.needs_secrets()),
+            watches: WATCHES + usize::from(inventory.needs_certificates()),
             inventory: RwLock::new(State { inventory, ..State::default() }),
             queue: WorkQueue::default(),
             servers_changed: Notify::new(),

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::SessionState::{Active, Pending, Terminated};
-use crate::model::Session;
 use crate::model::fixtures::{application, connect_pool, driver, session};
+use crate::model::{Session, TlsPolicy};
 
 fn seen(version: u64, state: crate::api::SessionState) -> Object {
     Object::Session(session("s").version(version).in_state(state))
@@ -130,7 +130,10 @@ async fn the_stores_are_synced_when_every_watch_is() {
 
 #[tokio::test]
 async fn where_certificates_are_served_secrets_have_to_be_listed_too() {
-    let stores = Stores::with_tls(TlsPolicy { default_secret: None, off: None });
+    let stores = Stores::with_policy(Policy {
+        tls: TlsPolicy { default_secret: None, off: None },
+        ..Policy::default()
+    });
     for _ in 0..=WATCHES {
         assert!(!stores.is_synced());
         stores.watch_synced();

@@ -13,12 +13,14 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::convert::{TLS_SECRET_TYPE, Watched};
+use super::convert::{InstanceSecret, TLS_SECRET_TYPE, Watched};
 use super::stores::Stores;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::model::connect_server::TOKEN_SECRET_TYPE;
 use crate::plan::POOL_LABEL;
 
-/// Starts the watches of a namespace. Secrets are read only where their certificates are served.
+/// Starts the watches of a namespace. Of Secrets those with instances' tokens are read, and certificates where any are
+/// served.
 pub fn spawn(
     client: &Client,
     namespace: &str,
@@ -42,7 +44,9 @@ pub fn spawn(
     ));
     tasks.spawn(follow::<SparkApplication>(client.clone(), namespace.to_owned(), of_pools, stores.clone()));
     tasks.spawn(follow::<Pod>(client.clone(), namespace.to_owned(), drivers, stores.clone()));
-    if stores.read(|inventory| inventory.needs_secrets()) {
+    let tokens = watcher::Config::default().fields(&format!("type={TOKEN_SECRET_TYPE}"));
+    tasks.spawn(follow::<InstanceSecret>(client.clone(), namespace.to_owned(), tokens, stores.clone()));
+    if stores.read(|inventory| inventory.needs_certificates()) {
         let certificates = watcher::Config::default().fields(&format!("type={TLS_SECRET_TYPE}"));
         tasks.spawn(follow::<Secret>(client.clone(), namespace.to_owned(), certificates, stores.clone()));
     }

@@ -8,6 +8,10 @@ use kube::api::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use crate::api::{SparkApplication, SparkApplicationSpec, SparkSessionPool};
+use crate::model::connect_server::{
+    INTERCEPTOR_CLASS, INTERCEPTORS_SETTING, JARS_SETTING, PLAIN_TOKEN_SETTING, TOKEN_KEY, TOKEN_SETTING,
+    TOKEN_VARIABLE, token_secret_name,
+};
 use crate::model::{Pool, Protocol, port_setting, server_port};
 
 /// On the SparkApplication and on its driver Pod: the pool they belong to.
@@ -16,8 +20,9 @@ pub const POOL_LABEL: &str = "sparkinteractive.io/pool";
 pub const INSTANCE_LABEL: &str = "sparkinteractive.io/instance";
 
 /// The template passes through unharmed, except for what the operator relies on: labels on the
-/// driver Pod, and the server's mode and port.
-pub fn application(pool: &Pool, name: &str) -> SparkApplication {
+/// driver Pod, the server's mode and port, and how it is told who asks. `interceptor`: from where the
+/// driver gets the jar that forces the user's identity, if it is to have it.
+pub fn application(pool: &Pool, name: &str, interceptor: Option<&str>) -> SparkApplication {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by".to_owned(), "spark-session-operator".to_owned()),
         (POOL_LABEL.to_owned(), pool.meta.name.clone()),
@@ -29,6 +34,12 @@ pub fn application(pool: &Pool, name: &str) -> SparkApplication {
     }
     if let Some(conf) = object(&mut fields, "sparkConf") {
         set_server_conf(pool.protocol(), conf);
+    }
+    if pool.protocol() == Protocol::Connect {
+        ask_for_token(&mut fields, name);
+        if let Some(jar_url) = interceptor {
+            add_interceptor(&mut fields, jar_url);
+        }
     }
     let mut application = SparkApplication::new(name, SparkApplicationSpec { fields });
     application.metadata = ObjectMeta {
@@ -77,4 +88,48 @@ fn set_server_conf(protocol: Protocol, conf: &mut Map<String, Value>) {
             conf.insert(key.to_owned(), json!(value));
         }
     }
+}
+
+/// Takes the token from its Secret alone: wherever else the template has one, it would win.
+fn ask_for_token(fields: &mut Map<String, Value>, name: &str) {
+    if let Some(Value::Object(driver)) = fields.get_mut("driver") {
+        for variables in ["envSecretKeyRefs", "envVars"] {
+            if let Some(Value::Object(variables)) = driver.get_mut(variables) {
+                variables.remove(TOKEN_VARIABLE);
+            }
+        }
+        if let Some(Value::Array(variables)) = driver.get_mut("env") {
+            variables.retain(|variable| variable.get("name").and_then(Value::as_str) != Some(TOKEN_VARIABLE));
+        }
+    }
+    if let Some(conf) = object(fields, "sparkConf") {
+        conf.remove(PLAIN_TOKEN_SETTING);
+        conf.remove(&format!("spark.kubernetes.driverEnv.{TOKEN_VARIABLE}"));
+        conf.insert(TOKEN_SETTING.to_owned(), json!(format!("{}:{TOKEN_KEY}", token_secret_name(name))));
+    }
+}
+
+/// Behind what the template itself has of both. The Spark Operator passes `deps.jars` as `--jars`, and spark-submit then
+/// forgets `spark.jars`: only one of them counts.
+fn add_interceptor(fields: &mut Map<String, Value>, jar_url: &str) {
+    let in_deps = match fields.get_mut("deps").and_then(|deps| deps.get_mut("jars")) {
+        Some(Value::Array(jars)) if !jars.is_empty() => {
+            jars.push(json!(jar_url));
+            true
+        }
+        _ => false,
+    };
+    if let Some(conf) = object(fields, "sparkConf") {
+        append(conf, INTERCEPTORS_SETTING, INTERCEPTOR_CLASS);
+        if !in_deps {
+            append(conf, JARS_SETTING, jar_url);
+        }
+    }
+}
+
+/// To a list of Spark's: its items are separated by commas.
+fn append(conf: &mut Map<String, Value>, key: &str, item: &str) {
+    let list = conf.get(key).and_then(Value::as_str).map(str::trim).filter(|list| !list.is_empty());
+    let list = list.map_or_else(|| item.to_owned(), |list| format!("{list},{item}"));
+    conf.insert(key.to_owned(), json!(list));
 }

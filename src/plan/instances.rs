@@ -9,7 +9,7 @@ use super::outlook::{Failures, Outlook, describe_failure};
 use super::sessions::Drafts;
 use super::{Action, Observations, Plan, size};
 use crate::api::{InstanceState, InstanceStatus};
-use crate::model::{Instance, InstancePhase, Pool, PoolView, instance_name};
+use crate::model::{Instance, InstancePhase, Pool, PoolView, TokenState, instance_name};
 
 const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
 const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(300);
@@ -47,6 +47,7 @@ pub fn plan_instances(
             remove(failed, plan, &mut outlook);
         }
     }
+    keep_tokens(view, plan);
     let load = drafts.load();
     let draining = view.instances.iter().filter(|instance| instance.phase == InstancePhase::Draining);
     for emptied in draining.filter(|instance| !load.contains_key(instance.name.as_str())) {
@@ -62,8 +63,20 @@ pub fn plan_instances(
     outlook
 }
 
+/// A token is made with its instance; here it is made good where that, or its Secret, was lost.
+fn keep_tokens(view: &PoolView, plan: &mut Plan) {
+    let lost = |token| matches!(token, TokenState::Remembered | TokenState::Unknown);
+    for instance in view.instances.iter().filter(|instance| instance.is_alive() && lost(instance.token)) {
+        plan.actions.push(Action::CreateToken {
+            pool: view.pool.meta.name.clone(),
+            instance: instance.name.clone(),
+            uid: instance.uid.clone(),
+        });
+    }
+}
+
 fn create(view: &PoolView, missing: usize, outlook: &mut Outlook, plan: &mut Plan) {
-    let unreachable = view.host_taken_by.is_some() || view.host_invalid;
+    let unreachable = view.host_taken_by.is_some() || view.host_invalid || view.lacks_interceptor();
     if outlook.refusal.is_some() || outlook.next_attempt.is_some() || unreachable {
         return;
     }
@@ -74,7 +87,7 @@ fn create(view: &PoolView, missing: usize, outlook: &mut Outlook, plan: &mut Pla
     for _ in 0..missing.min(room) {
         let name = instance_name(pool.name(), outlook.next_ordinal);
         outlook.next_ordinal += 1;
-        let application = Box::new(application(pool, &name));
+        let application = Box::new(application(pool, &name, view.interceptor()));
         plan.actions.push(Action::CreateInstance { pool: pool.meta.name.clone(), application });
         outlook.created.push(name);
         outlook.scaled = true;

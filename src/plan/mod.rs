@@ -9,6 +9,7 @@
 mod application;
 mod certificate;
 mod conditions;
+mod identity;
 mod instances;
 mod outlook;
 pub mod quota;
@@ -50,6 +51,13 @@ pub enum Action {
     CreateInstance {
         pool: String,
         application: Box<SparkApplication>,
+    },
+    /// The Secret with the token of a SparkApplication: the one that is known of it, else a new one. It comes with
+    /// `CreateInstance` already.
+    CreateToken {
+        pool: String,
+        instance: String,
+        uid: String,
     },
     DeleteInstance {
         name: String,

@@ -235,6 +235,13 @@ fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)
         );
         return Some(("TemplateRefused", message));
     }
+    if view.lacks_interceptor() {
+        let message = format!(
+            "Pool {pool} cannot start an instance: its spec.identity is Enforced, and the operator was started without \
+             --identity-jar-url. The administrator of the operator has to set it."
+        );
+        return Some(("NoInterceptor", message));
+    }
     let failures = &outlook.failures;
     if failures.consecutive >= FAILURES_BEFORE_GIVING_UP && outlook.next_attempt.is_some() {
         let cause = failures.last_message.as_deref().unwrap_or("no cause is known");

@@ -8,7 +8,7 @@ use super::certificate::CERTIFICATE_READY;
 use super::conditions::{self, Finding, seconds};
 use super::outlook::{Outlook, describe_failure, describe_start};
 use super::sessions::Drafts;
-use super::{About, Event};
+use super::{About, Event, identity};
 use crate::api::{InstanceState, InstanceStatus, SparkSessionPoolStatus};
 use crate::model::{Instance, InstancePhase, PoolView};
 
@@ -29,6 +29,7 @@ pub fn pool_status(
     let generation = view.pool.meta.generation;
     let mut findings = vec![accepted(view), ready(view, drafts, outlook)];
     findings.extend(certificate.cloned());
+    findings.extend(identity::finding(view));
     // A pool that asks for no certificate any more says nothing of one.
     let mut conditions = old.conditions.clone();
     conditions.retain(|condition| certificate.is_some() || condition.type_ != CERTIFICATE_READY);
@@ -114,6 +115,9 @@ fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding {
             "InstancesReady",
             format!("{ready} of {} instance(s) answer.", outlook.desired.max(count(ready))),
         )
+    } else if view.lacks_interceptor() {
+        let message = "No server can be started; see the condition IdentityEnforced.";
+        (false, "NoInterceptor", message.to_owned())
     } else if outlook.failures.consecutive > 0 {
         let cause = outlook.failures.last_message.clone().unwrap_or_default();
         let next =
@@ -182,6 +186,8 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
             ("Accepted", "HostConflict") => "HostConflict",
             ("Accepted", "InvalidHost") => "InvalidHost",
             (_, "TemplateRefused") => "TemplateRefused",
+            ("IdentityEnforced", "NoInterceptor") => "NoInterceptor",
+            ("IdentityEnforced", "OutdatedInstances") => "OutdatedInstances",
             _ => continue,
         };
         if old.is_none_or(|old| old.reason != condition.reason) {

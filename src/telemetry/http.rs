@@ -30,7 +30,7 @@ pub async fn serve_health(
         }
     };
     let router = Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready));
-    serve(address, router, stop, "--health-probe-bind-address").await
+    serve_http(address, router, stop, "--health-probe-bind-address").await
 }
 
 pub async fn serve_metrics(
@@ -47,10 +47,11 @@ pub async fn serve_metrics(
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     };
-    serve(address, Router::new().route("/metrics", get(page)), stop, "--metrics-bind-address").await
+    serve_http(address, Router::new().route("/metrics", get(page)), stop, "--metrics-bind-address").await
 }
 
-async fn serve(
+/// Serves plain HTTP until `stop`. `flag` names the setting of `address` in errors.
+pub async fn serve_http(
     address: SocketAddr,
     router: Router,
     stop: CancellationToken,

@@ -4,6 +4,6 @@ mod http;
 mod logs;
 mod metrics;
 
-pub use http::{Health, serve_health, serve_metrics};
+pub use http::{Health, serve_health, serve_http, serve_metrics};
 pub use logs::{LogFormat, init_logs};
 pub use metrics::{Metrics, Outcome};

@@ -31,8 +31,8 @@ use envoy_types::util::pack_any;
 use super::open_session::{self, EXT_PROC};
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
 use super::{
-    CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, ROUTES, local_reply,
-    rate_limit,
+    CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, ROUTES,
+    SESSION_ID_HEADER, USER_HEADER, local_reply, rate_limit,
 };
 use crate::model::{Denial, DenialKind};
 
@@ -155,7 +155,7 @@ fn forget_what_only_we_may_say() -> TypedExtensionConfig {
         header_mutation::Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(prefix) })
     };
     let by_name = |name: &str| header_mutation::Action::Remove(name.to_owned());
-    let names = [CLUSTER_HEADER, OPEN_SESSION_HEADER].map(by_name);
+    let names = [CLUSTER_HEADER, OPEN_SESSION_HEADER, SESSION_ID_HEADER, USER_HEADER].map(by_name);
     let mutations = FORGED_PREFIXES.map(by_prefix).into_iter().chain(names).map(action).collect();
     extension(
         "envoy.http.early_header_mutation.header_mutation",

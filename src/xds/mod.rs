@@ -53,3 +53,8 @@ pub use translate::{
 /// Only our own answer may carry it: a client's is removed before any route is matched, and nobody
 /// upstream sees it.
 pub const CLUSTER_HEADER: &str = "x-spark-session-cluster";
+
+/// The headers by which a Connect server is told the session that the request was checked for, and its user in base64
+/// (binary metadata of gRPC). They count there together with the instance's token; a client's are removed.
+pub const SESSION_ID_HEADER: &str = "x-spark-session-id";
+pub const USER_HEADER: &str = "x-spark-session-user-bin";

@@ -30,6 +30,8 @@ impl Operator {
             ("--namespace", namespace.to_owned()),
             ("--grpc-addr", grpc.to_string()),
             ("--envoy-listen-addr", envoy_listens.to_string()),
+            // Of no use to the stand-in, which only is told of it.
+            ("--identity-jar-url", "local:///identity.jar".to_owned()),
             ("--health-probe-bind-address", health.to_string()),
             ("--metrics-bind-address", metrics.to_string()),
             ("--log-level", "info,spark_session_operator=debug".to_owned()),

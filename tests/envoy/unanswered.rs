@@ -93,7 +93,7 @@ impl Checker for Checks {
             std::future::pending::<()>().await;
         }
         let [cluster, session, pool, user] = ["sql-0", "ana-default", "sql", "ana"].map(str::to_owned);
-        Verdict::Route(Route { cluster, session, pool, user })
+        Verdict::Route(Route { cluster, session, pool, user, token: None })
     }
 }
 

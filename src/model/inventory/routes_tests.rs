@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::fixtures::{application, connect_pool, driver, empty_tls_secret, thrift_pool, tls_secret};
-use crate::model::{Kind, Object, TlsPolicy};
+use crate::model::{Kind, Object, Policy, TlsPolicy};
 
 const HOSTS: [&str; 3] = ["a.example.com", "b.example.com", "*"];
 const NAMES: [&str; 3] = ["x", "y", "z"];
@@ -78,7 +78,8 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn inventory() -> Inventory {
-    Inventory::with_tls(TlsPolicy { default_secret: Some("z".to_owned()), off: None })
+    let tls = TlsPolicy { default_secret: Some("z".to_owned()), off: None };
+    Inventory::with_policy(Policy { tls, ..Policy::default() })
 }
 
 /// The same objects, entered one by one.

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Inventory;
-use crate::model::{Certificate, Pool, PoolCertificate, SecretProblem, TlsPolicy, TlsSecret};
+use crate::model::{Certificate, Policy, Pool, PoolCertificate, SecretProblem, TlsSecret};
 
 impl Inventory {
-    pub fn with_tls(tls: TlsPolicy) -> Self {
-        Self { tls, ..Self::default() }
+    pub fn with_policy(policy: Policy) -> Self {
+        Self { policy, ..Self::default() }
     }
 
-    /// Whether it makes a difference what is in Secrets.
-    pub fn needs_secrets(&self) -> bool {
-        self.tls.off.is_none()
+    /// Whether it makes a difference which certificates there are.
+    pub fn needs_certificates(&self) -> bool {
+        self.policy.tls.off.is_none()
     }
 
     pub(super) fn put_secret(&mut self, secret: TlsSecret) -> Vec<String> {
@@ -42,7 +42,7 @@ impl Inventory {
 
     /// The pools whose certificate, or whose substitute for it, is in this Secret.
     fn pools_shown_by(&self, secret: &str) -> Vec<String> {
-        if self.tls.default_secret.as_deref() == Some(secret) {
+        if self.policy.tls.default_secret.as_deref() == Some(secret) {
             return self.pools.keys().cloned().collect();
         }
         let naming = self.pools.values().filter(|pool| own_secret(pool) == Some(secret));
@@ -64,8 +64,8 @@ impl Inventory {
         let own = own_secret(pool);
         let secret = match own {
             Some(secret) => secret,
-            None if self.tls.off.is_some() => return None,
-            None => self.tls.default_secret.as_deref()?,
+            None if self.policy.tls.off.is_some() => return None,
+            None => self.policy.tls.default_secret.as_deref()?,
         };
         Some(PoolCertificate {
             secret: secret.to_owned(),
@@ -75,13 +75,13 @@ impl Inventory {
                 .certificate_of_host(&pool.spec.host)
                 .or_else(|| self.default_certificate())
                 .map(|(secret, _)| secret.to_owned()),
-            off: self.tls.off,
+            off: self.policy.tls.off,
         })
     }
 
     /// What Envoy shows at this host, if that is not the default.
     pub(super) fn route_certificate(&mut self, host: &str) {
-        if self.tls.off.is_some() {
+        if self.policy.tls.off.is_some() {
             return;
         }
         let found =
@@ -97,7 +97,7 @@ impl Inventory {
     }
 
     fn route_default_certificate(&mut self) {
-        if self.tls.off.is_some() {
+        if self.policy.tls.off.is_some() {
             return;
         }
         let found = self.default_certificate().map(|(secret, certificate)| (secret.to_owned(), certificate));
@@ -129,7 +129,7 @@ impl Inventory {
     }
 
     fn default_certificate(&self) -> Option<(&str, Arc<Certificate>)> {
-        let secret = self.tls.default_secret.as_deref()?;
+        let secret = self.policy.tls.default_secret.as_deref()?;
         Some((secret, self.certificate(secret).ok()?))
     }
 

@@ -1,12 +1,16 @@
 use super::*;
 use crate::model::fixtures::{connect_pool, empty_tls_secret, thrift_pool, tls_secret};
-use crate::model::{CertificateProblem, Kind, Object, TlsOff};
+use crate::model::{CertificateProblem, Kind, Object, TlsOff, TlsPolicy};
 
 const HOST: &str = "spark.example.com";
 
+fn with_tls(tls: TlsPolicy) -> Inventory {
+    Inventory::with_policy(Policy { tls, ..Policy::default() })
+}
+
 fn inventory(default_secret: Option<&str>, objects: impl IntoIterator<Item = Object>) -> Inventory {
     let default_secret = default_secret.map(str::to_owned);
-    let mut inventory = Inventory::with_tls(TlsPolicy { default_secret, off: None });
+    let mut inventory = with_tls(TlsPolicy { default_secret, off: None });
     for object in objects {
         inventory.put(object);
     }
@@ -43,7 +47,7 @@ fn only_secrets_that_somebody_names_are_served() {
 #[test]
 fn without_a_listener_for_it_no_certificate_is_served_and_the_pool_hears_it() {
     let mut inventory =
-        Inventory::with_tls(TlsPolicy { default_secret: None, off: Some(TlsOff::UnverifiedControlChannel) });
+        with_tls(TlsPolicy { default_secret: None, off: Some(TlsOff::UnverifiedControlChannel) });
     inventory.put(Object::Pool(connect_pool("p").with_certificate_in("mine")));
     inventory.put(Object::Pool(thrift_pool("plain")));
     inventory.put(secret("mine"));

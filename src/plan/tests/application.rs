@@ -8,6 +8,11 @@ use crate::model::Pool;
 use crate::model::fixtures::{connect_pool, thrift_pool};
 use crate::plan::application::application;
 
+const TOKEN: &str = "spark.kubernetes.driver.secretKeyRef.SPARK_CONNECT_AUTHENTICATE_TOKEN";
+const INTERCEPTORS: &str = "spark.connect.grpc.interceptor.classes";
+const CLASS: &str = "io.sparkinteractive.identity.IdentityInterceptor";
+const JAR: &str = "http://operator:18082/spark-session-identity.jar";
+
 /// An Iceberg table format behind LakeFS, with secrets, volumes and packages, as deployments have it.
 fn realistic_template() -> Value {
     json!({
@@ -53,7 +58,7 @@ fn realistic_template() -> Value {
 }
 
 fn of(pool: Pool, template: Value) -> SparkApplication {
-    application(&pool.with_template(template), "p-3")
+    application(&pool.with_template(template), "p-3", None)
 }
 
 fn spec_of(pool: Pool, template: Value) -> Value {
@@ -68,6 +73,7 @@ fn conf_of(pool: Pool, conf: Value) -> Value {
 fn a_realistic_template_passes_through_unharmed() {
     let mut expected = realistic_template();
     expected["sparkConf"]["spark.connect.grpc.binding.port"] = json!("15002");
+    expected["sparkConf"][TOKEN] = json!("p-3-token:token");
     expected["driver"]["labels"] = json!({
         "team": "malware",
         "app.kubernetes.io/managed-by": "spark-session-operator",
@@ -112,7 +118,7 @@ fn the_object_is_labelled_and_owned_by_its_pool() {
 #[case::no_port(json!({ "spark.connect.grpc.binding.port": "http" }), "15002")]
 #[case::no_conf(Value::Null, "15002")]
 fn the_port_of_a_connect_server_is_always_said(#[case] conf: Value, #[case] port: &str) {
-    assert_eq!(conf_of(connect_pool("p"), conf), json!({ "spark.connect.grpc.binding.port": port }));
+    assert_eq!(conf_of(connect_pool("p"), conf)["spark.connect.grpc.binding.port"], port);
 }
 
 #[rstest]
@@ -158,4 +164,60 @@ fn the_driver_pod_is_labelled_whatever_the_template_says(#[case] template: Value
 #[case("sparkConf", json!([1]))]
 fn what_is_malformed_is_left_for_the_api_server_to_refuse(#[case] key: &str, #[case] value: Value) {
     assert_eq!(spec_of(connect_pool("p"), json!({ key: value }))[key], value);
+}
+
+fn enforcing(template: Value) -> Value {
+    let object = application(&connect_pool("p").with_template(template), "p-3", Some(JAR));
+    serde_json::to_value(object.spec).unwrap()
+}
+
+#[test]
+fn the_interceptor_stands_behind_the_template_s_own() {
+    let spec = enforcing(json!({ "sparkConf": { INTERCEPTORS: "a.B", "spark.jars": "local:///x.jar" } }));
+    assert_eq!(spec["sparkConf"][INTERCEPTORS], format!("a.B,{CLASS}"));
+    assert_eq!(spec["sparkConf"]["spark.jars"], format!("local:///x.jar,{JAR}"));
+    let spec = enforcing(json!({ "sparkConf": { INTERCEPTORS: " " } }));
+    assert_eq!(
+        (&spec["sparkConf"][INTERCEPTORS], &spec["sparkConf"]["spark.jars"]),
+        (&json!(CLASS), &json!(JAR))
+    );
+}
+
+/// The Spark Operator passes them as `--jars`, for which spark-submit drops `spark.jars` (seen with 2.4.0 and 4.1.4).
+#[test]
+fn the_jar_is_among_the_template_s_deps_where_it_has_some() {
+    let spec =
+        enforcing(json!({ "deps": { "jars": ["http://a/x.jar"] }, "sparkConf": { "spark.jars": "y" } }));
+    assert_eq!(spec["deps"]["jars"], json!(["http://a/x.jar", JAR]));
+    assert_eq!(spec["sparkConf"]["spark.jars"], "y");
+    let spec = enforcing(json!({ "deps": { "jars": [] } }));
+    assert_eq!((&spec["deps"]["jars"], &spec["sparkConf"]["spark.jars"]), (&json!([]), &json!(JAR)));
+}
+
+#[test]
+fn a_connect_server_takes_its_token_from_its_secret_alone() {
+    const NAME: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
+    let spec = spec_of(
+        connect_pool("p"),
+        json!({
+            "driver": {
+                "envSecretKeyRefs": { NAME: { "name": "x", "key": "y" }, "OTHER": { "name": "x", "key": "y" } },
+                "envVars": { NAME: "1" },
+                "env": [{ "name": NAME, "value": "2" }, { "name": "A", "value": "3" }],
+            },
+            "sparkConf": {
+                TOKEN: "other:key",
+                "spark.connect.authenticate.token": "4",
+                "spark.kubernetes.driverEnv.SPARK_CONNECT_AUTHENTICATE_TOKEN": "5",
+            },
+        }),
+    );
+    let port = json!("15002");
+    assert_eq!(
+        spec["sparkConf"],
+        json!({ TOKEN: "p-3-token:token", "spark.connect.grpc.binding.port": port })
+    );
+    assert_eq!(spec["driver"]["envSecretKeyRefs"], json!({ "OTHER": { "name": "x", "key": "y" } }));
+    assert_eq!(spec["driver"]["envVars"], json!({}));
+    assert_eq!(spec["driver"]["env"], json!([{ "name": "A", "value": "3" }]));
 }

@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{SessionState, SparkInteractiveSessionStatus};
 use crate::model::fixtures::{at, starting};
-use crate::model::{Instance, InstancePhase, Pool, PoolCertificate, PoolView, Session, is_host_name};
+use crate::model::{
+    Instance, InstancePhase, Pool, PoolCertificate, PoolView, Session, TokenState, is_host_name,
+};
 use crate::plan::{Action, Observations, Plan, Refusal, plan};
 
 /// After so many plans in a row nothing is left to do, as long as nothing happens.
@@ -22,6 +24,7 @@ pub struct Cluster {
     pub observations: Observations,
     pub host_taken_by: Option<String>,
     pub certificate: Option<PoolCertificate>,
+    pub identity_jar_url: Option<String>,
     /// Seconds since the beginning of the tests' time.
     pub now: i64,
     /// The API server says this to every SparkApplication.
@@ -42,6 +45,7 @@ impl Cluster {
             observations: Observations::default(),
             host_taken_by: None,
             certificate: None,
+            identity_jar_url: Some("http://operator/identity.jar".to_owned()),
             now: 0,
             refuses: None,
             dead: BTreeSet::new(),
@@ -87,6 +91,7 @@ impl Cluster {
             host_taken_by: self.host_taken_by.clone(),
             host_invalid: !is_host_name(&self.pool.spec.host),
             certificate: self.certificate.clone(),
+            identity_jar_url: self.identity_jar_url.clone(),
             instances: self.instances.clone(),
             sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
         };
@@ -135,6 +140,11 @@ impl Cluster {
                     assert!(self.names.insert(name.clone()), "the name {name} was used before");
                     self.instances.push(starting(&name));
                     self.instances.sort_by_key(|instance| instance.ordinal);
+                }
+                Action::CreateToken { instance, uid, .. } => {
+                    let instance = self.find_instance(&instance);
+                    assert_eq!(uid, instance.uid);
+                    instance.token = TokenState::Kept;
                 }
                 Action::DeleteInstance { name, uid } => {
                     let instance = self.find_instance(&name);

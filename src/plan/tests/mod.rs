@@ -6,6 +6,7 @@ mod cluster;
 mod draining;
 mod endings;
 mod failures;
+mod identity;
 mod placement;
 mod properties;
 mod quota;
