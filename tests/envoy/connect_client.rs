@@ -7,7 +7,9 @@ use http::uri::PathAndQuery;
 use prost::Message;
 use prost::bytes::Bytes;
 use tonic::client::Grpc;
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
+use tonic::metadata::{
+    AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
+};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
@@ -42,6 +44,12 @@ impl Arrived {
         self.text(&format!("{RECEIVED}{name}"))
     }
 
+    /// The same, decoded, for a header whose name ends in `-bin`.
+    pub fn binary_header(&self, name: &str) -> Option<Vec<u8>> {
+        let value = self.0.get_bin(format!("{RECEIVED}{name}"))?;
+        Some(value.to_bytes().unwrap().to_vec())
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         Some(self.0.get(name)?.to_str().unwrap())
     }
@@ -65,6 +73,13 @@ impl ConnectClient {
         let name: AsciiMetadataKey = name.parse().unwrap();
         let value: AsciiMetadataValue = value.parse().unwrap();
         self.metadata.insert(name, value);
+        self
+    }
+
+    /// The same client with one more header in each request, whose value is not text.
+    pub fn with_binary_header(mut self, name: &str, value: &[u8]) -> Self {
+        let name: BinaryMetadataKey = name.parse().unwrap();
+        self.metadata.insert_bin(name, BinaryMetadataValue::from_bytes(value));
         self
     }
 

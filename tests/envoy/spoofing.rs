@@ -4,6 +4,8 @@ use super::pools::{self, HOST};
 use super::world::World;
 
 const CLUSTER: &str = spark_session_operator::xds::CLUSTER_HEADER;
+const SESSION_ID: &str = spark_session_operator::xds::SESSION_ID_HEADER;
+const USER: &str = spark_session_operator::xds::USER_HEADER;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_routing_header_of_a_client_never_steers() {
@@ -42,6 +44,27 @@ async fn a_routing_header_of_a_client_never_steers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connect_server_hears_from_us_alone_who_asks() {
+    let pool = pools::one_session_each(pools::connect("connect", HOST));
+    World::run("identity", vec![pool], &[], async move |world| {
+        let (eve, ana) = (world.connect(HOST, "eve").await, world.connect(HOST, "ana").await);
+        let of_ana = ana.config().await.unwrap();
+        assert_eq!(of_ana.binary_header(USER).as_deref(), Some("ana".as_bytes()));
+        let id = of_ana.header(SESSION_ID).expect("her session").to_owned();
+        let forged = eve.with_binary_header(USER, b"ana").with_header(SESSION_ID, &id);
+        let forged = forged.config().await.unwrap();
+        assert_eq!(forged.binary_header(USER).as_deref(), Some("eve".as_bytes()));
+        assert_ne!(forged.header(SESSION_ID), Some(id.as_str()));
+        assert_ne!(
+            forged.header("authorization"),
+            of_ana.header("authorization"),
+            "each instance has its own"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_and_orders_in_the_url_do_not_reach_spark() {
     let pools = vec![pools::connect("connect", HOST), pools::thrift("thrift", HOST)];
     World::run("hygiene", pools, &[], async move |world| {
@@ -54,9 +77,11 @@ async fn credentials_and_orders_in_the_url_do_not_reach_spark() {
         ];
         let client = private.iter().fold(client, |client, (name, value)| client.with_header(name, value));
         let answer = client.config().await.unwrap();
-        for name in private.map(|(name, _)| name).into_iter().chain(["authorization"]) {
+        for (name, _) in private {
             assert_eq!(answer.header(name), None, "{name}");
         }
+        let token = answer.header("authorization").expect("the instance asks for its token");
+        assert!(token.starts_with("Bearer ") && token.len() > 40, "the instance's, not ana's: {token}");
         let thrift = world.thrift(HOST, "ana").with_query("doAs=eve").with_header("cookie", "a=b");
         let answer = thrift.call("OpenSession").await.unwrap();
         assert_eq!(answer.header("path"), Some("/cliservice"));
