@@ -50,7 +50,7 @@ class BringUp:
             login = pool.submit(self._keycloak)
             # After the cluster's: a Go build and a cargo build each use every core.
             binary = pool.submit(lambda: (cluster.result(), self._build_operator())[1])
-            operator = pool.submit(lambda: self._operator(binary, cluster, login))
+            operator = pool.submit(lambda: self._operator(binary, cluster, login, python))
             proxy = pool.submit(lambda: self._envoy(python, operator))
             futures += [login, binary, operator, proxy]
         return futures
@@ -124,10 +124,13 @@ class BringUp:
             step.outcome = "new binary" if "operator" in self.parts.built else "unchanged"
         return binary
 
-    def _operator(self, binary, cluster, login) -> None:
-        built, _, _ = binary.result(), cluster.result(), login.result()
+    def _operator(self, binary, cluster, login, python) -> None:
+        built, _, _, _ = binary.result(), cluster.result(), login.result(), python.result()
+        with self.progress.step("build the jar for Spark (javac)") as step:
+            jar = spark.identity_jar(self.parts)
+            step.outcome = self.parts.outcome("identity")
         with self.progress.step("start the operator") as step:
-            session_operator.start(self.settings, self.services, built)
+            session_operator.start(self.settings, self.services, built, jar)
             step.outcome = self.services.outcome("operator")
 
     def _envoy(self, python, operator) -> None:

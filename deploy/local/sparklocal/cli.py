@@ -116,7 +116,8 @@ def variables(chosen: Settings) -> dict[str, str]:
     if chosen.only == "api":
         return found
     java_home = prerequisites.find_java()
-    venv = parts.Parts(chosen, Tools(java_home, None)).python()
+    built = parts.Parts(chosen, Tools(java_home, None))
+    venv = built.python()
     found |= {"PYTHON": str(venv / "bin" / "python"), "SPARK_HOME": str(spark.home(venv)), "JAVA_HOME": str(java_home)}
     found["ENVOY_BINARY"] = str(envoy.binary(venv))
     if chosen.only in ("envoy", "cluster"):
@@ -136,6 +137,7 @@ def variables(chosen: Settings) -> dict[str, str]:
         "OPERATOR_URL": f"http://127.0.0.1:{chosen.ports['operator-health']}",
         "OPERATOR_METRICS_URL": f"http://127.0.0.1:{chosen.ports['operator-metrics']}",
         "BEELINE": str(chosen.state / "beeline"),
+        "IDENTITY_JAR": str(spark.identity_jar(built)),
     }
 
 

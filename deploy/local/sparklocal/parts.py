@@ -74,7 +74,7 @@ class Parts:
         return str(self.obtain("kubectl", self._go_version(), lambda f, log: self._go_build(package, f, log)) / "kubectl")
 
     def _go_version(self) -> str:
-        return f"{KUBERNETES}-{_digest(LOCAL / 'tools' / 'go.mod', LOCAL / 'tools' / 'go.sum')}"
+        return f"{KUBERNETES}-{digest(LOCAL / 'tools' / 'go.mod', LOCAL / 'tools' / 'go.sum')}"
 
     def _go_build(self, packages: list[str], folder: Path, log: Path) -> None:
         major, minor, _ = KUBERNETES.split(".")
@@ -101,7 +101,7 @@ class Parts:
     def python(self) -> Path:
         """The virtual environment's folder."""
         requirements = LOCAL / "requirements.txt"
-        version = f"{sys.version_info.major}.{sys.version_info.minor}-{_digest(requirements)}"
+        version = f"{sys.version_info.major}.{sys.version_info.minor}-{digest(requirements)}"
 
         def build(folder: Path, log: Path) -> None:
             commands.build([sys.executable, "-m", "venv", str(folder)], log)
@@ -117,7 +117,7 @@ class Parts:
             library = folder / "pod_address.so"
             commands.build(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-o", str(library), str(source), "-ldl"], log)
 
-        return self.obtain("pod-address", _digest(source), build) / "pod_address.so"
+        return self.obtain("pod-address", digest(source), build) / "pod_address.so"
 
     def keycloak(self) -> Path:
         """Keycloak, unpacked and prepared for its file database, so that a start need not prepare it again."""
@@ -157,7 +157,7 @@ class Parts:
         return mine
 
 
-def _digest(*files: Path) -> str:
+def digest(*files: Path) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())

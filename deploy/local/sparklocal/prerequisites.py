@@ -53,14 +53,14 @@ def check(only: str, context: str | None) -> Tools:
         java_home = find_java()
         if not java_home:
             wanted = " or ".join(map(str, JAVA_VERSIONS))
-            missing.append(f"Java {wanted}: the package openjdk-17-jre-headless, or set JAVA_HOME to one")
+            missing.append(f"Java {wanted} with its compiler: the package openjdk-17-jdk-headless, or set JAVA_HOME to one")
     if missing:
         raise Failure("this machine lacks:\n" + "\n".join(f"  - {line}" for line in missing))
     return Tools(java_home, shutil.which("kubectl"))
 
 
 def find_java() -> Path | None:
-    """JAVA_HOME, the one on PATH, then those under /usr/lib/jvm: the first whose version Spark runs on."""
+    """JAVA_HOME, the one on PATH, then those under /usr/lib/jvm: the first with a compiler whose version Spark runs on."""
     candidates = []
     if os.environ.get("JAVA_HOME"):
         candidates.append(Path(os.environ["JAVA_HOME"]))
@@ -69,7 +69,7 @@ def find_java() -> Path | None:
         candidates.append(Path(on_path).resolve().parent.parent)
     candidates += sorted(Path("/usr/lib/jvm").glob("*"))
     for home in candidates:
-        if java_version(home) in JAVA_VERSIONS:
+        if java_version(home) in JAVA_VERSIONS and os.access(home / "bin" / "javac", os.X_OK):
             return home.resolve()
     return None
 

@@ -9,7 +9,7 @@ from .services import Services
 from .settings import CLIENT_ID, Settings
 
 
-def start(settings: Settings, services: Services, binary: Path) -> None:
+def start(settings: Settings, services: Services, binary: Path, identity_jar: Path) -> None:
     def address(name: str) -> str:
         return f"127.0.0.1:{settings.ports[name]}"
 
@@ -25,6 +25,9 @@ def start(settings: Settings, services: Services, binary: Path) -> None:
             *("--envoy-tls-listen-addr", address("envoy-tls")),
             *("--health-probe-bind-address", address("operator-health")),
             *("--metrics-bind-address", address("operator-metrics")),
+            *("--identity-jar", str(identity_jar)),
+            *("--identity-jar-addr", address("identity-jar")),
+            *("--identity-jar-url", f"http://{address('identity-jar')}/{identity_jar.name}"),
             *("--oidc-issuer-url", settings.issuer),
             *("--oidc-client-id", CLIENT_ID),
             *("--oidc-client-secret-file", str(settings.secret("oidc-client-secret"))),
@@ -34,7 +37,7 @@ def start(settings: Settings, services: Services, binary: Path) -> None:
             *("--log-format", "text"),
             *settings.operator_args,
         ],
-        ["operator-grpc", "operator-health", "operator-metrics"],
+        ["operator-grpc", "operator-health", "operator-metrics", "identity-jar"],
         env={"KUBECONFIG": str(settings.operator_kubeconfig)},
         files=[binary, settings.operator_kubeconfig],
     )

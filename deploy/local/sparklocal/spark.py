@@ -14,10 +14,11 @@ from . import commands, ports, processes
 from .dev_node.addresses import listening, network
 from .dev_node.command import CONNECT, THRIFT, Installation, driver_command
 from .failure import Failure
-from .parts import Parts
-from .settings import Settings
+from .parts import Parts, digest
+from .settings import REPOSITORY, Settings
 
 ARCHIVES = {CONNECT: "connect", THRIFT: "thrift"}
+IDENTITY_JAR = "spark-session-identity.jar"
 JDBC_OPTIONS = "transportMode=http;httpPath=cliservice"
 
 
@@ -85,6 +86,19 @@ def installation(parts: Parts, archives: dict[str, Path]) -> Installation:
     )
 
 
+def identity_jar(parts: Parts) -> Path:
+    """What the operator serves and each Connect server loads; see deploy/spark."""
+    folder = REPOSITORY / "deploy" / "spark"
+    venv = parts.python()
+
+    def build(into: Path, log: Path) -> None:
+        java = {"JAVA_HOME": str(parts.tools.java_home)}
+        commands.build([str(folder / "build"), str(home(venv)), str(into / IDENTITY_JAR)], log, env=java)
+
+    sources = sorted(folder.glob("src/**/*.java"))
+    return parts.obtain("identity", digest(folder / "build", *sources), build) / IDENTITY_JAR
+
+
 def archives(parts: Parts) -> dict[str, Path]:
     """Class-data-sharing archives: they halve the start of a server. Each is recorded once, by running one query."""
     venv = parts.python()
@@ -113,7 +127,7 @@ def _record(parts: Parts, main_class: str, archive: Path, log: Path) -> None:
     with tempfile.TemporaryDirectory(dir=parts.settings.state) as scratch:
         folder = Path(scratch)
         app = {"metadata": {"name": "archive"}, "spec": spec}
-        command = driver_command(app, address, folder, installation(parts, {}))
+        command = driver_command(app, address, folder, {}, installation(parts, {}))
         pid_file = parts.settings.state / "pids" / f"archive-{archive.stem}.json"
         process = processes.start(pid_file, command.argv, log, command.env, folder)
         try:

@@ -7,6 +7,7 @@ restart policies (every application is `Never`), ScheduledSparkApplications, and
 Two differences from the real Spark Operator are worth knowing: it runs Spark's stock server classes, which spark-submit's
 cluster mode refuses, and its drivers start some seconds sooner, since there is no Pod to schedule and no image to unpack.
 
+    environment application, Secrets -> variables         pure
     command     application -> command line               pure
     objects     application, driver -> Pod, statuses      pure
     addresses   which loopback address comes next

@@ -1,4 +1,4 @@
-"""SparkApplication -> the command that runs its driver. Pure: reads no files and starts nothing."""
+"""SparkApplication, variables -> the command that runs its driver. Pure: reads no files and starts nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Command:
     env: dict[str, str]
 
 
-def driver_command(app: dict, address: str, folder: Path, with_: Installation) -> Command:
+def driver_command(app: dict, address: str, folder: Path, variables: dict[str, str], with_: Installation) -> Command:
+    """In the precedence of the Spark Operator: its flags (`--jars`) beat sparkConf, and so do the fields of the driver."""
     spec = app["spec"]
     driver = spec.get("driver") or {}
     main_class = spec.get("mainClass")
@@ -38,11 +39,14 @@ def driver_command(app: dict, address: str, folder: Path, with_: Installation) -
         argv += ["--driver-memory", driver["memory"]]
     if main_class:
         argv += ["--class", main_class]
+    jars = (spec.get("deps") or {}).get("jars")
+    if jars:
+        argv += ["--jars", ",".join(jars)]
     for key, value in _confs(app, address, folder, with_).items():
         argv += ["--conf", f"{key}={value}"]
     argv.append(_application_file(spec))
     argv += spec.get("arguments") or []
-    return Command(argv, _environment(driver, address, with_))
+    return Command(argv, _environment(variables, address, with_))
 
 
 def _confs(app: dict, address: str, folder: Path, with_: Installation) -> dict[str, str]:
@@ -58,12 +62,8 @@ def _confs(app: dict, address: str, folder: Path, with_: Installation) -> dict[s
     confs.update({key: str(value) for key, value in (spec.get("sparkConf") or {}).items()})
     for key in LAUNCHER_KEYS:
         confs.pop(key, None)
-    jars = (spec.get("deps") or {}).get("jars")
-    if jars:
-        confs["spark.jars"] = ",".join([*jars, *filter(None, [confs.get("spark.jars")])])
-    options = [driver.get("javaOptions"), confs.get("spark.driver.extraJavaOptions")]
-    if any(options):
-        confs["spark.driver.extraJavaOptions"] = " ".join(filter(None, options))
+    if driver.get("javaOptions"):
+        confs["spark.driver.extraJavaOptions"] = driver["javaOptions"]
     archive = with_.archives.get(spec.get("mainClass", ""))
     if archive:
         sharing = f"-XX:SharedArchiveFile={archive} -Xlog:cds=off"
@@ -89,18 +89,14 @@ def _application_file(spec: dict) -> str:
     return file.removeprefix("local://")
 
 
-def _environment(driver: dict, address: str, with_: Installation) -> dict[str, str]:
-    env = {name: str(value) for name, value in (driver.get("envVars") or {}).items()}
-    env.update({item["name"]: item["value"] for item in driver.get("env") or [] if "value" in item})
-    env.update(
-        {
-            "JAVA_HOME": str(with_.java_home),
-            "SPARK_HOME": str(with_.spark_home),
-            # On the class path, and a class-data-sharing archive fits one class path only, so not a folder per driver.
-            "SPARK_CONF_DIR": str(with_.spark_home / "conf"),
-            "SPARK_LOCAL_IP": address,
-            "POD_ADDRESS": address,
-            "LD_PRELOAD": str(with_.pod_address_library),
-        }
-    )
-    return env
+def _environment(variables: dict[str, str], address: str, with_: Installation) -> dict[str, str]:
+    return {
+        **variables,
+        "JAVA_HOME": str(with_.java_home),
+        "SPARK_HOME": str(with_.spark_home),
+        # On the class path, and a class-data-sharing archive fits one class path only, so not a folder per driver.
+        "SPARK_CONF_DIR": str(with_.spark_home / "conf"),
+        "SPARK_LOCAL_IP": address,
+        "POD_ADDRESS": address,
+        "LD_PRELOAD": str(with_.pod_address_library),
+    }

@@ -31,39 +31,48 @@ class Record:
     log: str
     pid: int = 0
     start_time: str = ""
-    # SUBMITTING (spark-submit has not yet got as far as a SparkContext), RUNNING, ENDED
-    phase: str = "SUBMITTING"
+    # WAITING (for a Secret), SUBMITTING (spark-submit has not yet got as far as a SparkContext), RUNNING, ENDED
+    phase: str = "WAITING"
+    launched: float = 0.0
+    waits_for: str = ""  # what its Pod says, where there is one before the process
     started: float = 0.0
     killed_at: float = 0.0
 
 
 class Driver:
-    def __init__(self, folder: Path, record: Record, child: subprocess.Popen | None = None):
+    def __init__(self, folder: Path, record: Record):
         self.folder = folder
         self.record = record
-        self.child = child  # None for one that an earlier dev node started
+        self.child: subprocess.Popen | None = None  # also None for one that an earlier dev node started
 
     @classmethod
-    def start(cls, folder: Path, record: Record, command: Command) -> "Driver":
+    def prepare(cls, folder: Path, record: Record) -> "Driver":
+        """One whose process is still to be started."""
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "local").mkdir(parents=True)
+        record.launched = time.time()
+        driver = cls(folder, record)
+        driver.save()
+        return driver
+
+    def start(self, command: Command) -> None:
+        record = self.record
         env = {name: os.environ[name] for name in INHERITED if name in os.environ}
         with open(record.log, "wb") as log:
-            child = subprocess.Popen(
+            self.child = subprocess.Popen(
                 command.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**env, **command.env},
-                cwd=folder,
+                cwd=self.folder,
                 start_new_session=True,
             )
-        record.pid = child.pid
-        record.start_time = processes.start_time(child.pid) or "gone"
+        record.pid = self.child.pid
+        record.start_time = processes.start_time(record.pid) or "gone"
         record.started = time.time()
-        driver = cls(folder, record, child)
-        driver.save()
-        return driver
+        record.phase = "SUBMITTING"
+        self.save()
 
     @classmethod
     def load(cls, folder: Path) -> "Driver | None":
@@ -106,10 +115,12 @@ class Driver:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def log_tail(self, lines: int = 15) -> str:
+        """Without the frames of stacks, in front of which stands what happened."""
         try:
-            return "\n".join(Path(self.record.log).read_text(errors="replace").splitlines()[-lines:])
+            said = Path(self.record.log).read_text(errors="replace").splitlines()
         except OSError:
             return ""
+        return "\n".join([line for line in said if not line.startswith("\tat ")][-lines:])
 
     def _signal(self, number: int) -> None:
         if self.alive():

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from pathlib import Path
 
 from ..kube_api import ApiError, KubeApi
-from . import objects
+from . import environment, objects
 from .addresses import next_address
 from .command import Installation, driver_command
 from .driver import Driver, Record
@@ -21,6 +22,8 @@ from .watching import Watched
 log = logging.getLogger("dev-node")
 
 UNFINISHED = ("SUBMITTED", "RUNNING", "FAILING", "SUCCEEDING", "SUBMISSION_FAILED")
+# What spark-submit takes on a cluster before there is a Pod that could say what it waits for.
+SUBMISSION = 3.0
 DRIVERS = "labelSelector=spark-role%3Ddriver"
 
 
@@ -32,6 +35,7 @@ class Node:
         self.wake = threading.Event()
         self.apps = Watched(api, self.apps_path, self.wake)
         self.pods = Watched(api, f"{self.pods_path}?{DRIVERS}", self.wake)
+        self.secrets = Watched(api, f"/api/v1/namespaces/{namespace}/secrets", self.wake)
         self.folder = state / "drivers"
         self.logs = state / "logs"
         self.seed = seed
@@ -41,7 +45,7 @@ class Node:
     def run(self) -> None:
         self._register()
         self._adopt()
-        for watched in (self.apps, self.pods):
+        for watched in (self.apps, self.pods, self.secrets):
             watched.start()
             watched.synced.wait()
         while True:
@@ -90,6 +94,8 @@ class Node:
             self._launch(app)
         elif driver is None and state in UNFINISHED:
             self._finish_failed(app, "driver pod not found")
+        elif driver and driver.record.phase == "WAITING":
+            self._start(app, driver, pod)
         elif driver and driver.record.phase == "SUBMITTING":
             self._submit(app, driver)
         elif driver and driver.record.phase == "RUNNING":
@@ -106,14 +112,42 @@ class Node:
         folder = self.folder / meta["uid"]
         pod = objects.pod_name(app)
         record = Record(meta["name"], meta["uid"], str(uuid.uuid4()), address, str(self.logs / f"{pod}.log"))
-        command = driver_command(app, address, folder, self.installation)
-        self.drivers[meta["uid"]] = Driver.start(folder, record, command)
-        log.info("%s: spark-submit started on %s, pid %d", meta["name"], address, record.pid)
+        self.drivers[meta["uid"]] = Driver.prepare(folder, record)
+        self._start(app, self.drivers[meta["uid"]], None)
+
+    def _start(self, app: dict, driver: Driver, pod: dict | None) -> None:
+        """As soon as the Secrets are there that it names."""
+        record = driver.record
+        if record.waits_for and (pod is None or pod["metadata"].get("deletionTimestamp")):
+            self._finish_failed(app, "driver pod not found")
+            if pod:
+                self._delete(pod)
+            self._phase(driver, "ENDED")
+            return
+        try:
+            variables = environment.variables(app, self.secrets.snapshot())
+        except environment.MissingSecret as missing:
+            self._wait(app, driver, str(missing))
+            return
+        driver.start(driver_command(app, record.address, driver.folder, variables, self.installation))
+        log.info("%s: spark-submit started on %s, pid %d", record.app, record.address, record.pid)
+
+    def _wait(self, app: dict, driver: Driver, message: str) -> None:
+        record = driver.record
+        if record.waits_for != message and time.time() - record.launched > SUBMISSION:
+            self._set(app, objects.app_submitted(app, record.submission_id))
+            self._create_pod(app, record)
+            self.api.patch(f"{self.pods_path}/{objects.pod_name(app)}/status", objects.pod_waiting(record.address, message))
+            log.info("%s: %s", record.app, message)
+            record.waits_for = message
+            driver.save()
 
     def _submit(self, app: dict, driver: Driver) -> None:
         """spark-submit either fails, and there never is a Pod, or gets to the point where a Pod would exist."""
         record = driver.record
-        if not driver.alive():
+        if not driver.alive() and record.waits_for:
+            self._phase(driver, "RUNNING")  # its Pod is there, and is what ends
+        elif not driver.alive():
             tail = driver.log_tail()
             log.info("%s: spark-submit failed", record.app)
             self._set(app, objects.app_submission_failed(app, record.submission_id, tail))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 
+from . import environment
+
 NODE = "dev-node"
 CONTAINER = "spark-kubernetes-driver"
 OPERATOR = "sparkoperator.k8s.io"
@@ -47,6 +49,11 @@ def driver_pod(app: dict, submission_id: str) -> dict:
         "uid": meta["uid"],
         "controller": True,
     }
+    image = spec.get("image") or driver.get("image") or "spark"
+    env = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": key.secret, "key": key.key, "optional": key.optional}}}
+        for name, key in environment.secret_keys(app).items()
+    ]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -61,20 +68,29 @@ def driver_pod(app: dict, submission_id: str) -> dict:
             "nodeName": NODE,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 30,
-            "containers": [{"name": CONTAINER, "image": spec.get("image") or driver.get("image") or "spark"}],
+            "containers": [{"name": CONTAINER, "image": image, "env": env}],
         },
     }
 
 
+def pod_waiting(address: str, message: str) -> dict:
+    """Its network is there, since that comes before its containers."""
+    state = {"waiting": {"reason": "CreateContainerConfigError", "message": message}}
+    return {"status": {**_pod_status("Pending", state, ready=False), **_pod_network(address)}}
+
+
 def pod_running(address: str) -> dict:
     state = {"running": {"startedAt": now()}}
-    status = _pod_status("Running", state, ready=True)
-    return {"status": {**status, "podIP": address, "podIPs": [{"ip": address}], "hostIP": "127.0.0.1", "startTime": now()}}
+    return {"status": {**_pod_status("Running", state, ready=True), **_pod_network(address)}}
 
 
 def pod_ended(exit_code: int, reason: str) -> dict:
     state = {"terminated": {"exitCode": exit_code, "reason": reason, "finishedAt": now()}}
     return {"status": _pod_status("Failed" if exit_code else "Succeeded", state, ready=False)}
+
+
+def _pod_network(address: str) -> dict:
+    return {"podIP": address, "podIPs": [{"ip": address}], "hostIP": "127.0.0.1", "startTime": now()}
 
 
 def _pod_status(phase: str, state: dict, ready: bool) -> dict:
