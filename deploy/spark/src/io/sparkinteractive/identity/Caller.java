@@ -26,7 +26,8 @@ final class Caller {
     Descriptor type = message.getDescriptorForType();
     FieldDescriptor sessionId = field(type, "session_id", FieldDescriptor.JavaType.STRING);
     FieldDescriptor context = field(type, "user_context", FieldDescriptor.JavaType.MESSAGE);
-    if (!session.equals(message.getField(sessionId))) {
+    // A UUID may be written in either case, and the gateway has its own way of writing it.
+    if (!session.equalsIgnoreCase((String) message.getField(sessionId))) {
       // Without what the message says: it may be long, and it may be somebody else's.
       throw Refusal.denied(
           "This " + type.getName() + " names another session than the one that was checked, " + session + ".");
