@@ -184,7 +184,6 @@ def pool_manifest(name: str, kind: str, host: str, **spec) -> dict:
     fields = {
         "type": kind,
         "host": host,
-        "identity": "Trusted",
         "replicas": {"min": 0, "max": 1},
         "sparkApplicationTemplate": {"spec": template(MAIN_CLASS[kind])},
         **spec,
