@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
@@ -241,6 +242,16 @@ async fn a_pool_name_of_forty_characters_is_accepted() {
     in_a_namespace(|client, namespace| async move {
         let pool = changed(THRIFT_POOL, "/metadata/name", json!("x".repeat(40)));
         create::<SparkSessionPool>(&client, &namespace, &pool).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_network_policy_of_drivers_is_accepted() {
+    in_a_namespace(|client, namespace| async move {
+        let policy = manifest(include_str!("../deploy/network-policy.yaml"));
+        let created = create::<NetworkPolicy>(&client, &namespace, &policy).await.unwrap();
+        assert_holds(&serde_json::to_value(created).unwrap(), &policy, "");
     })
     .await;
 }
