@@ -77,6 +77,15 @@ fn a_second_session_that_is_cut_off_is_refused_too() {
     assert_eq!(read(ConnectMethod::ExecutePlan, &body), Err(HeadError::Duplicate));
 }
 
+/// Java's protobuf takes this length for 1, and would read on to the other session.
+#[test]
+fn a_length_that_hides_a_second_session_is_refused() {
+    let hiding = [vec![0x1a, 0x81, 0x80, 0x80, 0x80, 0x10, b'x'], text(1, &[b'a'; 36])].concat();
+    let mut body = frame(&[text(1, SESSION.as_bytes()), hiding, text(3, &[7; 9000])]);
+    body.truncate(8192);
+    assert_eq!(read(ConnectMethod::ExecutePlan, &body), Err(HeadError::NotGrpc));
+}
+
 #[rstest]
 #[case::nothing(vec![], HeadError::Empty)]
 #[case::compressed(vec![1, 0, 0, 0, 0], HeadError::Compressed)]

@@ -42,6 +42,9 @@ pub fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field<'_>, Malforme
 
 /// The highest field number that protobuf allows.
 const MAX_NUMBER: u64 = (1 << 29) - 1;
+/// The greatest length that protobuf allows. Java keeps the lower 32 bits of a length and reads on behind them, where
+/// fields may stand that nobody else sees.
+const MAX_LENGTH: u64 = (1 << 31) - 1;
 
 fn next_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), Malformed> {
     let cut = |number| Ok((Field { number, value: Value::Cut }, [].as_slice()));
@@ -60,6 +63,9 @@ fn next_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), Malformed> {
         1 => 8,
         2 => {
             let Some((length, content)) = varint(after)? else { return cut(number) };
+            if length > MAX_LENGTH {
+                return Err(Malformed);
+            }
             return match usize::try_from(length).ok().and_then(|length| content.split_at_checked(length)) {
                 Some((content, after)) => Ok((Field { number, value: Value::Bytes(content) }, after)),
                 None => cut(number),
@@ -106,10 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn a_length_near_the_limit_of_the_address_space_is_a_cut_and_no_overflow() {
-        let mut bytes = vec![0x0a];
-        bytes.extend([0xff; 9]);
-        bytes.push(0x01);
-        assert_eq!(fields(&bytes).next(), Some(Ok(Field { number: 1, value: Value::Cut })));
+    fn a_length_that_no_message_can_have_is_no_protobuf() {
+        for length in [[0x80, 0x80, 0x80, 0x80, 0x08].as_slice(), &[0x82, 0x80, 0x80, 0x80, 0x10], &[0xff; 9]]
+        {
+            let bytes = [&[0x0a], length, &[0x01, b'x', b'x']].concat();
+            assert_eq!(fields(&bytes).next(), Some(Err(Malformed)), "{length:x?}");
+        }
+        let longest = [0x0a, 0xff, 0xff, 0xff, 0xff, 0x07];
+        assert_eq!(fields(&longest).next(), Some(Ok(Field { number: 1, value: Value::Cut })));
     }
 }
