@@ -83,6 +83,13 @@ impl ConnectClient {
         self
     }
 
+    /// The same, beside one of this name that is there already.
+    pub fn and_header(mut self, name: &str, value: &str) -> Self {
+        let name: AsciiMetadataKey = name.parse().unwrap();
+        self.metadata.append(name, value.parse().unwrap());
+        self
+    }
+
     /// The same user on the same connection, with another session.
     pub fn another_session(&self) -> Self {
         Self { session: Uuid::new_v4(), ..self.clone() }
@@ -91,6 +98,13 @@ impl ConnectClient {
     /// What every Spark Connect client asks first.
     pub async fn config(&self) -> Result<Arrived, Status> {
         self.unary("Config", &[]).await
+    }
+
+    /// With this message instead.
+    pub async fn config_of(&self, message: impl Into<Bytes>) -> Result<Arrived, Status> {
+        let request = self.request(message.into());
+        let response = self.ready().await?.unary(request, path("Config"), Raw).await?;
+        Ok(arrived(&response))
     }
 
     /// With a plan of that many bytes.

@@ -20,11 +20,13 @@ mod operator;
 mod pools;
 mod process;
 mod proxy;
+mod raw_client;
 mod thrift_client;
 mod tls_client;
 mod wait;
 mod world;
 
+mod attacks;
 mod cancelled;
 mod certificates_refused;
 mod churn;
