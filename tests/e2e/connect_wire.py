@@ -31,11 +31,20 @@ class Answer:
         return {pair.key: pair.value for message in self.messages for pair in pb.ConfigResponse.FromString(message).pairs}
 
 
-def call(address: str, method: str, messages: bytes | list[bytes], headers: list[tuple], compression=None, timeout=60) -> Answer:
+def call(
+    address: str,
+    method: str,
+    messages: bytes | list[bytes],
+    headers: list[tuple],
+    authority: str | None = None,
+    compression: grpc.Compression | None = None,
+    timeout: float = 60,
+) -> Answer:
     """One call with these bytes as its messages; `method` without a service is one of Spark Connect."""
     path = method if method.startswith("/") else f"/{SERVICE}/{method}"
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     options += [("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0)]
+    options += [("grpc.default_authority", authority)] if authority else []
     messages = [messages] if isinstance(messages, bytes) else messages
     with grpc.insecure_channel(address, options) as channel:
         # On the wire every kind of call is a stream of messages.

@@ -79,7 +79,7 @@ def start(tmp_path_factory, eventually):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         confs = {
-            "spark.jars": os.environ["IDENTITY_JAR"],
+            "spark.jars": os.environ["SPARK_IDENTITY_JAR"],
             "spark.connect.grpc.interceptor.classes": "io.sparkinteractive.identity.IdentityInterceptor",
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": port,

@@ -137,7 +137,7 @@ def variables(chosen: Settings) -> dict[str, str]:
         "OPERATOR_URL": f"http://127.0.0.1:{chosen.ports['operator-health']}",
         "OPERATOR_METRICS_URL": f"http://127.0.0.1:{chosen.ports['operator-metrics']}",
         "BEELINE": str(chosen.state / "beeline"),
-        "IDENTITY_JAR": str(spark.identity_jar(built)),
+        "SPARK_IDENTITY_JAR": str(spark.identity_jar(built)),
     }
 
 
