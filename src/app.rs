@@ -36,13 +36,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     let certificates = settings.grpc_tls.clone().map(Certificates::load).transpose()?;
     let client = kube::Client::try_default().await.context("no access to a Kubernetes cluster")?;
-    let http = authn::client_builder().build().context("the HTTP client cannot be set up")?;
+    let http = authn::client(settings.authn.ca_pem.as_deref())?;
     let stop = CancellationToken::new();
-    let identity_jar = match settings.identity_jar.clone() {
+    let identity_jar = match settings.identity.jar.clone() {
         Some(jar) => Some((jar.load()?, jar)),
         None => None,
     };
-    let policy = Policy { tls: tls_policy(&settings), identity_jar_url: settings.identity_jar_url.clone() };
+    let policy = Policy { tls: tls_policy(&settings), identity_jar_url: settings.identity.jar_url.clone() };
     let stores = Stores::with_policy(policy);
     let publisher = Publisher::new();
     let metrics = Arc::new(Metrics::default());

@@ -9,7 +9,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(arguments) => {
             let settings = arguments.validate()?;
-            telemetry::init_logs(settings.log_format, &settings.log_level)?;
+            telemetry::init_logs(settings.log_format, &settings.log_level, &settings.audit_log)?;
             rustls::crypto::aws_lc_rs::default_provider()
                 .install_default()
                 .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;

@@ -2,22 +2,25 @@
 //!
 //! The Go operator's flags keep their names where they mean the same.
 
+mod identity;
+mod oidc;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
-use secrecy::SecretString;
 use uuid::Uuid;
 
+use self::identity::{IdentityArgs, IdentitySettings};
+use self::oidc::OidcArgs;
 use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
 use crate::control_channel::TlsFiles;
-use crate::identity_jar::IdentityJar;
 use crate::operator::{HolderIdentity, LeaseName};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{AuditLog, LogFormat};
 
 #[derive(Parser, Debug)]
 #[command(
@@ -107,6 +110,11 @@ pub struct RunArgs {
     /// Least severe level that is logged, or filter directives as in `info,kube=debug`. RUST_LOG wins.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
+
+    /// File to which audit records are appended, one JSON object a line: logins, and what becomes of sessions. `-`:
+    /// standard output. Without it they are among the logs (target `audit`), whatever --log-level says.
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
 }
 
 /// Changed files are picked up without a restart.
@@ -147,65 +155,6 @@ struct LeaderElectionArgs {
     pod_uid: Option<String>,
 }
 
-/// For pools of type connect with `identity: Enforced`, which is the default.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Identity in Spark Connect servers")]
-struct IdentityArgs {
-    /// Jar with the interceptor that makes a server take the user from Envoy (deploy/spark), served to drivers at
-    /// --identity-jar-addr.
-    #[arg(long, value_name = "FILE", env = "IDENTITY_JAR", requires = "identity_jar_url")]
-    identity_jar: Option<PathBuf>,
-
-    /// Address on which drivers fetch that jar (plain HTTP).
-    #[arg(long, value_name = "ADDR", default_value = ":18082", value_parser = listen_addr)]
-    identity_jar_addr: SocketAddr,
-
-    /// URL of the jar for drivers: http://SERVICE:18082/spark-session-identity.jar, or local:///… where their image has
-    /// it. Without it only pools with `identity: Trusted` get servers.
-    #[arg(long, value_name = "URL", env = "IDENTITY_JAR_URL")]
-    identity_jar_url: Option<String>,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Login (OpenID Connect)")]
-struct OidcArgs {
-    /// Issuer, such as https://keycloak.example.com/realms/spark. Its endpoints are discovered.
-    #[arg(long, value_name = "URL", env = "OIDC_ISSUER_URL")]
-    oidc_issuer_url: Option<String>,
-
-    /// Audience that tokens must name. Without it any token of the issuer is accepted.
-    #[arg(long, value_name = "AUDIENCE", env = "OIDC_AUDIENCE")]
-    oidc_audience: Option<String>,
-
-    /// Claim that holds the user name.
-    #[arg(long, value_name = "CLAIM", env = "OIDC_USER_CLAIM", default_value = "sub")]
-    oidc_user_claim: String,
-
-    /// Claim that holds the user's groups; dots lead into nested claims (`realm_access.roles`).
-    #[arg(long, value_name = "CLAIM", env = "OIDC_GROUPS_CLAIM", default_value = "groups")]
-    oidc_groups_claim: String,
-
-    /// Client with which passwords are exchanged for tokens (password grant).
-    #[arg(long, value_name = "ID", env = "OIDC_CLIENT_ID")]
-    oidc_client_id: Option<String>,
-
-    /// Secret of that client. Visible in the process list: prefer the file or OIDC_CLIENT_SECRET.
-    #[arg(long, value_name = "SECRET", env = "OIDC_CLIENT_SECRET", hide_env_values = true)]
-    oidc_client_secret: Option<SecretString>,
-
-    /// File with the secret of that client.
-    #[arg(long, value_name = "FILE", conflicts_with = "oidc_client_secret")]
-    oidc_client_secret_file: Option<PathBuf>,
-
-    /// Accept any user name with any password, and tokens without a check. For development only.
-    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true)]
-    oidc_skip_validation: bool,
-
-    /// Longest time that a login is remembered before the provider is asked again.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    auth_cache_ttl: u64,
-}
-
 /// What `run` needs, checked.
 #[derive(Debug)]
 pub struct Settings {
@@ -215,9 +164,7 @@ pub struct Settings {
     pub grpc_tls: Option<TlsFiles>,
     /// Whether every Envoy has to show a client certificate. Without it no key is sent to one.
     pub control_channel_verified: bool,
-    /// `None`: the jar is not served from here.
-    pub identity_jar: Option<IdentityJar>,
-    pub identity_jar_url: Option<String>,
+    pub identity: IdentitySettings,
     /// `None`: this replica is the only one.
     pub leader_election: Option<LeaseName>,
     /// `None`: no plaintext.
@@ -233,6 +180,7 @@ pub struct Settings {
     pub authn: AuthnSettings,
     pub log_format: LogFormat,
     pub log_level: String,
+    pub audit_log: AuditLog,
 }
 
 impl RunArgs {
@@ -264,11 +212,7 @@ impl RunArgs {
             envoy_rate_limit: NonZeroU32::new(self.envoy_rate_limit),
             health_addr: self.health_probe_bind_address,
             metrics_addr: self.metrics_bind_address.0,
-            identity_jar: self
-                .identity
-                .identity_jar
-                .map(|file| IdentityJar { file, listen_addr: self.identity.identity_jar_addr }),
-            identity_jar_url: self.identity.identity_jar_url.map(jar_url).transpose()?,
+            identity: self.identity.validate()?,
             max_hold: MaxHold {
                 connect: Duration::from_secs(self.connect_max_hold),
                 thrift: Duration::from_secs(self.thrift_max_hold),
@@ -276,6 +220,11 @@ impl RunArgs {
             authn: self.oidc.validate()?,
             log_format: self.log_format,
             log_level: self.log_level,
+            audit_log: match self.audit_log {
+                None => AuditLog::Logs,
+                Some(path) if path.as_os_str() == "-" => AuditLog::Stdout,
+                Some(path) => AuditLog::File(path),
+            },
         })
     }
 }
@@ -325,49 +274,6 @@ impl LeaderElectionArgs {
             ),
         })
     }
-}
-
-impl OidcArgs {
-    fn validate(self) -> anyhow::Result<AuthnSettings> {
-        let given = |value: Option<String>| value.filter(|value| !value.is_empty());
-        let issuer_url = given(self.oidc_issuer_url);
-        if issuer_url.is_none() && !self.oidc_skip_validation {
-            bail!(
-                "nobody could log in: set --oidc-issuer-url to your OpenID Connect issuer, or, on a development \
-                 machine only, --oidc-skip-validation"
-            );
-        }
-        let client_secret = match self.oidc_client_secret_file {
-            Some(file) => {
-                let text = std::fs::read_to_string(&file).with_context(|| {
-                    format!("--oidc-client-secret-file {} cannot be read", file.display())
-                })?;
-                Some(SecretString::from(text.trim_end_matches(['\r', '\n'])))
-            }
-            None => self.oidc_client_secret,
-        };
-        Ok(AuthnSettings {
-            issuer_url,
-            audience: given(self.oidc_audience),
-            user_claim: self.oidc_user_claim,
-            groups_claim: self.oidc_groups_claim,
-            client_id: given(self.oidc_client_id),
-            client_secret,
-            skip_validation: self.oidc_skip_validation,
-            cache_ttl: Duration::from_secs(self.auth_cache_ttl),
-        })
-    }
-}
-
-/// It becomes an item of Spark's list of jars.
-fn jar_url(url: String) -> anyhow::Result<String> {
-    let known = ["http://", "https://", "local:///"].iter().any(|scheme| url.starts_with(scheme));
-    if !known || url.contains(|character: char| character == ',' || character.is_whitespace()) {
-        bail!(
-            "--identity-jar-url `{url}` is no URL for Spark: expected http://…, https://… or local:///…, without commas"
-        );
-    }
-    Ok(url)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -491,23 +397,38 @@ mod tests {
     }
 
     #[test]
-    fn drivers_are_told_where_the_jar_is() {
-        let run = |flags: &[&str]| {
-            let flags: Vec<_> = ["--oidc-skip-validation"].iter().chain(flags).copied().collect();
-            run(&flags).map(|settings| (settings.identity_jar, settings.identity_jar_url))
+    fn a_required_claim_has_a_name_and_a_value() {
+        let claims = |flag: &str| {
+            run(&["--oidc-skip-validation", flag]).map(|settings| settings.authn.required_claims)
         };
-        let (image, served) =
-            ("--identity-jar-url=local:///opt/x.jar", "--identity-jar-url=http://op:18082/x.jar");
-        assert_eq!(run(&[]).unwrap(), (None, None));
-        assert_eq!(run(&[image]).unwrap(), (None, Some("local:///opt/x.jar".to_owned())));
-        let (jar, _) = run(&[served, "--identity-jar=x.jar"]).unwrap();
-        let expected = IdentityJar { file: "x.jar".into(), listen_addr: ([0, 0, 0, 0], 18082).into() };
-        assert_eq!(jar, Some(expected));
-        assert!(run(&["--identity-jar=x.jar"]).unwrap_err().to_string().contains("--identity-jar-url"));
-        for bad in ["x.jar", "file:///x.jar", "http://op/x.jar,http://op/y.jar", "http://op/x .jar"] {
-            let error = run(&[&format!("--identity-jar-url={bad}")]).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("--identity-jar-url `{bad}` is no URL for Spark")), "{error}");
+        let expected = vec![("realm_access.roles".to_owned(), "a=b".to_owned())];
+        assert_eq!(claims("--oidc-required-claim=realm_access.roles=a=b").unwrap(), expected);
+        let error = claims("--oidc-required-claim=email_verified").unwrap_err().to_string();
+        assert!(error.contains("expected CLAIM=VALUE, such as email_verified=true"), "{error}");
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_told_at_the_start() {
+        for flag in ["--oidc-ca-file", "--oidc-client-secret-file"] {
+            let error = run(&["--oidc-skip-validation", flag, "/nowhere/at/all"]).unwrap_err().to_string();
+            assert_eq!(error, format!("{flag} /nowhere/at/all cannot be read"));
         }
+    }
+
+    #[test]
+    fn limits_and_grace_of_logins_can_be_off() {
+        let flags = ["--auth-outage-grace=0", "--auth-failures-per-user=0", "--auth-failures-per-address=0"];
+        let authn = run(&[&["--oidc-skip-validation"], &flags[..]].concat()).unwrap().authn;
+        assert_eq!(authn.outage_grace, Duration::ZERO);
+        assert!(authn.failure_limits.per_user.is_none() && authn.failure_limits.per_address.is_none());
+    }
+
+    #[test]
+    fn audit_records_go_where_they_are_told() {
+        let place = |flags: &[&str]| run(&[&["--oidc-skip-validation"], flags].concat()).unwrap().audit_log;
+        assert_eq!(place(&[]), AuditLog::Logs);
+        assert_eq!(place(&["--audit-log=-"]), AuditLog::Stdout);
+        assert_eq!(place(&["--audit-log=audit.log"]), AuditLog::File("audit.log".into()));
     }
 
     #[test]

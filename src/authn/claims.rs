@@ -26,6 +26,20 @@ pub(super) fn strings(claims: &Map<String, Value>, path: &str) -> Vec<String> {
     }
 }
 
+/// Whether the claim at `path` is `value`, or an array that has it. `true` and `7` are what they look like.
+pub(super) fn says(claims: &Map<String, Value>, path: &str, value: &str) -> bool {
+    let is = |claim: &Value| match claim {
+        Value::String(text) => text == value,
+        Value::Bool(_) | Value::Number(_) => claim.to_string() == value,
+        _ => false,
+    };
+    match at(claims, path) {
+        Some(Value::Array(claims)) => claims.iter().any(is),
+        Some(claim) => is(claim),
+        None => false,
+    }
+}
+
 /// Whether the string or array `aud` names `audience` (RFC 7519 §4.1.3).
 pub(super) fn names_audience(aud: &Value, audience: &str) -> bool {
     match aud {
@@ -77,6 +91,19 @@ mod tests {
     #[case("...", &[])]
     fn groups_are_found_by_their_path(#[case] path: &str, #[case] expected: &[&str]) {
         assert_eq!(strings(&claims(), path), expected);
+    }
+
+    #[rstest]
+    #[case("role", "dev", true)]
+    #[case("role", "de", false)]
+    #[case("groups", "b", true)]
+    #[case("groups", "7", true)]
+    #[case("groups", "[\"a\",7,\"b\"]", false)]
+    #[case("realm_access.roles", "admin", true)]
+    #[case("realm_access", "admin", false)]
+    #[case("nothing", "", false)]
+    fn a_claim_says_its_value_or_one_of_several(#[case] path: &str, #[case] value: &str, #[case] said: bool) {
+        assert_eq!(says(&claims(), path, value), said);
     }
 
     #[rstest]

@@ -2,6 +2,8 @@
 //!
 //! What only an administrator can use (URLs, network errors) is logged where it happens instead.
 
+use std::time::Duration;
+
 use super::provider::ProviderError;
 use super::token::TokenError;
 use super::user_name::UserNameError;
@@ -16,6 +18,8 @@ pub enum AuthnErrorKind {
     Unavailable,
     /// The operator's administrator's.
     Misconfigured,
+    /// The user's, a little later: there were too many wrong passwords.
+    Limited,
 }
 
 /// Why a login fails. `Display` is for the user, says what to do, and never holds a credential.
@@ -40,8 +44,17 @@ pub enum AuthnError {
     InteractiveLoginNeeded,
     #[error("Logging in with a password is not set up here; log in with a token of the identity provider.")]
     PasswordLoginOff,
-    #[error("The identity provider does not answer at the moment; try again in a minute.")]
+    #[error(
+        "The identity provider does not answer at the moment; try again in a minute. \
+         Who logged in before can go on working for a while."
+    )]
     Unavailable,
+    /// It answers, but wants to be asked less; perhaps about this user only.
+    #[error("The identity provider limits logins at the moment; try again in a minute.")]
+    Busy,
+    /// `whose` is "for user anna" or "from 10.0.0.1".
+    #[error("Too many failed logins {whose}. Try again in {} s.", whole_seconds(*wait))]
+    Limited { whose: String, wait: Duration },
     #[error(
         "Nobody can log in: the operator has no identity provider. Its administrator must set an OIDC issuer."
     )]
@@ -65,6 +78,27 @@ pub enum AuthnError {
 }
 
 impl AuthnError {
+    /// The kind of failure in one word, for programs that read audit records.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Credentials(_) => "CredentialsUnreadable",
+            Self::UserName(_) => "UserNameInvalid",
+            Self::Token(error) => error.reason(),
+            Self::WrongPassword => "WrongPassword",
+            Self::NoPassword => "NoPassword",
+            Self::AccountRefused { .. } => "AccountRefused",
+            Self::InteractiveLoginNeeded => "InteractiveLoginNeeded",
+            Self::PasswordLoginOff => "PasswordLoginOff",
+            Self::Unavailable => "ProviderUnavailable",
+            Self::Busy => "ProviderBusy",
+            Self::Limited { .. } => "TooManyFailures",
+            Self::NoProvider => "NoProvider",
+            Self::Provider => "ProviderMisconfigured",
+            Self::ClientRefused { .. } => "ClientRefused",
+            Self::AccessTokenUnusable { .. } => "AccessTokenUnusable",
+        }
+    }
+
     pub fn kind(&self) -> AuthnErrorKind {
         match self {
             Self::Credentials(_)
@@ -75,13 +109,19 @@ impl AuthnError {
             | Self::AccountRefused { .. }
             | Self::InteractiveLoginNeeded
             | Self::PasswordLoginOff => AuthnErrorKind::Rejected,
-            Self::Unavailable => AuthnErrorKind::Unavailable,
+            Self::Unavailable | Self::Busy => AuthnErrorKind::Unavailable,
+            Self::Limited { .. } => AuthnErrorKind::Limited,
             Self::NoProvider
             | Self::Provider
             | Self::ClientRefused { .. }
             | Self::AccessTokenUnusable { .. } => AuthnErrorKind::Misconfigured,
         }
     }
+}
+
+/// Rounded up, so that who waits that long is let in.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 impl From<ProviderError> for AuthnError {

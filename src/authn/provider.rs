@@ -5,7 +5,8 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode, redirect};
+use anyhow::{Context, ensure};
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 
 /// For one request, answer included. Below the time for which Envoy holds a check.
@@ -26,6 +27,17 @@ pub(super) enum ProviderError {
 /// Redirects are off, because a redirected login would hand the password to another server.
 pub fn client_builder() -> ClientBuilder {
     Client::builder().redirect(redirect::Policy::none()).connect_timeout(TIMEOUT).timeout(TIMEOUT)
+}
+
+/// The client, which trusts `ca_pem` beside the system's certificates.
+pub fn client(ca_pem: Option<&[u8]>) -> anyhow::Result<Client> {
+    let mut builder = client_builder();
+    if let Some(pem) = ca_pem {
+        let certificates = Certificate::from_pem_bundle(pem).context("--oidc-ca-file is not PEM")?;
+        ensure!(!certificates.is_empty(), "--oidc-ca-file has no certificate");
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().context("the HTTP client for the identity provider cannot be set up")
 }
 
 /// Fetches a JSON document. `what` names it in errors.

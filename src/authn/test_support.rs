@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use wiremock::matchers::{method, path};
+use wiremock::matchers::{body_string_contains, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::key_set::KeySet;
@@ -144,6 +144,17 @@ impl FakeProvider {
         self.answers("POST", "/t/1", ResponseTemplate::new(status).set_body_json(body)).await;
     }
 
+    pub async fn answers_refreshes(&self, status: u16, body: Value) {
+        let priority = self.priority.fetch_sub(1, Ordering::SeqCst);
+        Mock::given(method("POST"))
+            .and(path("/t/1"))
+            .and(body_string_contains("grant_type=refresh_token"))
+            .respond_with(ResponseTemplate::new(status).set_body_json(body))
+            .with_priority(priority)
+            .mount(&self.server)
+            .await;
+    }
+
     /// A later answer for the same path replaces an earlier one.
     pub async fn answers(&self, verb: &str, at: &str, answer: ResponseTemplate) {
         let priority = self.priority.fetch_sub(1, Ordering::SeqCst);
@@ -164,6 +175,19 @@ impl FakeProvider {
             .iter()
             .filter(|request| request.url.path() == at)
             .count()
+    }
+
+    /// What the logins so far were done with, in turn: `password`, or the refresh token.
+    pub async fn grants(&self) -> Vec<String> {
+        let requests = self.server.received_requests().await.unwrap();
+        let logins = requests.iter().filter(|request| request.url.path() == "/t/1");
+        let grant = |request: &wiremock::Request| {
+            let form = String::from_utf8(request.body.clone()).unwrap();
+            let token =
+                form.split('&').find_map(|field| field.strip_prefix("refresh_token=").map(str::to_owned));
+            token.unwrap_or_else(|| "password".to_owned())
+        };
+        logins.map(grant).collect()
     }
 
     pub async fn last_form(&self) -> String {

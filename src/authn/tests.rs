@@ -181,12 +181,12 @@ async fn a_rotated_key_is_fetched_and_an_unknown_one_is_refused() {
     let (old, new, foreign) =
         (Signer::new("ES256", "old"), Signer::new("ES256", "new"), Signer::new("ES256", "x"));
     let provider = provider(&old).await;
-    let discovery = Arc::new(discovery::discovery(provider.issuer(), http()));
+    let discovery = Arc::new(super::discovery::discovery(provider.issuer(), http()));
     let rules = TokenRules {
         issuer: provider.issuer(),
-        audience: None,
         user_claim: "sub".into(),
         groups_claim: "groups".into(),
+        ..TokenRules::default()
     };
     let short = Duration::from_millis(100);
     let pace =

@@ -18,7 +18,7 @@ use crate::model::Identity;
 pub const LEEWAY: SignedDuration = SignedDuration::from_secs(30);
 
 /// What a token must say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TokenRules {
     /// Compared with `iss`; a slash at the end makes no difference.
     pub issuer: String,
@@ -28,6 +28,8 @@ pub struct TokenRules {
     pub user_claim: String,
     /// Path of the claim that holds the user's groups; a token without it has none.
     pub groups_claim: String,
+    /// Each must be there with this value, by itself or in an array.
+    pub required_claims: Vec<(String, String)>,
 }
 
 /// A token that passed every check.
@@ -77,8 +79,34 @@ pub enum TokenError {
         "The token has no usable claim \"{claim}\". Ask the identity provider's administrator to add it."
     )]
     MissingClaim { claim: String },
+    #[error(
+        "The claim \"{claim}\" of the token does not say \"{value}\", which is required here. \
+         Ask the identity provider's administrator for it."
+    )]
+    ClaimRequired { claim: String, value: String },
     #[error(transparent)]
     UserName(#[from] UserNameError),
+}
+
+impl TokenError {
+    /// In one word, for programs that read audit records.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "TokenMalformed",
+            Self::Unsigned => "TokenUnsigned",
+            Self::SharedSecret => "TokenSharedSecret",
+            Self::UnsupportedAlgorithm => "TokenAlgorithm",
+            Self::NotForLogin => "TokenNotForLogin",
+            Self::WrongIssuer { .. } => "TokenIssuer",
+            Self::WrongAudience { .. } => "TokenAudience",
+            Self::Expired { .. } => "TokenExpired",
+            Self::NotYetValid { .. } => "TokenNotYetValid",
+            Self::UnknownKey => "TokenKeyUnknown",
+            Self::BadSignature => "TokenSignature",
+            Self::MissingClaim { .. } | Self::ClaimRequired { .. } => "TokenClaim",
+            Self::UserName(_) => "UserNameInvalid",
+        }
+    }
 }
 
 /// Verifies `token` and reads the user out of it.
@@ -97,6 +125,7 @@ pub fn verify(
     let expires_at = check_times(&jwt.claims, now)?;
     check_signature(&jwt, keys, algorithm)?;
     check_audience(&jwt.claims, rules)?;
+    check_required(&jwt.claims, rules)?;
     let identity = identity(&jwt.claims, &rules.user_claim, &rules.groups_claim)?;
     Ok(VerifiedToken { identity, expires_at })
 }
@@ -183,6 +212,13 @@ fn check_audience(claims: &Map<String, Value>, rules: &TokenRules) -> Result<(),
         return Ok(());
     }
     Err(TokenError::WrongAudience { expected: audience.clone() })
+}
+
+fn check_required(claims: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenError> {
+    let missing = rules.required_claims.iter().find(|(claim, value)| !claims::says(claims, claim, value));
+    missing.map_or(Ok(()), |(claim, value)| {
+        Err(TokenError::ClaimRequired { claim: claim.clone(), value: value.clone() })
+    })
 }
 
 fn identity(

@@ -16,6 +16,7 @@ fn rules() -> TokenRules {
         audience: Some("spark".into()),
         user_claim: "sub".into(),
         groups_claim: "realm_access.roles".into(),
+        required_claims: vec![],
     }
 }
 
@@ -168,4 +169,20 @@ fn the_user_claim_is_configurable_and_the_audience_optional() {
     let token = signer.sign(&claims_with("aud", json!(null)));
     let verified = verify(&token, &key_set(&[&signer]), &rules, now()).unwrap();
     assert_eq!(verified.identity.user, "anna.a");
+}
+
+#[test]
+fn a_required_claim_is_told_by_name() {
+    let signer = Signer::new("ES256", "k1");
+    let asks = |value: &str| {
+        let required_claims = vec![("realm_access.roles".to_owned(), value.to_owned())];
+        let rules = TokenRules { required_claims, ..rules() };
+        verify(&signer.sign(&claims()), &key_set(&[&signer]), &rules, now())
+    };
+    asks("ops").unwrap();
+    assert_eq!(
+        asks("spark").unwrap_err().to_string(),
+        "The claim \"realm_access.roles\" of the token does not say \"spark\", which is required here. \
+         Ask the identity provider's administrator for it."
+    );
 }

@@ -23,7 +23,7 @@ use self::decide::{Decision, Wait, decide};
 pub use self::hold::MaxHold;
 pub use self::session_confs::SessionConfs;
 pub use self::writer::SessionWriter;
-use crate::authn::{Authenticator, AuthnError, AuthnErrorKind};
+use crate::authn::{Authenticator, AuthnError, AuthnErrorKind, Origin};
 use crate::edge::Checker;
 use crate::model::{Call, Check, Denial, DenialKind, Identity, Protocol, Route, Verdict};
 use crate::operator::Stores;
@@ -117,7 +117,7 @@ impl Broker {
             Some(pool) => Ok(pool.meta.name.clone()),
             None => Err(decide::unknown_host(inventory, &check.host, protocol)),
         })?;
-        let identity = self.authenticate(&check).await?;
+        let identity = self.authenticate(&check, &pool).await?;
         let arrived = Instant::now();
         let (route, held) =
             self.find_session(&pool, protocol, &identity, &check.call, since, deadline).await?;
@@ -142,9 +142,10 @@ impl Broker {
         Denial::new(DenialKind::UnknownPath, message)
     }
 
-    async fn authenticate(&self, check: &Check) -> Result<Arc<Identity>, Denial> {
+    async fn authenticate(&self, check: &Check, pool: &str) -> Result<Arc<Identity>, Denial> {
+        let origin = Origin { address: check.peer, pool: Some(pool) };
         let outcome = match &check.credentials {
-            Ok(credentials) => self.authenticator.authenticate(credentials).await,
+            Ok(credentials) => self.authenticator.log_in(credentials, origin).await,
             Err(error) => Err(AuthnError::from(error.clone())),
         };
         outcome.map_err(|error| {
@@ -152,9 +153,14 @@ impl Broker {
                 AuthnErrorKind::Rejected => DenialKind::Unauthenticated,
                 AuthnErrorKind::Unavailable => DenialKind::Unavailable,
                 AuthnErrorKind::Misconfigured => DenialKind::Internal,
+                AuthnErrorKind::Limited => DenialKind::LoginsLimited,
             };
             tracing::info!(host = check.host, peer = ?check.peer, %error, "login refused");
-            Denial::new(kind, error.to_string())
+            let retry_after = match &error {
+                AuthnError::Limited { wait, .. } => Some(*wait),
+                _ => None,
+            };
+            Denial { retry_after, ..Denial::new(kind, error.to_string()) }
         })
     }
 

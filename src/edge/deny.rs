@@ -85,6 +85,7 @@ struct Meaning {
 fn meaning(kind: DenialKind) -> Meaning {
     let (grpc, http, reason, sql_state) = match kind {
         DenialKind::Unauthenticated => (Code::Unauthenticated, 401, "Unauthenticated", "28000"),
+        DenialKind::LoginsLimited => (Code::ResourceExhausted, 429, "LoginsLimited", "28000"),
         DenialKind::PermissionDenied => (Code::PermissionDenied, 403, "PermissionDenied", "42501"),
         DenialKind::UnknownHost => (Code::NotFound, 404, "UnknownHost", "08001"),
         DenialKind::UnknownPath => (Code::Unimplemented, 404, "UnknownPath", "08001"),

@@ -135,6 +135,8 @@ impl Denial {
 pub enum DenialKind {
     /// No credentials, or wrong ones.
     Unauthenticated,
+    /// Too many wrong passwords: this one is not even looked at.
+    LoginsLimited,
     /// Known, but not allowed to use this pool or session.
     PermissionDenied,
     /// No pool has this host, or none for this protocol.

@@ -1,9 +1,10 @@
-//! What the operator tells about itself: logs, metrics, health. It holds no logic of the product.
+//! What the operator tells about itself: logs, audit records, metrics, health. It holds no logic of the product.
 
+pub mod audit;
 mod http;
 mod logs;
 mod metrics;
 
 pub use http::{Health, serve_health, serve_http, serve_metrics};
-pub use logs::{LogFormat, init_logs};
+pub use logs::{AuditLog, LogFormat, init_logs};
 pub use metrics::{Metrics, Outcome};

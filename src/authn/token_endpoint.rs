@@ -1,6 +1,7 @@
-//! Exchanges user name and password for an access token (RFC 6749 §4.3) at the discovered endpoint.
+//! Exchanges user name and password (RFC 6749 §4.3), or a refresh token (§6), for an access token at the discovered
+//! endpoint.
 //!
-//! Neither verifies the token nor remembers anything: `mod` and `cache` do.
+//! Neither verifies tokens nor remembers anything: `authority` and `logins` do.
 
 use std::sync::Arc;
 
@@ -12,51 +13,70 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::client_secret::ClientSecret;
 use super::discovery::{Discovery, Metadata};
 use super::error::AuthnError;
 use super::provider;
 use super::text::one_line;
 
-pub(super) struct PasswordGrant {
+pub(super) struct TokenEndpoint {
     discovery: Arc<Discovery>,
     http: Client,
     client_id: String,
-    client_secret: Option<SecretString>,
+    client_secret: Option<ClientSecret>,
 }
 
-impl PasswordGrant {
+/// What the endpoint gives; unverified.
+#[derive(Debug, Deserialize)]
+pub(super) struct Tokens {
+    pub access_token: SecretString,
+    pub refresh_token: Option<SecretString>,
+}
+
+impl TokenEndpoint {
     pub fn new(
         discovery: Arc<Discovery>,
         http: Client,
         client_id: String,
-        client_secret: Option<SecretString>,
+        client_secret: Option<ClientSecret>,
     ) -> Self {
         Self { discovery, http, client_id, client_secret }
     }
 
-    /// Logs in at the provider. The token is unverified.
-    pub async fn access_token(
-        &self,
-        user: &str,
-        password: &SecretString,
-    ) -> Result<SecretString, AuthnError> {
+    pub async fn log_in(&self, user: &str, password: &SecretString) -> Result<Tokens, AuthnError> {
         // An empty password can count as an anonymous LDAP bind behind the provider (RFC 4513 §5.1.2).
         if password.expose_secret().is_empty() {
             return Err(AuthnError::NoPassword);
         }
+        let password = password.expose_secret();
+        let form =
+            [("grant_type", "password"), ("scope", "openid"), ("username", user), ("password", password)];
+        self.ask(&form, password).await
+    }
+
+    pub async fn refresh(&self, token: &SecretString) -> Result<Tokens, AuthnError> {
+        let token = token.expose_secret();
+        self.ask(&[("grant_type", "refresh_token"), ("refresh_token", token)], token).await
+    }
+
+    /// `secret` only serves to keep it out of what is shown.
+    async fn ask(&self, form: &[(&str, &str)], secret: &str) -> Result<Tokens, AuthnError> {
         let metadata = self.discovery.get().await?;
         let Some(endpoint) = &metadata.token_endpoint else {
             tracing::warn!(issuer = %metadata.issuer, "the identity provider has no token endpoint");
             return Err(AuthnError::PasswordLoginOff);
         };
-        let request = self.request(endpoint, &metadata, user, password.expose_secret());
+        let request = self.request(endpoint, &metadata, form);
         let (status, body) = provider::send(request).await.map_err(|error| {
-            tracing::warn!(%error, "a password login got no answer");
+            tracing::warn!(%error, "a login got no answer");
             AuthnError::from(error)
         })?;
-        let outcome = read_answer(status, &body, password.expose_secret());
+        let outcome = read_answer(status, &body, secret);
         if let Err(
-            error @ (AuthnError::ClientRefused { .. } | AuthnError::Provider | AuthnError::Unavailable),
+            error @ (AuthnError::ClientRefused { .. }
+            | AuthnError::Provider
+            | AuthnError::Unavailable
+            | AuthnError::Busy),
         ) = &outcome
         {
             tracing::warn!(%status, %endpoint, client_id = %self.client_id, code = %error_code(&body), %error,
@@ -65,11 +85,10 @@ impl PasswordGrant {
         outcome
     }
 
-    fn request(&self, endpoint: &str, metadata: &Metadata, user: &str, password: &str) -> RequestBuilder {
-        let mut form =
-            vec![("grant_type", "password"), ("scope", "openid"), ("username", user), ("password", password)];
+    fn request(&self, endpoint: &str, metadata: &Metadata, form: &[(&str, &str)]) -> RequestBuilder {
+        let mut form = form.to_vec();
         let request = self.http.post(endpoint).header("accept", "application/json");
-        let Some(secret) = &self.client_secret else {
+        let Some(secret) = self.client_secret.as_ref().map(ClientSecret::current) else {
             form.push(("client_id", &self.client_id));
             return request.form(&form);
         };
@@ -99,11 +118,6 @@ fn basic(id: &str, secret: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    access_token: String,
-}
-
 /// RFC 6749 §5.2.
 #[derive(Default, Deserialize)]
 struct Refusal {
@@ -113,13 +127,14 @@ struct Refusal {
     error_description: String,
 }
 
-/// Maps the provider's answer. `password` only serves to keep it out of what is shown.
-fn read_answer(status: StatusCode, body: &[u8], password: &str) -> Result<SecretString, AuthnError> {
+/// Maps the provider's answer. `secret` only serves to keep it out of what is shown.
+fn read_answer(status: StatusCode, body: &[u8], secret: &str) -> Result<Tokens, AuthnError> {
     if status.is_success() {
-        return match serde_json::from_slice(body) {
-            Ok(Answer { access_token }) => Ok(access_token.into()),
-            Err(_) => Err(AuthnError::AccessTokenUnusable { problem: "the answer has none.".to_owned() }),
-        };
+        return serde_json::from_slice(body)
+            .map_err(|_| AuthnError::AccessTokenUnusable { problem: "the answer has none.".to_owned() });
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(AuthnError::Busy);
     }
     if provider::is_outage(status) {
         return Err(AuthnError::Unavailable);
@@ -127,7 +142,7 @@ fn read_answer(status: StatusCode, body: &[u8], password: &str) -> Result<Secret
     let Ok(refusal) = serde_json::from_slice::<Refusal>(body) else {
         return Err(AuthnError::Provider);
     };
-    let echoed = refusal.error_description.contains(password);
+    let echoed = refusal.error_description.contains(secret);
     let description = one_line(&refusal.error_description, 200);
     let description = description.trim_end_matches('.');
     Err(match refusal.error.as_str() {
@@ -139,9 +154,8 @@ fn read_answer(status: StatusCode, body: &[u8], password: &str) -> Result<Secret
         "mfa_required" | "interaction_required" | "consent_required" | "login_required" => {
             AuthnError::InteractiveLoginNeeded
         }
-        "temporarily_unavailable" | "server_error" | "slow_down" | "too_many_attempts" => {
-            AuthnError::Unavailable
-        }
+        "temporarily_unavailable" | "server_error" => AuthnError::Unavailable,
+        "slow_down" | "too_many_attempts" => AuthnError::Busy,
         "invalid_client"
         | "unauthorized_client"
         | "unsupported_grant_type"
@@ -166,5 +180,5 @@ fn error_code(body: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[path = "password_grant_tests.rs"]
+#[path = "token_endpoint_tests.rs"]
 mod tests;

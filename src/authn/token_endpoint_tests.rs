@@ -59,7 +59,12 @@ fn client_refused(code: &str) -> AuthnError {
 #[case::new_code(400, refusal("something_new", "hunter2"), AuthnError::Provider)]
 #[case::not_found(404, json!("nothing here"), AuthnError::Provider)]
 #[case::redirect(307, json!(null), AuthnError::Provider)]
-#[case::busy(429, refusal("invalid_grant", ""), AuthnError::Unavailable)]
+#[case::busy(429, refusal("invalid_grant", ""), AuthnError::Busy)]
+#[case::busy_with_one_user(
+    403,
+    refusal("too_many_attempts", "Your account has been blocked"),
+    AuthnError::Busy
+)]
 #[case::down(503, json!("starting"), AuthnError::Unavailable)]
 #[case::says_it_is_down(400, refusal("temporarily_unavailable", ""), AuthnError::Unavailable)]
 #[case::no_token(200, json!({"token_type": "Bearer"}), AuthnError::AccessTokenUnusable { problem: "the answer has none.".into() })]
