@@ -34,6 +34,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if settings.authn.skip_validation {
         tracing::warn!("{}", authn::SKIP_VALIDATION_WARNING);
     }
+    if settings.authn.client_secret_in_arguments {
+        tracing::warn!("{}", authn::SECRET_IN_ARGUMENTS_WARNING);
+    }
     let certificates = settings.grpc_tls.clone().map(Certificates::load).transpose()?;
     let client = kube::Client::try_default().await.context("no access to a Kubernetes cluster")?;
     let http = authn::client(settings.authn.ca_pem.as_deref())?;

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::jwt;
+use super::{jwt, user_name};
 use crate::model::{Credentials, CredentialsError};
 
 /// What hive-jdbc and beeline send when the user named nobody. PyHive's `user:pass` and the like
@@ -39,6 +39,23 @@ pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Result<Credentials,
         (Some(_), None) => malformed("x-spark-username was sent without x-spark-password"),
         (None, Some(_)) => malformed("x-spark-password was sent without x-spark-username"),
         (None, None) => Err(CredentialsError::Missing),
+    }
+}
+
+/// The login in a Spark Connect `user_id`, where users of other gateways write base64(user:password): Spark would show
+/// it in its UI and in logs. Nothing is read out of names that could be one by chance only.
+pub fn read_user_id(user_id: &str) -> Option<Credentials> {
+    if jwt::looks_like_jwt(user_id) {
+        return Some(Credentials::Token(user_id.into()));
+    }
+    let plain = || {
+        user_id
+            .split_once(':')
+            .map_or(Err(CredentialsError::Missing), |(user, password)| pair(user, password))
+    };
+    match basic(user_id, "").or_else(|_| plain()) {
+        Ok(Credentials::Password { user, .. }) if user_name::check(&user).is_err() => None,
+        read => read.ok(),
     }
 }
 

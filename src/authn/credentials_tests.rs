@@ -135,3 +135,22 @@ proptest! {
         }
     }
 }
+
+#[rstest]
+#[case::base64("YWxpY2U6cMOkc3M6d29ydA==", Some("alice: päss:wort"))]
+#[case::unpadded("YWxpY2U6cHc", Some("alice: pw"))]
+#[case::plain("alice:pw", Some("alice: pw"))]
+#[case::token("eyJhbGciOiJSUzI1NiJ9.e30.AAAA", Some("a token"))]
+#[case::name("alice", None)]
+#[case::mail("alice@example.com", None)]
+#[case::nobody("anonymous:anonymous", None)]
+#[case::no_name(":pw", None)]
+#[case::empty("", None)]
+#[case::base64_of_something_else("AAo6AAAA", None)]
+fn a_login_in_the_user_id_is_recognised(#[case] user_id: &str, #[case] expected: Option<&str>) {
+    let read = read_user_id(user_id).map(|credentials| match credentials {
+        Credentials::Password { user, password } => format!("{user}: {}", password.expose_secret()),
+        Credentials::Token(_) => "a token".to_owned(),
+    });
+    assert_eq!(read.as_deref(), expected);
+}

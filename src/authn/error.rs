@@ -52,8 +52,8 @@ pub enum AuthnError {
     /// It answers, but wants to be asked less; perhaps about this user only.
     #[error("The identity provider limits logins at the moment; try again in a minute.")]
     Busy,
-    /// `whose` is "for user anna" or "from 10.0.0.1".
-    #[error("Too many failed logins {whose}. Try again in {} s.", whole_seconds(*wait))]
+    /// `whose` is "for user anna" or "from 10.0.0.1"; `wait` has whole seconds.
+    #[error("Too many failed logins {whose}. Try again in {} s.", wait.as_secs())]
     Limited { whose: String, wait: Duration },
     #[error(
         "Nobody can log in: the operator has no identity provider. Its administrator must set an OIDC issuer."
@@ -117,11 +117,6 @@ impl AuthnError {
             | Self::AccessTokenUnusable { .. } => AuthnErrorKind::Misconfigured,
         }
     }
-}
-
-/// Rounded up, so that who waits that long is let in.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 impl From<ProviderError> for AuthnError {

@@ -145,7 +145,10 @@ impl Drop for Attempt {
 }
 
 fn limited(whose: String, empty: Empty) -> Limited {
-    Limited { error: AuthnError::Limited { whose, wait: empty.wait }, first: empty.first }
+    // Rounded up, so that who waits that long is let in.
+    let seconds = empty.wait.as_secs() + u64::from(empty.wait.subsec_nanos() > 0);
+    let wait = Duration::from_secs(seconds);
+    Limited { error: AuthnError::Limited { whose, wait }, first: empty.first }
 }
 
 /// Of IPv6, whoever has one address has 2^64 of them.

@@ -47,7 +47,7 @@ mod test_support;
 mod tests;
 
 pub use client_secret::read_secret_file;
-pub use credentials::read as read_credentials;
+pub use credentials::{read as read_credentials, read_user_id};
 pub use error::{AuthnError, AuthnErrorKind};
 pub use key_set::KeySet;
 pub use limits::FailureLimits;
@@ -68,6 +68,10 @@ use reception::Reception;
 pub const SKIP_VALIDATION_WARNING: &str = "OIDC VALIDATION IS OFF: every user name is believed without a password \
      and every token without a signature. Anybody who reaches this service can be anybody. For development only.";
 
+/// To be logged, as a warning, with [`AuthnSettings::client_secret_in_arguments`].
+pub const SECRET_IN_ARGUMENTS_WARNING: &str = "the client secret stands in the list of processes, where every user of this \
+     machine can read it: use --oidc-client-secret-file or OIDC_CLIENT_SECRET instead of --oidc-client-secret";
+
 /// From where somebody logs in, and to what.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin<'a> {
@@ -78,6 +82,7 @@ pub struct Origin<'a> {
 /// Authenticates users. Share one per process: it holds the logins and the keys.
 pub struct Authenticator {
     mode: Mode,
+    takes_user_id: bool,
 }
 
 enum Mode {
@@ -94,7 +99,12 @@ impl Authenticator {
     /// Asks nothing of the provider yet. Build `http` from [`client_builder`]: a client that
     /// follows redirects could hand passwords to another server.
     pub fn new(settings: AuthnSettings, http: reqwest::Client) -> Self {
-        Self { mode: Mode::new(settings, http) }
+        Self { takes_user_id: settings.credentials_in_user_id, mode: Mode::new(settings, http) }
+    }
+
+    /// Whether credentials in Spark Connect's `user_id` count.
+    pub fn takes_user_id(&self) -> bool {
+        self.takes_user_id
     }
 
     /// [`Self::log_in`] from nowhere in particular.

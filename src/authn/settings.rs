@@ -27,6 +27,8 @@ pub struct AuthnSettings {
     pub client_secret: Option<SecretString>,
     /// From where the secret came, to read it again.
     pub client_secret_file: Option<PathBuf>,
+    /// Whether the secret stands in the list of processes.
+    pub client_secret_in_arguments: bool,
     /// Believes every name and every token; for development only.
     pub skip_validation: bool,
     /// How long a login is remembered at most; shorter if its token expires earlier.
@@ -34,6 +36,8 @@ pub struct AuthnSettings {
     /// How much longer a password login is remembered while the provider does not answer.
     pub outage_grace: Duration,
     pub failure_limits: FailureLimits,
+    /// Whether a login in Spark Connect's `user_id`, which Spark shows and logs, is taken.
+    pub credentials_in_user_id: bool,
 }
 
 impl Default for AuthnSettings {
@@ -48,10 +52,12 @@ impl Default for AuthnSettings {
             client_id: None,
             client_secret: None,
             client_secret_file: None,
+            client_secret_in_arguments: false,
             skip_validation: false,
             cache_ttl: Duration::from_secs(300),
             outage_grace: Duration::from_secs(900),
             failure_limits: FailureLimits::default(),
+            credentials_in_user_id: false,
         }
     }
 }

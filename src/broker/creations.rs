@@ -5,6 +5,7 @@
 //! others adopt it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
@@ -31,11 +32,16 @@ impl Creations {
     }
 
     /// Creates the session, in place of the ended one with the UID `replaces`. Goes on if the caller goes away.
-    pub async fn create(&self, draft: Draft, replaces: Option<String>) -> Result<(), Denial> {
-        self.flight(draft, replaces).await
+    pub async fn create(
+        &self,
+        draft: Draft,
+        replaces: Option<String>,
+        client: Option<IpAddr>,
+    ) -> Result<(), Denial> {
+        self.flight(draft, replaces, client).await
     }
 
-    fn flight(&self, draft: Draft, replaces: Option<String>) -> Flight {
+    fn flight(&self, draft: Draft, replaces: Option<String>, client: Option<IpAddr>) -> Flight {
         let key = (draft.name.clone(), draft.spec.user.clone());
         let mut under_way = lock(&self.under_way);
         if let Some(flight) = under_way.get(&key) {
@@ -43,7 +49,8 @@ impl Creations {
         }
         let (writer, ended) = (self.writer.clone(), (Arc::clone(&self.under_way), key.clone()));
         let flight = async move {
-            let outcome = detached(async move { writer.ensure(&draft, replaces.as_deref()).await }).await;
+            let outcome =
+                detached(async move { writer.ensure(&draft, replaces.as_deref(), client).await }).await;
             let (under_way, key) = ended;
             lock(&under_way).remove(&key);
             outcome

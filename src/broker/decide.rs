@@ -98,7 +98,7 @@ fn deny(kind: DenialKind, message: String) -> Decision {
     Decision::Deny(Denial::new(kind, message))
 }
 
-fn may_use(spec: &SparkSessionPoolSpec, identity: &Identity) -> bool {
+pub fn may_use(spec: &SparkSessionPoolSpec, identity: &Identity) -> bool {
     spec.access.as_ref().is_none_or(|access| {
         access.users.contains(&identity.user)
             || access.groups.iter().any(|group| identity.groups.contains(group))

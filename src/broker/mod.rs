@@ -25,8 +25,9 @@ pub use self::session_confs::SessionConfs;
 pub use self::writer::SessionWriter;
 use crate::authn::{Authenticator, AuthnError, AuthnErrorKind, Origin};
 use crate::edge::Checker;
-use crate::model::{Call, Check, Denial, DenialKind, Identity, Protocol, Route, Verdict};
+use crate::model::{Call, Check, CredentialsError, Denial, DenialKind, Identity, Protocol, Route, Verdict};
 use crate::operator::Stores;
+use crate::telemetry::audit::{self, Event, News, Record};
 use crate::telemetry::{Metrics, Outcome};
 use crate::xds::{Programmed, Publisher};
 
@@ -44,6 +45,8 @@ pub struct Broker {
     creations: Creations,
     max_hold: MaxHold,
     metrics: Arc<Metrics>,
+    /// User, pool, session.
+    refused: News<(String, String, Option<String>)>,
     stop: CancellationToken,
 }
 
@@ -95,7 +98,17 @@ impl Broker {
         stop: CancellationToken,
     ) -> Self {
         let creations = Creations::new(writer.clone());
-        Self { stores, authenticator, publisher, writer, creations, max_hold, metrics, stop }
+        Self {
+            stores,
+            authenticator,
+            publisher,
+            writer,
+            creations,
+            max_hold,
+            metrics,
+            refused: News::new(),
+            stop,
+        }
     }
 
     async fn answer(&self, check: Check) -> Result<Route, Denial> {
@@ -119,8 +132,9 @@ impl Broker {
         })?;
         let identity = self.authenticate(&check, &pool).await?;
         let arrived = Instant::now();
+        let found = self.find_session(&pool, protocol, &identity, &check, since, deadline).await;
         let (route, held) =
-            self.find_session(&pool, protocol, &identity, &check.call, since, deadline).await?;
+            found.inspect_err(|denial| self.tell_refusal(denial, &pool, &identity, &check))?;
         self.until_programmed(check.node.as_deref(), &route).await;
         if held {
             let held_ms = arrived.elapsed().as_millis();
@@ -144,9 +158,15 @@ impl Broker {
 
     async fn authenticate(&self, check: &Check, pool: &str) -> Result<Arc<Identity>, Denial> {
         let origin = Origin { address: check.peer, pool: Some(pool) };
-        let outcome = match &check.credentials {
-            Ok(credentials) => self.authenticator.log_in(credentials, origin).await,
-            Err(error) => Err(AuthnError::from(error.clone())),
+        let outcome = match (&check.credentials, &check.user_id_credentials) {
+            (Ok(credentials), _) => self.authenticator.log_in(credentials, origin).await,
+            (Err(CredentialsError::Missing), Some(credentials)) if self.authenticator.takes_user_id() => {
+                self.authenticator.log_in(credentials, origin).await
+            }
+            (Err(CredentialsError::Missing), Some(_)) => {
+                Err(CredentialsError::InUserId { host: check.host.clone() }.into())
+            }
+            (Err(error), _) => Err(AuthnError::from(error.clone())),
         };
         outcome.map_err(|error| {
             let kind = match error.kind() {
@@ -164,13 +184,39 @@ impl Broker {
         })
     }
 
+    /// A client that was refused goes on trying: it is told once in a while.
+    fn tell_refusal(&self, denial: &Denial, pool: &str, identity: &Identity, check: &Check) {
+        if denial.kind != DenialKind::PermissionDenied {
+            return;
+        }
+        let (allowed, session) = self.stores.read(|inventory| {
+            let allowed = inventory.pool(pool).is_some_and(|pool| decide::may_use(&pool.spec, identity));
+            let sessions = match &check.call {
+                Call::Connect { head, .. } => inventory.sessions_with_spark_id(pool, head.session_id),
+                _ => Vec::new(),
+            };
+            (allowed, sessions.first().map(|session| session.meta.name.clone()))
+        });
+        let session = session.filter(|_| allowed);
+        if self.refused.is_news((identity.user.clone(), pool.to_owned(), session.clone())) {
+            let record = Record {
+                user: Some(&identity.user),
+                pool: Some(pool),
+                session: session.as_deref(),
+                address: check.peer,
+                reason: Some(if allowed { "AnotherUsersSession" } else { "PoolAccess" }),
+            };
+            audit::record(Event::SessionRefused, record);
+        }
+    }
+
     /// The session's route, and whether the request had to wait for it.
     async fn find_session(
         &self,
         pool: &str,
         protocol: Protocol,
         identity: &Arc<Identity>,
-        call: &Call,
+        check: &Check,
         since: Timestamp,
         deadline: Instant,
     ) -> Result<(Route, bool), Denial> {
@@ -181,7 +227,7 @@ impl Broker {
         loop {
             changes.mark_unchanged();
             let decision = self.stores.read(|inventory| match inventory.pool(pool) {
-                Some(pool) => decide(inventory, pool, identity, call, &wait, Timestamp::now()),
+                Some(pool) => decide(inventory, pool, identity, &check.call, &wait, Timestamp::now()),
                 None => {
                     Decision::Deny(Denial::new(DenialKind::UnknownHost, format!("Pool {pool} was deleted.")))
                 }
@@ -195,12 +241,15 @@ impl Broker {
                     let closed = || Denial::new(DenialKind::SessionClosed, "The session has ended.");
                     return route.map(|route| (route, false)).ok_or_else(closed);
                 }
-                Decision::Create(draft) => self.creations.create(draft, None).await?,
-                Decision::Replace { uid, draft } => self.creations.create(draft, Some(uid)).await?,
+                Decision::Create(draft) => self.creations.create(draft, None, check.peer).await?,
+                Decision::Replace { uid, draft } => {
+                    self.creations.create(draft, Some(uid), check.peer).await?
+                }
                 Decision::Claim { session, resource_version, session_id } => {
-                    let writer = self.writer.clone();
-                    detached(async move { writer.claim(&session, resource_version, session_id).await })
-                        .await?;
+                    let (writer, client) = (self.writer.clone(), check.peer);
+                    let claim =
+                        async move { writer.claim(&session, resource_version, session_id, client).await };
+                    detached(claim).await?;
                 }
                 Decision::Wait { session, uid, explanation } => {
                     if wait.session.as_ref() != Some(&uid) {

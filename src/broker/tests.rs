@@ -95,7 +95,11 @@ fn stores() -> Arc<Stores> {
 }
 
 fn broker(stores: &Arc<Stores>, api_server: &Arc<ApiServer>) -> Arc<Broker> {
-    let settings = AuthnSettings { skip_validation: true, ..AuthnSettings::default() };
+    broker_with(stores, api_server, AuthnSettings::default())
+}
+
+fn broker_with(stores: &Arc<Stores>, api_server: &Arc<ApiServer>, settings: AuthnSettings) -> Arc<Broker> {
+    let settings = AuthnSettings { skip_validation: true, ..settings };
     // Another test of this process may have installed it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Arc::new(Broker::new(
@@ -117,6 +121,7 @@ fn first_call() -> Check {
         host: "spark.example.com".to_owned(),
         path: "/spark.connect.SparkConnectService/Config".to_owned(),
         call: Call::Connect { method: ConnectMethod::Config, head },
+        user_id_credentials: None,
         credentials: Ok(Credentials::Password {
             user: "alice".to_owned(),
             password: SecretString::from("password"),
@@ -251,8 +256,33 @@ async fn who_looked_before_it_was_created_and_comes_after_does_not_create_it_aga
     api_server.answers();
     let draft = decide::Draft { name: name(), spec: old.spec };
     for _ in 0..2 {
-        creations.create(draft.clone(), Some("uid-of-the-old-one".to_owned())).await.unwrap();
+        creations.create(draft.clone(), Some("uid-of-the-old-one".to_owned()), None).await.unwrap();
     }
-    creations.create(draft, None).await.unwrap();
+    creations.create(draft, None, None).await.unwrap();
     assert_eq!((api_server.deletions.load(SeqCst), api_server.creations()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_in_the_user_id_is_told_where_it_belongs_and_counts_only_if_that_was_asked_for() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    api_server.answers();
+    let misplaced = || {
+        let call = first_call();
+        let user_id_credentials = call.credentials.ok();
+        Check { credentials: Err(CredentialsError::Missing), user_id_credentials, ..call }
+    };
+    let words = "The connection URL has the login in its user_id, which Spark shows in its UI and logs, so it is not \
+                 taken from there. Write sc://spark.example.com:443/;token=<token> instead, or without TLS \
+                 sc://spark.example.com:80/;authorization=Bearer%20<token>. The token is base64 of user:password, or \
+                 one of the identity provider.";
+    let refused = Verdict::Deny(Denial::new(DenialKind::Unauthenticated, words));
+    assert_eq!(broker(&stores, &api_server).check(misplaced()).await, refused);
+    assert_eq!(api_server.creations(), 0);
+
+    let settings = AuthnSettings { credentials_in_user_id: true, ..AuthnSettings::default() };
+    let broker = broker_with(&stores, &api_server, settings);
+    let call = tokio::spawn(async move { broker.check(misplaced()).await });
+    settled().await;
+    placed(&stores);
+    assert!(matches!(call.await.unwrap(), Verdict::Route(route) if route.user == "alice"));
 }

@@ -1,5 +1,6 @@
 //! Session objects in Kubernetes: the broker is the only one that creates them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use super::decide::Draft;
 use crate::api::SparkInteractiveSession;
 use crate::model::Session;
 use crate::operator::{FIELD_MANAGER, Stores, Watched};
+use crate::telemetry::audit::{self, Event, Record};
 
 /// Owners of the fields of a session's status that the planner does not write: `sessionId` and
 /// `releasedAt`. One each, since an owner who leaves out a field that it wrote before removes it.
@@ -32,18 +34,23 @@ impl SessionWriter {
 
     /// Creates the session, in place of the ended one with the UID `replaces`. Nothing is left to do if the last caller
     /// did so after this one looked.
-    pub async fn ensure(&self, draft: &Draft, replaces: Option<&str>) -> Result<(), kube::Error> {
+    pub async fn ensure(
+        &self,
+        draft: &Draft,
+        replaces: Option<&str>,
+        client: Option<IpAddr>,
+    ) -> Result<(), kube::Error> {
         let uid = |session: &Arc<Session>| session.meta.uid.clone();
         match self.stores.read(|inventory| inventory.session(&draft.name).map(uid)) {
             Some(uid) if replaces == Some(&uid) => self.delete(&draft.name, &uid).await?,
             Some(_) => return Ok(()),
             None => {}
         }
-        self.create(draft).await
+        self.create(draft, client).await
     }
 
     /// Creates the session, or adopts the one that another replica created at the same time.
-    async fn create(&self, draft: &Draft) -> Result<(), kube::Error> {
+    async fn create(&self, draft: &Draft, client: Option<IpAddr>) -> Result<(), kube::Error> {
         let mut session = SparkInteractiveSession::new(&draft.name, draft.spec.clone());
         session.metadata = ObjectMeta {
             name: Some(draft.name.clone()),
@@ -59,6 +66,14 @@ impl SessionWriter {
                     pool = draft.spec.pool,
                     "session created"
                 );
+                let record = Record {
+                    user: Some(&draft.spec.user),
+                    pool: Some(&draft.spec.pool),
+                    session: Some(&draft.name),
+                    address: client,
+                    ..Record::default()
+                };
+                audit::record(Event::SessionCreated, record);
                 self.written(created);
                 Ok(())
             }
@@ -85,11 +100,23 @@ impl SessionWriter {
         name: &str,
         resource_version: u64,
         session_id: Uuid,
+        client: Option<IpAddr>,
     ) -> Result<(), kube::Error> {
         let metadata = json!({ "name": name, "resourceVersion": resource_version.to_string() });
         let status = json!({ "sessionId": session_id.to_string() });
         if self.patch_status(name, CLAIM_MANAGER, metadata, status).await? {
             tracing::info!(session = name, %session_id, "session claimed");
+            let session = self.stores.read(|inventory| inventory.session(name).cloned());
+            let spec = session.as_ref().map(|session| &session.spec);
+            let record = Record {
+                // A session is claimed by its own user only.
+                user: spec.map(|spec| &*spec.user),
+                pool: spec.map(|spec| &*spec.pool),
+                session: Some(name),
+                address: client,
+                ..Record::default()
+            };
+            audit::record(Event::SessionClaimed, record);
         }
         Ok(())
     }

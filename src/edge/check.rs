@@ -9,21 +9,26 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, 
 
 use jiff::Timestamp;
 
-use crate::authn::read_credentials;
-use crate::model::{Call, Check, DEFAULT_SESSION_NAME, Protocol};
+use crate::authn::{read_credentials, read_user_id};
+use crate::model::{Call, Check, Credentials, CredentialsError, DEFAULT_SESSION_NAME, Protocol};
 use crate::spark::{connect_head, thrift_head};
 use crate::xds::{NODE_LABEL, THRIFT_PATH};
 
 /// Reads what Envoy says of a request. Never fails: what cannot be understood is part of the answer.
 pub fn read(request: &CheckRequest) -> Check {
     let request = Request::of(request);
+    let credentials = read_credentials(|name| request.header(name));
     Check {
         since: request.since,
         node: request.node.clone(),
         host: host_name(request.host()),
         path: request.path().to_owned(),
         call: call(&request),
-        credentials: read_credentials(|name| request.header(name)),
+        user_id_credentials: match credentials {
+            Err(CredentialsError::Missing) => user_id_credentials(&request),
+            _ => None,
+        },
+        credentials,
         peer: request.peer,
     }
 }
@@ -123,6 +128,11 @@ fn call(request: &Request<'_>) -> Call {
         Some(Err(problem)) => malformed(Protocol::Thrift, problem),
         None => Call::Other { grpc: request.is_grpc() },
     }
+}
+
+fn user_id_credentials(request: &Request<'_>) -> Option<Credentials> {
+    connect_head::method(request.path())?;
+    read_user_id(connect_head::user_id(request.body())?)
 }
 
 fn thrift_call(name: &str, request: &Request<'_>) -> Call {

@@ -42,6 +42,29 @@ fn a_connect_call_is_read_from_path_and_body() {
     assert_eq!((method, head.session_id.to_string().as_str()), (ConnectMethod::Config, SESSION));
 }
 
+/// A Config call whose user context has this user id.
+fn as_user(user_id: &str) -> Asked {
+    let context = [&[0x0a, user_id.len() as u8], user_id.as_bytes()].concat();
+    let message =
+        [b"\x0a\x24".as_slice(), SESSION.as_bytes(), &[0x12, context.len() as u8], &context].concat();
+    Asked::connect().body(&[&[0, 0, 0, 0, message.len() as u8], message.as_slice()].concat())
+}
+
+#[test]
+fn a_login_in_the_user_id_is_found_where_there_is_no_other_and_does_not_show() {
+    let check = read(&as_user("YWxpY2U6aHVudGVyMg==").by_envoy());
+    assert_eq!(check.credentials.as_ref().unwrap_err(), &CredentialsError::Missing);
+    let Some(Credentials::Password { user, .. }) = &check.user_id_credentials else { panic!("not found") };
+    assert_eq!(user, "alice");
+    let shown = format!("{check:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("YWxpY2U6"), "{shown}");
+
+    assert!(read(&as_user("alice").by_envoy()).user_id_credentials.is_none());
+    let with_header = as_user("YWxpY2U6aHVudGVyMg==").header("authorization", "Bearer Ym9iOnB3");
+    let check = read(&with_header.by_envoy());
+    assert!(check.user_id_credentials.is_none() && check.credentials.is_ok());
+}
+
 #[test]
 fn a_connect_call_whose_first_message_is_missing_is_told_so() {
     let (protocol, problem) = problem_of(Asked::connect().body(b""));

@@ -10,8 +10,9 @@ use crate::edge::testing::Asked;
 
 const GRPC: Form = Form::Grpc { method: Some(ConnectMethod::ExecutePlan) };
 
-const KINDS: [DenialKind; 13] = [
+const KINDS: [DenialKind; 14] = [
     DenialKind::Unauthenticated,
+    DenialKind::LoginsLimited,
     DenialKind::PermissionDenied,
     DenialKind::UnknownHost,
     DenialKind::UnknownPath,
@@ -193,4 +194,20 @@ fn a_script_is_told_when_to_come_back() {
         ..Denial::new(DenialKind::NotReady, "Starting.")
     };
     assert_eq!(header(&denied(&denial, &Form::Http { html: false }), "retry-after"), Some("1"));
+}
+
+#[test]
+fn too_many_failed_logins_are_told_with_the_time_to_wait() {
+    let denial = Denial {
+        retry_after: Some(Duration::from_secs(40)),
+        ..Denial::new(DenialKind::LoginsLimited, "Too many failed logins for user anna. Try again in 40 s.")
+    };
+    let status = details(&denied(&denial, &GRPC));
+    assert_eq!(
+        (status.code, status.message.as_str()),
+        (Code::ResourceExhausted.into(), denial.message.as_str())
+    );
+    let web = denied(&denial, &Form::Http { html: false });
+    assert_eq!(web.status.as_ref().unwrap().code, 429);
+    assert_eq!(header(&web, "retry-after"), Some("40"));
 }

@@ -19,6 +19,8 @@ pub struct Check {
     pub path: String,
     pub call: Call,
     pub credentials: Result<Credentials, CredentialsError>,
+    /// A login in Spark Connect's `user_id`, looked for where there is no other.
+    pub user_id_credentials: Option<Credentials>,
     /// The client's address as Envoy sees it.
     pub peer: Option<IpAddr>,
 }

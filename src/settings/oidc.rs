@@ -1,5 +1,6 @@
 //! Flags about logins.
 
+use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,6 +73,11 @@ pub struct OidcArgs {
     /// clients' addresses all of them share one: then set it high, or 0 for any number.
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     auth_failures_per_address: u32,
+
+    /// Take base64(user:password) or a token from the user_id of Spark Connect URLs, as the Go operator did. Spark shows
+    /// what stands there in its UI and logs.
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true)]
+    allow_credentials_in_user_id: bool,
 }
 
 impl OidcArgs {
@@ -104,6 +110,7 @@ impl OidcArgs {
             client_id: given(self.oidc_client_id),
             client_secret,
             client_secret_file: self.oidc_client_secret_file,
+            client_secret_in_arguments: in_arguments(std::env::args_os()),
             skip_validation: self.oidc_skip_validation,
             cache_ttl: Duration::from_secs(self.auth_cache_ttl),
             outage_grace: Duration::from_secs(self.auth_outage_grace),
@@ -111,8 +118,17 @@ impl OidcArgs {
                 per_user: NonZeroU32::new(self.auth_failures_per_user),
                 per_address: NonZeroU32::new(self.auth_failures_per_address),
             },
+            credentials_in_user_id: self.allow_credentials_in_user_id,
         })
     }
+}
+
+/// Whether everybody on the machine can read the secret. The environment variable fills the same field.
+fn in_arguments(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.any(|argument| {
+        let argument = argument.to_string_lossy();
+        argument == "--oidc-client-secret" || argument.starts_with("--oidc-client-secret=")
+    })
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {

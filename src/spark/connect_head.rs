@@ -98,6 +98,19 @@ pub fn read(method: ConnectMethod, body: &[u8]) -> Result<ConnectHead, HeadError
     }
 }
 
+/// The `user_id` in the request's user context, as far as it can be read. Some people write a login there: not to be
+/// shown.
+pub fn user_id(body: &[u8]) -> Option<&str> {
+    let (message, _) = first_message(body).ok()?;
+    let bytes = |message, number| {
+        protobuf::fields(message).map_while(Result::ok).find_map(|field| match field.value {
+            Value::Bytes(value) if field.number == number => Some(value),
+            _ => None,
+        })
+    };
+    std::str::from_utf8(bytes(bytes(message, 2)?, 1)?).ok()
+}
+
 /// The field in which a request says which server-side session its client has seen.
 fn observed_field(method: ConnectMethod) -> Option<u64> {
     match method {

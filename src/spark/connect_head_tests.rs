@@ -36,6 +36,18 @@ fn the_session_is_read_from_a_whole_request() {
 }
 
 #[rstest]
+#[case::usual(frame(&[text(1, SESSION.as_bytes()), user()]), Some("ana"))]
+#[case::nobody(frame(&[text(1, SESSION.as_bytes())]), None)]
+#[case::name_only(frame(&[text(2, &text(2, b"ana"))]), None)]
+#[case::not_utf8(frame(&[text(2, &text(1, b"\xff"))]), None)]
+#[case::not_a_message(frame(&[text(2, b"\xff\xff")]), None)]
+#[case::compressed(vec![1, 0, 0, 0, 0], None)]
+#[case::empty(vec![], None)]
+fn the_user_id_is_read_where_there_is_one(#[case] body: Vec<u8>, #[case] expected: Option<&str>) {
+    assert_eq!(user_id(&body), expected);
+}
+
+#[rstest]
 #[case(ConnectMethod::ExecutePlan, 8)]
 #[case(ConnectMethod::Config, 8)]
 #[case(ConnectMethod::AnalyzePlan, 17)]
