@@ -6,6 +6,10 @@ import base64
 import json
 
 
+def header(token: str) -> dict:
+    return json.loads(_decoded(token.split(".")[0]))
+
+
 def claims(token: str) -> dict:
     return json.loads(_decoded(token.split(".")[1]))
 

@@ -1,4 +1,4 @@
-"""Keycloak with one realm: two users, two groups, and the client by which the operator logs users in."""
+"""Keycloak with one realm: users, groups, the client by which the operator logs users in, and one for notebooks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from .services import Services
 from .settings import CLIENT_ID, REALM, Settings
 
 GROUPS = {"alice": "data-science", "bob": "analysts"}
+
+# A public client, with which people and programs get tokens of their own.
+NOTEBOOK_CLIENT_ID = "spark-notebook"
+# Those whom the operator has to refuse, or to understand. Their passwords are no secrets.
+SPECIAL_USERS = {
+    "mallory": {"enabled": False, "password": "mallory-password"},
+    "trent": {"requiredActions": ["UPDATE_PASSWORD"], "password": "trent-password"},
+    "jürgen": {"password": "pä:ss:wört €"},
+}
 
 
 def start(settings: Settings, services: Services, distribution: Path, java_home: Path) -> None:
@@ -56,7 +65,10 @@ def realm(settings: Settings) -> dict:
         "enabled": True,
         "sslRequired": "none",
         "groups": [{"name": name} for name in sorted(set(GROUPS.values()))],
-        "users": [_user(name, password) for name, password in settings.passwords.items()],
+        "users": [
+            *(_user(name, password) for name, password in settings.passwords.items()),
+            *(_user(name, **special) for name, special in SPECIAL_USERS.items()),
+        ],
         "clients": [
             {
                 "clientId": CLIENT_ID,
@@ -67,7 +79,16 @@ def realm(settings: Settings) -> dict:
                 "standardFlowEnabled": True,
                 "redirectUris": _own_addresses(settings),
                 "protocolMappers": [_audience_mapper(), _groups_mapper()],
-            }
+            },
+            {
+                "clientId": NOTEBOOK_CLIENT_ID,
+                "enabled": True,
+                "publicClient": True,
+                "directAccessGrantsEnabled": True,
+                "standardFlowEnabled": False,
+                "attributes": {"access.token.lifespan": "120"},
+                "protocolMappers": [_audience_mapper(), _groups_mapper()],
+            },
         ],
     }
 
@@ -78,17 +99,18 @@ def _own_addresses(settings: Settings) -> list[str]:
     return [f"http://{host}:{port}/*" for host in ("localhost", "127.0.0.1") for port in ports]
 
 
-def _user(name: str, password: str) -> dict:
+def _user(name: str, password: str, **more) -> dict:
     return {
         "username": name,
         "enabled": True,
         # Without all three Keycloak refuses the password grant: "Account is not fully set up".
-        "email": f"{name}@example.com",
+        "email": f"{name.encode('ascii', 'ignore').decode()}@example.com",
         "firstName": name.capitalize(),
         "lastName": "Example",
         "emailVerified": True,
-        "groups": [f"/{GROUPS[name]}"],
+        "groups": [f"/{GROUPS[name]}"] if name in GROUPS else [],
         "credentials": [{"type": "password", "value": password, "temporary": False}],
+        **more,
     }
 
 
