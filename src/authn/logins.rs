@@ -74,22 +74,24 @@ impl Logins {
         self.entries.invalidate(key);
     }
 
-    /// The login that is under way for `key`; else what `look` finds done already, else the login that it begins. `look`
-    /// runs while no login for `key` can end, so that none is asked for twice. Whoever began one calls [`Self::landed`]
-    /// in it, after it was remembered.
-    pub fn flight<T>(
+    /// What `look` finds done already, else the login that is under way for `key`, else the one that `begin` makes. No
+    /// login for `key` can end meanwhile, so that none is asked for twice. Whoever began one calls [`Self::landed`] in
+    /// it, after it was remembered.
+    pub fn flight<T, P>(
         &self,
         key: Key,
-        look: impl FnOnce() -> Result<T, BoxFuture<'static, Outcome>>,
+        look: impl FnOnce() -> Result<T, P>,
+        begin: impl FnOnce(P) -> BoxFuture<'static, Outcome>,
     ) -> Result<T, Flight> {
         let mut flights = self.lock();
+        let plan = match look() {
+            Ok(done) => return Ok(done),
+            Err(plan) => plan,
+        };
         if let Some(flight) = flights.get(&key) {
             return Err(flight.clone());
         }
-        let flight = match look() {
-            Ok(done) => return Ok(done),
-            Err(begun) => begun.shared(),
-        };
+        let flight = begin(plan).shared();
         flights.insert(key, flight.clone());
         // A task of its own: what its callers leave (Envoy's timeout) is counted and told all the same.
         tokio::spawn(flight.clone());

@@ -93,16 +93,17 @@ impl OneLogin {
         let (reception, now, error) = (&self.reception, Instant::now(), failed.error);
         match error.kind() {
             AuthnErrorKind::Unavailable => {
-                let before =
-                    self.before.as_ref().filter(|before| !failed.revoked && before.outlasts_outage(now));
-                if error == AuthnError::Unavailable
-                    && matches!(self.credentials, Credentials::Password { .. })
-                {
-                    reception.outage.unanswered(now);
-                }
-                if let Some(before) = before {
-                    self.remember(before.unanswered(now));
-                    return Ok(Arc::clone(&before.identity));
+                if let Some(before) = &self.before {
+                    // Not told by new logins: they can be made up, and perhaps such that the provider stumbles.
+                    if error == AuthnError::Unavailable
+                        && matches!(self.credentials, Credentials::Password { .. })
+                    {
+                        reception.outage.unanswered(now);
+                    }
+                    if !failed.revoked && before.outlasts_outage(now) {
+                        self.remember(before.unanswered(now));
+                        return Ok(Arc::clone(&before.identity));
+                    }
                 }
                 reception.logins.forget(&self.key);
             }

@@ -67,7 +67,7 @@ impl Reception {
     /// Asks the provider, unless somebody does or did meanwhile, or it is known not to answer.
     fn begin(self: &Arc<Self>, key: Key, credentials: &Credentials, origin: Origin<'_>) -> Begun {
         let mut goes_on = None;
-        let begun = self.logins.flight(key, || {
+        let look = || {
             let now = Instant::now();
             let known = self.logins.get(&key);
             if let Some(outcome) = known.as_ref().and_then(|known| self.settled(known, now)) {
@@ -82,9 +82,10 @@ impl Reception {
                     Course::Probe => goes_on = Some(Arc::clone(&before.identity)),
                 }
             }
-            Err(OneLogin::new(Arc::clone(self), key, credentials.clone(), before, origin).run())
-        });
-        match (begun, goes_on) {
+            Err(before)
+        };
+        let begin = |before| OneLogin::new(Arc::clone(self), key, credentials.clone(), before, origin).run();
+        match (self.logins.flight(key, look, begin), goes_on) {
             (Ok(outcome), _) => Begun::Done(outcome),
             (Err(_), Some(identity)) => Begun::Done(Ok(identity)),
             (Err(flight), None) => Begun::Asks(flight),

@@ -201,6 +201,40 @@ async fn while_the_provider_hangs_nobody_who_is_logged_in_waits_for_it_twice() {
 }
 
 #[tokio::test]
+async fn who_finds_out_whether_the_provider_is_back_does_not_wait_for_that() {
+    let world = World::new().await;
+    world.provider.answers_logins(200, world.tokens("anna", 0, None)).await;
+    let authenticator = world.authenticator();
+    authenticator.authenticate(&anna()).await.unwrap();
+    world.provider.answers_logins(503, json!({})).await;
+    authenticator.authenticate(&anna()).await.unwrap();
+    let hangs = wiremock::ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
+    world.provider.answers("POST", "/t/1", hangs).await;
+    tokio::time::sleep(Duration::from_millis(5100)).await;
+    for _ in 0..20 {
+        let began = std::time::Instant::now();
+        authenticator.authenticate(&anna()).await.unwrap();
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(world.provider.grants().await.len(), 3, "one of them asks");
+}
+
+#[tokio::test]
+async fn made_up_logins_on_which_the_provider_stumbles_are_no_outage() {
+    let world = World::new().await;
+    world.provider.answers_logins(200, world.tokens("anna", 0, None)).await;
+    let authenticator = world.authenticator();
+    authenticator.authenticate(&anna()).await.unwrap();
+    world.provider.answers_logins(500, json!({})).await;
+    let made_up = authenticator.authenticate(&password("anna", "\u{1f980}")).await;
+    assert_eq!(made_up, Err(AuthnError::Unavailable));
+    world.provider.answers_logins(400, disabled()).await;
+    let error = authenticator.authenticate(&anna()).await.unwrap_err();
+    assert!(matches!(error, AuthnError::AccountRefused { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn without_a_grace_an_outage_stops_everybody_at_the_end_of_their_time() {
     let world = World::new().await;
     world.provider.answers_logins(200, world.tokens("anna", 0, Some("r1"))).await;
