@@ -51,7 +51,7 @@ impl Written {
 
     async fn claim(&self, id: Uuid) {
         let version = self.read().await.metadata.resource_version.unwrap().parse().unwrap();
-        self.broker.claim("nightly-report", version, id).await.unwrap();
+        self.broker.claim("nightly-report", version, id, None).await.unwrap();
     }
 
     async fn read(&self) -> SparkInteractiveSession {
@@ -88,7 +88,7 @@ async fn a_claim_on_a_session_that_has_changed_meanwhile_does_nothing() {
         let session = Written::new(&client, &namespace).await;
         let version = session.read().await.metadata.resource_version.unwrap().parse().unwrap();
         session.plan(SessionState::Active, Some("p-0")).await;
-        session.broker.claim("nightly-report", version, Uuid::from_u128(7)).await.unwrap();
+        session.broker.claim("nightly-report", version, Uuid::from_u128(7), None).await.unwrap();
         assert_eq!(session.status().await.2, None);
     })
     .await;

@@ -9,7 +9,8 @@ use super::world::World;
 
 const MISFIT: &str = "Nobody can log in: the identity provider and the operator's settings do not fit. \
      Tell the operator's administrator; its log has the reason.";
-const UNAVAILABLE: &str = "The identity provider does not answer at the moment; try again in a minute.";
+const UNAVAILABLE: &str = "The identity provider does not answer at the moment; try again in a minute. \
+     Who logged in before can go on working for a while.";
 const BAD_SIGNATURE: &str =
     "The token's signature is wrong: it was changed or cut off. Copy it again, or get a new one.";
 const UNKNOWN_KEY: &str =

@@ -10,7 +10,8 @@ use super::world::World;
 
 const MISFIT: &str = "Nobody can log in: the identity provider and the operator's settings do not fit. \
      Tell the operator's administrator; its log has the reason.";
-const UNAVAILABLE: &str = "The identity provider does not answer at the moment; try again in a minute.";
+const UNAVAILABLE: &str = "The identity provider does not answer at the moment; try again in a minute. \
+     Who logged in before can go on working for a while.";
 
 fn unusable(problem: &str) -> String {
     format!(
