@@ -1,7 +1,7 @@
 //! Reads single claims out of a token's claims. Pure; whether they are true is `token`'s question.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// The claim at `path`: a name, or names joined by dots such as `realm_access.roles`.
 ///
@@ -30,7 +30,8 @@ pub(super) fn strings(claims: &Map<String, Value>, path: &str) -> Vec<String> {
 pub(super) fn says(claims: &Map<String, Value>, path: &str, value: &str) -> bool {
     let is = |claim: &Value| match claim {
         Value::String(text) => text == value,
-        Value::Bool(_) | Value::Number(_) => claim.to_string() == value,
+        Value::Bool(flag) => value.parse() == Ok(*flag),
+        Value::Number(number) => value.parse::<Number>().is_ok_and(|value| value == *number),
         _ => false,
     };
     match at(claims, path) {

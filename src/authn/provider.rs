@@ -97,3 +97,7 @@ fn unreachable(error: reqwest::Error) -> ProviderError {
     }
     ProviderError::Unreachable(text)
 }
+
+#[cfg(test)]
+#[path = "provider_tests.rs"]
+mod tests;

@@ -30,10 +30,10 @@ def owner(objects):
 
 @pytest.fixture
 def url(environment):
-    """url(name=value, …) -> a Spark Connect URL with these parameters."""
+    """url(**parameters) -> a Spark Connect URL with them."""
 
     def call(**parameters: str) -> str:
-        text = ";".join(f"{key.replace('_', '-')}={urllib.parse.quote(value, safe='')}" for key, value in parameters.items())
+        text = ";".join(f"{key}={urllib.parse.quote(value, safe='')}" for key, value in parameters.items())
         return f"sc://localhost:{environment.port}/;{text}"
 
     return call
@@ -67,7 +67,7 @@ def test_pyspark_by_a_header_in_the_url(pyspark, url, login, owner, header, sche
 
 
 def test_pyspark_by_the_two_headers(pyspark, url, login, owner):
-    pyspark(COLLECT, url(x_spark_username=login[0], x_spark_password=login[1]), stop=False).succeeded()
+    pyspark(COLLECT, url(**{"x-spark-username": login[0], "x-spark-password": login[1]}), stop=False).succeeded()
     assert owner() == login[0]
 
 
