@@ -104,8 +104,8 @@ impl Failures {
                 .look(&network, now)
                 .map_err(|empty| limited(format!("from {}", network_name(network)), empty))?;
         }
-        // Providers do not agree on whether case matters in names.
-        let name = user.to_lowercase();
+        // Providers do not agree on whether case and space around names matter.
+        let name = user.trim().to_lowercase();
         let home = network.filter(|network| self.homes.contains_key(&(name.clone(), *network)));
         let counted_as = User { name, home };
         if let Some(buckets) = &self.users {
