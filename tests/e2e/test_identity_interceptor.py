@@ -55,6 +55,8 @@ with tempfile.NamedTemporaryFile(suffix=".txt") as file:
     file.write(b"y" * 100_000); file.flush()
     spark.addArtifact(file.name, file=True)
 print(spark.interruptAll())
+for variable in ("SPARK_CONNECT_AUTHENTICATE_TOKEN", "SPARK_LOCAL_IP"):
+    print(spark.sql(f"SELECT java_method('java.lang.System', 'getenv', '{variable}')").collect()[0][0])
 spark.stop()
 """
 
@@ -264,7 +266,9 @@ def test_every_message_of_a_stream_is_looked_at(server, session, place):
 
 def test_a_whole_session_works(server):
     argv = [os.environ["PYTHON"], "-W", "ignore", "-c", SESSION + WHOLE, server, TOKEN, "alice"]
-    assert run(argv, timeout=90).succeeded().out.splitlines() == ["50 3", "20000", "UNRESOLVED_COLUMN.WITH_SUGGESTION", "[]"]
+    said = run(argv, timeout=90).succeeded().out.splitlines()
+    assert said[:4] == ["50 3", "20000", "UNRESOLVED_COLUMN.WITH_SUGGESTION", "[]"]
+    assert said[4:] == ["null", "127.0.0.1"], "the token cannot be asked for in SQL, and other variables can"
 
 
 def test_a_server_without_a_token_refuses_everything_and_says_why(start, session):
