@@ -32,6 +32,7 @@ from clients import (
     run,
     session_manifest,
 )
+from instance_tokens import InstanceTokens
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCAL = REPOSITORY / "deploy" / "local"
@@ -67,6 +68,11 @@ class Environment:
     def up(self) -> None:
         """Starts what does not run. The fixtures that end a part end with this."""
         run([LOCAL / "up", "--state", self.state, "--no-query"], timeout=300).succeeded()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks for secrets in all that the others have left behind comes last."""
+    items.sort(key=lambda item: item.path.name == "test_secrets.py")
 
 
 @pytest.fixture(scope="session")
@@ -277,7 +283,20 @@ def _pools(kubectl) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture(scope="session")
-def access_token(environment) -> Callable[[str], str]:
+def used_tokens() -> set[str]:
+    """The JWTs that tests have used; `test_secrets.py` looks for them."""
+    return set()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def instance_tokens(environment) -> Iterator[Callable[[], set[str]]]:
+    """instance_tokens() -> those of all Connect instances of this run, the ones included whose Secrets are gone."""
+    with InstanceTokens(environment["KUBECTL"], environment["KUBECONFIG"]) as tokens:
+        yield tokens.found
+
+
+@pytest.fixture(scope="session")
+def access_token(environment, used_tokens) -> Callable[[str], str]:
     """access_token(user) -> a JWT from Keycloak by the password grant."""
 
     def call(user: str) -> str:
@@ -289,7 +308,9 @@ def access_token(environment) -> Callable[[str], str]:
             "password": environment.password(user),
         }
         url = f"{environment['OIDC_ISSUER']}/protocol/openid-connect/token"
-        return json.loads(fetch(url, data=urllib.parse.urlencode(form).encode()))["access_token"]
+        token = json.loads(fetch(url, data=urllib.parse.urlencode(form).encode()))["access_token"]
+        used_tokens.add(token)
+        return token
 
     return call
 

@@ -58,6 +58,9 @@ class Driver:
     def start(self, command: Command) -> None:
         record = self.record
         env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        log = Path(record.log)
+        if log.exists():  # of an earlier instance with this name
+            log.replace(log.with_suffix(".previous.log"))
         with open(record.log, "wb") as log:
             self.child = subprocess.Popen(
                 command.argv,
