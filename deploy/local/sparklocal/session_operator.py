@@ -13,6 +13,10 @@ def start(settings: Settings, services: Services, binary: Path, identity_jar: Pa
     def address(name: str) -> str:
         return f"127.0.0.1:{settings.ports[name]}"
 
+    identity_flags = []
+    if not settings.context:  # drivers elsewhere do not reach this machine's loopback
+        identity_flags += ["--identity-jar", str(identity_jar), "--identity-jar-addr", address("identity-jar")]
+        identity_flags += ["--identity-jar-url", f"http://{address('identity-jar')}/{identity_jar.name}"]
     process = services.ensure(
         "operator",
         [
@@ -25,9 +29,7 @@ def start(settings: Settings, services: Services, binary: Path, identity_jar: Pa
             *("--envoy-tls-listen-addr", address("envoy-tls")),
             *("--health-probe-bind-address", address("operator-health")),
             *("--metrics-bind-address", address("operator-metrics")),
-            *("--identity-jar", str(identity_jar)),
-            *("--identity-jar-addr", address("identity-jar")),
-            *("--identity-jar-url", f"http://{address('identity-jar')}/{identity_jar.name}"),
+            *identity_flags,
             *("--oidc-issuer-url", settings.issuer),
             *("--oidc-client-id", CLIENT_ID),
             *("--oidc-client-secret-file", str(settings.secret("oidc-client-secret"))),
