@@ -14,8 +14,12 @@ from clients import CONNECT_CLASS, NAMES, THRIFT_CLASS, fetch, template
 KINDS = "ssp,sis,sparkapplications,pods,events,configmaps,leases"
 TOKEN_TYPE = "sparkinteractive.io/instance-token"
 WRONG = "a-wrong-password-of-mine"
+# Of deploy/local/sparklocal/keycloak.py: those with whom other tests log in.
+OTHERS = {"mallory": "mallory-password", "trent": "trent-password", "jürgen": "pä:ss:wört €"}
 # Of whatever user and by whatever test: three parts of base64url, of which the first two begin with `{"`.
 ANY_JWT = re.compile(rb"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}")
+# As the tests name the passwords of users whom they make: <name>-<hexadecimal>-password.
+ANY_PASSWORD = re.compile(rb"[a-z]+-[0-9a-f]{4,}-password")
 CONNECT_PAGES = ("environment/", "connect/", "jobs/", "stages/", "executors/", "SQL/")
 THRIFT_PAGES = ("environment/", "sqlserver/", "jobs/", "executors/", "SQL/")
 
@@ -62,7 +66,7 @@ def logins(environment, pyspark, beeline, pyhive, remote_url, access_token, used
     client_secret = (environment.state / "secrets" / "oidc-client-secret").read_bytes()
     found = {"the secret of the operator's client": client_secret}
     found |= {f"token {number}": token.rpartition(".")[2].encode() for number, token in enumerate(sorted(used_tokens))}
-    for name, secret in [*((user, environment.password(user)) for user in users), (user, WRONG)]:
+    for name, secret in [*((user, environment.password(user)) for user in users), *OTHERS.items(), (user, WRONG)]:
         found |= {f"{form} ({name}, {secret})": value for form, value in forms(name, secret).items()}
     return found
 
@@ -83,8 +87,9 @@ def assert_free(content: bytes, secrets: dict[str, bytes], place: str) -> None:
     for name, value in secrets.items():
         at = content.find(value)
         assert at < 0, f"{place} holds {name}: …{content[max(0, at - 200) : at + 80]!r}…"
-    jwt = ANY_JWT.search(content)
-    assert not jwt, f"{place} holds a JWT: …{content[max(0, jwt.start() - 200) : jwt.end()]!r}…"
+    for name, pattern in (("a JWT", ANY_JWT), ("a password", ANY_PASSWORD)):
+        found = pattern.search(content)
+        assert not found, f"{place} holds {name}: …{content[max(0, found.start() - 200) : found.end()]!r}…"
 
 
 def test_no_log_holds_a_credential(environment, everything):
