@@ -40,17 +40,21 @@ impl Drop for ControlPlane {
 }
 
 impl ControlPlane {
-    /// With the real answer to checks: who asks, which session, which instance.
+    /// With the real answer to checks: who asks, which session, which instance. Every login is believed.
     pub fn with_broker(stores: &Arc<Stores>) -> Self {
+        Self::with_logins(stores, AuthnSettings { skip_validation: true, ..AuthnSettings::default() })
+    }
+
+    /// The same, with these logins.
+    pub fn with_logins(stores: &Arc<Stores>, settings: AuthnSettings) -> Self {
         let stop = CancellationToken::new();
         let publisher = Publisher::new();
         // A warm check asks Kubernetes nothing: nobody serves what this client would send.
         let (service, _) = tower_test::mock::pair::<http::Request<kube::client::Body>, _>();
         let client = kube::Client::new::<_, kube::client::Body, _>(service, "spark-dev");
-        let settings = AuthnSettings { skip_validation: true, ..AuthnSettings::default() };
         let broker = Broker::new(
             stores.clone(),
-            Authenticator::new(settings, authn::client_builder().build().unwrap()),
+            Authenticator::new(settings, authn::client_builder().no_proxy().build().unwrap()),
             publisher.clone(),
             SessionWriter::new(&client, "spark-dev", stores.clone()),
             MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(300) },

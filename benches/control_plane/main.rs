@@ -6,6 +6,7 @@
 //! push    one more cluster, to Envoy's ACK of it, beside go-control-plane
 //! cold    first requests on pools without an instance: how many fail, and for how long they are held
 //! memory  resident set of the operator, and its CPU time for each session that changes
+//! auth    a login that is remembered beside no login at all, what a new one adds to the provider's time, and its memory
 //! ```
 //!
 //! Spark is played by a stand-in here: what is measured is the way to it. The phases of a start with real Spark are
@@ -18,6 +19,7 @@
     reason = "a benchmark may stop at any surprise"
 )]
 
+mod auth;
 mod cold;
 mod control_plane;
 mod domain;
@@ -31,6 +33,13 @@ mod push;
 mod spark;
 mod spark_operator;
 mod warm;
+
+#[path = "../../tests/oidc_server/mod.rs"]
+#[allow(dead_code, reason = "tests make it do more")]
+mod oidc_server;
+#[path = "../../tests/support/signer.rs"]
+#[allow(dead_code, reason = "tests make it do more")]
+mod signer;
 
 use std::path::PathBuf;
 
@@ -63,6 +72,7 @@ async fn main() {
             "push" => push::measure(size).await,
             "cold" => cold::measure(size).await,
             "memory" => memory::measure(size).await,
+            "auth" => auth::measure(size).await,
             other => panic!("no part is called {other}"),
         }
     }

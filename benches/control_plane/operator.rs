@@ -21,13 +21,19 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// `listen`: where its Envoys are told to listen.
+    /// `listen`: where its Envoys are told to listen. Every login is believed.
     pub async fn start(listen: SocketAddr) -> Self {
+        Self::start_with(listen, &["--oidc-skip-validation"]).await
+    }
+
+    /// With these flags for logins.
+    pub async fn start_with(listen: SocketAddr, logins: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (address, health) = (loopback(free_port()), loopback(free_port()));
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(crate::part("OPERATOR"))
-            .args(["run", "--namespace", NAMESPACE, "--oidc-skip-validation", "--log-level", "warn"])
+            .args(["run", "--namespace", NAMESPACE, "--log-level", "warn"])
+            .args(logins)
             .args(["--grpc-addr", &address.to_string()])
             .args(["--envoy-listen-addr", &listen.to_string()])
             .args(["--identity-jar-url", "local:///identity.jar"])

@@ -86,7 +86,7 @@ pub async fn measure(size: Size) {
 }
 
 /// Each connection sends its next request when the last one is answered.
-async fn load(
+pub async fn load(
     envoy: SocketAddr,
     pool: &str,
     session: uuid::Uuid,
