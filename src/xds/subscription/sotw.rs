@@ -341,8 +341,11 @@ impl SotwSubscription {
                 self.rejected.insert(name.clone(), refused);
             }
         }
-        // Envoy may have taken all but the culprit.
-        let others = suspects.keys().filter(|name| !self.rejected.contains_key(*name));
+        // Envoy may have taken all but the culprit. What was one in another version may be none now.
+        let culprit = |name: &str, version: &Version| {
+            self.rejected.get(name).is_some_and(|refused| refused.version == *version)
+        };
+        let others = suspects.iter().filter(|(name, version)| !culprit(name, version)).map(|(name, _)| name);
         self.resend.extend(others.chain(&removed).cloned());
         let (kind, message) = (self.kind, message.to_owned());
         receipt.rejection = Some(Rejection { kind, suspects, verdict, message });

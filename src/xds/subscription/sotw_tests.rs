@@ -377,6 +377,18 @@ fn what_envoy_may_have_dropped_with_a_refused_response_is_sent_and_counted_again
     assert_eq!(subscription.receive(acks(&back, &[])).gained, ["a"]);
 }
 
+#[test]
+fn what_was_refused_in_another_version_is_sent_again_too() {
+    let mut subscription = subscribed(Kind::Route, &["a", "c"]);
+    accepts(&mut subscription, &world(&[("c", "2")]), &["a", "c"]);
+    let refused = respond(&mut subscription, &world(&[("c", "bad")]));
+    subscription.receive(nacks(&refused, &["a", "c"], "no"));
+    // Of this Envoy may have taken c@3 before it found the error in a.
+    let refused = respond(&mut subscription, &world(&[("a", "bad"), ("c", "3")]));
+    subscription.receive(nacks(&refused, &["a", "c"], "no"));
+    assert_eq!(held(&respond(&mut subscription, &world(&[("c", "2")]))), ["c@2"]);
+}
+
 /// Envoy, as far as it matters here: takes a response as a whole or, if it finds the error late, all but the
 /// bad ones; its message names them.
 #[derive(Debug)]
