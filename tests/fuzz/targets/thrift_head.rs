@@ -1,0 +1,15 @@
+//! The first bytes of a Thrift call. What is read says the same when it is written in either form of the protocol.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use spark_session_operator::spark::thrift_head;
+
+fuzz_target!(|body: &[u8]| {
+    let Ok(head) = thrift_head::read(body) else { return };
+    let length = (head.method.len() as u32).to_be_bytes();
+    let (name, sequence_id) = (head.method.as_bytes(), head.sequence_id.to_be_bytes());
+    let strict = [&[0x80, 1, 0, 1], length.as_slice(), name, &sequence_id].concat();
+    let old = [length.as_slice(), name, &[1], &sequence_id].concat();
+    assert_eq!(thrift_head::read(&strict).as_ref(), Ok(&head));
+    assert_eq!(thrift_head::read(&old), Ok(head));
+});
