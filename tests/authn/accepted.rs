@@ -2,6 +2,7 @@
 
 use rstest::rstest;
 use serde_json::json;
+use spark_session_operator::authn::LEEWAY;
 
 use super::world::World;
 
@@ -29,4 +30,17 @@ async fn the_last_of_two_claims_counts() {
     let twice = format!(r#"{{"sub":"ben",{}"#, &claims[1..]);
     let token = world.signer().token_of(&world.signer().header().to_string(), &twice);
     assert_eq!(world.token(&token).await.unwrap().user, "anna");
+}
+
+/// In the middle of a session, say. What was remembered of it does not outlive it.
+#[tokio::test]
+async fn a_token_counts_until_it_expires_and_no_longer() {
+    let world = World::with_ec().await;
+    let left = jiff::SignedDuration::from_secs(2);
+    let expires_at = jiff::Timestamp::now() - LEEWAY + left;
+    let token = world.signer().token(&world.claims_with("exp", json!(expires_at.as_second())));
+    assert_eq!(world.token(&token).await.unwrap().user, "anna");
+    tokio::time::sleep(left.unsigned_abs()).await;
+    let expected = format!("The token expired at {}; get a new one.", expires_at.strftime("%FT%TZ"));
+    assert_eq!(world.refusal(&token).await, expected);
 }

@@ -296,17 +296,20 @@ def instance_tokens(environment) -> Iterator[Callable[[], set[str]]]:
 
 
 @pytest.fixture(scope="session")
-def access_token(environment, used_tokens) -> Callable[[str], str]:
-    """access_token(user) -> a JWT from Keycloak by the password grant."""
+def access_token(environment, used_tokens) -> Callable[..., str]:
+    """access_token(user, password=None, public_client=None) -> a JWT from Keycloak by the password grant."""
 
-    def call(user: str) -> str:
+    def call(user: str, password: str | None = None, public_client: str | None = None) -> str:
         form = {
             "grant_type": "password",
-            "client_id": environment["OIDC_CLIENT_ID"],
-            "client_secret": (environment.state / "secrets" / "oidc-client-secret").read_text(),
             "username": user,
-            "password": environment.password(user),
+            "password": environment.password(user) if password is None else password,
         }
+        if public_client:
+            form["client_id"] = public_client
+        else:
+            form["client_id"] = environment["OIDC_CLIENT_ID"]
+            form["client_secret"] = (environment.state / "secrets" / "oidc-client-secret").read_text()
         url = f"{environment['OIDC_ISSUER']}/protocol/openid-connect/token"
         token = json.loads(fetch(url, data=urllib.parse.urlencode(form).encode()))["access_token"]
         used_tokens.add(token)

@@ -48,6 +48,10 @@ class KeycloakAdmin:
     def disable_user(self, user_id: str) -> None:
         self._call("PUT", f"/users/{user_id}", {"enabled": False})
 
+    def log_out(self, user_id: str) -> None:
+        """Ends all sessions of the user: refresh tokens are void."""
+        self._call("POST", f"/users/{user_id}/logout")
+
     def delete_user(self, user_id: str) -> None:
         self._call("DELETE", f"/users/{user_id}")
 

@@ -110,6 +110,20 @@ def test_a_new_key_of_the_provider_is_learnt_and_the_old_one_goes_on(pyspark, re
         keycloak.remove_signing_key(component)
 
 
+def test_a_logout_at_the_provider_ends_what_the_provider_is_asked_for(
+    pyspark, pyhive, remote_url, keycloak, new_user, access_token, short_access_tokens
+):
+    """A refresh token is not the last word, the password is. A token that the client itself brings counts until it expires."""
+    name, password, user_id = new_user()
+    token = access_token(name, password, "spark-notebook")
+    pyspark(COLLECT, remote_url(name, token=token)).succeeded()
+    assert pyhive("SELECT current_user()", name, password).succeeded().out == f"{name}\n"
+    keycloak.log_out(user_id)
+    time.sleep(LIFE + 1)
+    assert pyhive("SELECT current_user()", name, password).succeeded().out == f"{name}\n"
+    pyspark(COLLECT, remote_url(name, token=token)).succeeded()
+
+
 def test_an_outage_is_outlasted_by_the_logged_in_and_told_to_others(
     pyspark, remote_url, shells, new_user, short_access_tokens, provider_hangs, users
 ):

@@ -5,6 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
+from clients import run
+
 WHERE = 'print(spark.conf.get("spark.driver.host"))'
 WHO = "SELECT current_user()"
 
@@ -66,3 +68,41 @@ def test_a_proxy_user_is_refused(beeline, cluster, users):
 def test_everybody_is_who_they_logged_in_as(pyhive, cluster, users):
     for user in (*users, *users):
         assert pyhive(WHO, user).succeeded().out == f"{user}\n"
+
+
+BORROWED_HANDLE = """\
+import sys
+from pyhive import hive
+from thrift.transport.THttpClient import THttpClient
+url, forged, *logins = sys.argv[1:]
+def connected(user, password):
+    transport = THttpClient(url)
+    hive.Connection._set_authorization_header(transport, user, password)
+    return hive.connect(thrift_transport=transport, username=user)
+owner, other = (connected(*login.split(":")) for login in logins)
+handle = owner._sessionHandle
+if forged == "forged":
+    handle.sessionId.secret = bytes(16)
+other._sessionHandle = handle
+cursor = other.cursor()
+cursor.execute("SELECT current_user()")
+print(*cursor.fetchall())
+"""
+
+
+@pytest.fixture
+def borrowed_handle(environment, users, cluster):
+    """borrowed_handle(forged) runs a query of the second user under the handle of the first one's Thrift session."""
+
+    def call(forged: str):
+        logins = [f"{user}:{environment.password(user)}" for user in users]
+        url = f"http://localhost:{environment.port}/cliservice"
+        return run([environment["PYTHON"], "-W", "ignore", "-c", BORROWED_HANDLE, url, forged, *logins])
+
+    return call
+
+
+def test_the_thrift_session_of_another_user_is_not_got_by_its_public_id(borrowed_handle):
+    """Spark's page shows that id. The other half of a handle is known to the client alone, who got it from Spark."""
+    assert "Invalid SessionHandle" in borrowed_handle("forged").complaint()
+    print(borrowed_handle("whole").text)

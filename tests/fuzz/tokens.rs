@@ -52,6 +52,7 @@ pub fn rules() -> TokenRules {
         audience: Some("spark".to_owned()),
         user_claim: "sub".to_owned(),
         groups_claim: "groups".to_owned(),
+        ..TokenRules::default()
     }
 }
 
