@@ -46,7 +46,7 @@ impl World {
     fn tokens(&self, user: &str, life: i64, refresh_token: Option<&str>) -> Value {
         let mut claims = self.provider.claims(user);
         claims["exp"] = json!(jiff::Timestamp::now().as_second() + life);
-        let mut answer = json!({"access_token": self.signer.sign(&claims)});
+        let mut answer = json!({"access_token": self.signer.token(&claims)});
         if let Some(token) = refresh_token {
             answer["refresh_token"] = json!(token);
         }
@@ -81,7 +81,7 @@ async fn an_expired_access_token_is_refreshed_and_the_password_not_shown_again()
     assert_eq!(world.provider.grants().await, ["password", "r1", "r2"]);
     let mut claims = world.provider.claims("anna");
     claims["groups"] = json!(["ops"]);
-    let access_token = world.signer.sign(&claims);
+    let access_token = world.signer.token(&claims);
     world.provider.answers_refreshes(200, json!({"access_token": access_token})).await;
     let credentials = anna();
     let calls = (0..20).map(|_| authenticator.authenticate(&credentials));

@@ -1,98 +1,16 @@
-//! Keys made on the spot, tokens signed with them (by aws-lc-rs, so that jsonwebtoken's reading is
-//! checked against another implementation's writing), and a provider on a local port.
+//! A provider on a local port, and the keys that it signs with.
+
+#[path = "../../tests/support/signer.rs"]
+mod signer;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
-};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use wiremock::matchers::{body_string_contains, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
+pub use self::signer::{Signer, base64url};
 use super::key_set::KeySet;
-
-pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-enum Pair {
-    Rsa(RsaKeyPair),
-    Ec(EcdsaKeyPair),
-    Ed(Ed25519KeyPair),
-}
-
-/// A provider's signing key.
-pub struct Signer {
-    pub id: String,
-    pub alg: &'static str,
-    pair: Pair,
-}
-
-impl Signer {
-    pub fn new(alg: &'static str, id: &str) -> Self {
-        let pair = match alg {
-            "RS256" | "PS256" => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()),
-            "ES256" => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
-            "ES384" => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap()),
-            "EdDSA" => Pair::Ed(Ed25519KeyPair::generate().unwrap()),
-            other => panic!("no test key for {other}"),
-        };
-        Self { id: id.to_owned(), alg, pair }
-    }
-
-    pub fn jwk(&self) -> Value {
-        let mut jwk = match &self.pair {
-            Pair::Rsa(pair) => json!({
-                "kty": "RSA",
-                "n": base64url(pair.public_key().modulus().big_endian_without_leading_zero()),
-                "e": base64url(pair.public_key().exponent().big_endian_without_leading_zero()),
-            }),
-            Pair::Ec(pair) => {
-                let point = &pair.public_key().as_ref()[1..];
-                let (x, y) = point.split_at(point.len() / 2);
-                let curve = if x.len() == 32 { "P-256" } else { "P-384" };
-                json!({"kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y)})
-            }
-            Pair::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(pair.public_key())}),
-        };
-        jwk["kid"] = json!(self.id);
-        jwk["use"] = json!("sig");
-        jwk["alg"] = json!(self.alg);
-        jwk
-    }
-
-    pub fn sign(&self, claims: &Value) -> String {
-        self.sign_with_header(&json!({"typ": "JWT", "alg": self.alg, "kid": self.id}), claims)
-    }
-
-    pub fn sign_with_header(&self, header: &Value, claims: &Value) -> String {
-        let signed = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
-        let random = SystemRandom::new();
-        let signature = match &self.pair {
-            Pair::Rsa(pair) => {
-                let padding = if self.alg == "PS256" { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(
-                    padding as &dyn aws_lc_rs::signature::RsaEncoding,
-                    &random,
-                    signed.as_bytes(),
-                    &mut signature,
-                )
-                .unwrap();
-                signature
-            }
-            Pair::Ec(pair) => pair.sign(&random, signed.as_bytes()).unwrap().as_ref().to_vec(),
-            Pair::Ed(pair) => pair.sign(signed.as_bytes()).as_ref().to_vec(),
-        };
-        format!("{signed}.{}", base64url(signature))
-    }
-}
 
 pub fn jwks(signers: &[&Signer]) -> Value {
     json!({"keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>()})

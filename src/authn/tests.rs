@@ -39,7 +39,7 @@ async fn provider(signer: &Signer) -> FakeProvider {
     let provider = FakeProvider::start().await;
     provider.serves_discovery().await;
     provider.serves_keys(&[signer]).await;
-    let answer = json!({"access_token": signer.sign(&provider.claims("anna")), "expires_in": 300});
+    let answer = json!({"access_token": signer.token(&provider.claims("anna")), "expires_in": 300});
     provider.answers_logins(200, answer).await;
     provider
 }
@@ -105,7 +105,7 @@ async fn a_login_works_as_soon_as_the_provider_is_back() {
     assert_eq!(error.kind(), AuthnErrorKind::Unavailable);
     provider.serves_discovery().await;
     provider.serves_keys(&[&signer]).await;
-    provider.answers_logins(200, json!({"access_token": signer.sign(&provider.claims("anna"))})).await;
+    provider.answers_logins(200, json!({"access_token": signer.token(&provider.claims("anna"))})).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     authenticator.authenticate(&anna()).await.unwrap();
 }
@@ -120,7 +120,7 @@ async fn nobody_listening_is_an_outage_and_an_unusable_token_is_refused_all_the_
     let authenticator = Authenticator::new(settings, http());
     assert_eq!(authenticator.authenticate(&anna()).await, Err(AuthnError::Unavailable));
     let signer = Signer::new("ES256", "k1");
-    let foreign = signer.sign(&json!({"iss": "https://other", "sub": "anna", "exp": 4_000_000_000_i64}));
+    let foreign = signer.token(&json!({"iss": "https://other", "sub": "anna", "exp": 4_000_000_000_i64}));
     let error = authenticator.authenticate(&token(foreign)).await.unwrap_err();
     assert!(matches!(error, AuthnError::Token(TokenError::WrongIssuer { .. })), "{error:?}");
 }
@@ -194,23 +194,23 @@ async fn a_rotated_key_is_fetched_and_an_unknown_one_is_refused() {
     let verifier = Verifier::with_pace(discovery, http(), rules, pace);
     let (now, claims) = (jiff::Timestamp::now(), provider.claims("anna"));
 
-    verifier.verify(&old.sign(&claims), now).await.unwrap();
+    verifier.verify(&old.token(&claims), now).await.unwrap();
     provider.serves_keys(&[&old, &new]).await;
     assert_eq!(
-        verifier.verify(&new.sign(&claims), now).await,
+        verifier.verify(&new.token(&claims), now).await,
         Err(TokenError::UnknownKey.into()),
         "too soon"
     );
     tokio::time::sleep(short).await;
-    verifier.verify(&new.sign(&claims), now).await.unwrap();
+    verifier.verify(&new.token(&claims), now).await.unwrap();
     tokio::time::sleep(short).await;
-    assert_eq!(verifier.verify(&foreign.sign(&claims), now).await, Err(TokenError::UnknownKey.into()));
+    assert_eq!(verifier.verify(&foreign.token(&claims), now).await, Err(TokenError::UnknownKey.into()));
     assert_eq!(provider.requests("/k/1").await, 3);
 
     provider.answers("GET", "/k/1", ResponseTemplate::new(503)).await;
     tokio::time::sleep(short).await;
-    assert_eq!(verifier.verify(&foreign.sign(&claims), now).await, Err(AuthnError::Unavailable));
-    verifier.verify(&old.sign(&claims), now).await.unwrap();
+    assert_eq!(verifier.verify(&foreign.token(&claims), now).await, Err(AuthnError::Unavailable));
+    verifier.verify(&old.token(&claims), now).await.unwrap();
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn a_bearer_token_needs_no_client_and_a_password_does() {
     let signer = Signer::new("RS256", "k1");
     let provider = provider(&signer).await;
     let authenticator = Authenticator::new(AuthnSettings { client_id: None, ..settings(&provider) }, http());
-    let bearer = token(signer.sign(&provider.claims("ben")));
+    let bearer = token(signer.token(&provider.claims("ben")));
     assert_eq!(authenticator.authenticate(&bearer).await.unwrap().user, "ben");
     assert_eq!(authenticator.authenticate(&anna()).await, Err(AuthnError::PasswordLoginOff));
     assert_eq!(provider.requests("/t/1").await, 0);
@@ -230,7 +230,7 @@ async fn a_login_is_remembered_no_longer_than_its_token_lives() {
     let provider = provider(&signer).await;
     let mut claims = provider.claims("anna");
     claims["exp"] = json!(jiff::Timestamp::now().as_second() - 1);
-    provider.answers_logins(200, json!({"access_token": signer.sign(&claims)})).await;
+    provider.answers_logins(200, json!({"access_token": signer.token(&claims)})).await;
     let authenticator = authenticator(&provider);
     for _ in 0..2 {
         authenticator.authenticate(&anna()).await.unwrap();
@@ -243,7 +243,7 @@ async fn without_validation_names_and_claims_are_believed() {
     let settings = AuthnSettings { skip_validation: true, ..AuthnSettings::default() };
     let authenticator = Authenticator::new(settings, http());
     assert_eq!(authenticator.authenticate(&anna()).await.unwrap().user, "anna");
-    let forged = Signer::new("ES256", "k1").sign(&json!({"sub": "ben", "groups": "ops", "exp": 1}));
+    let forged = Signer::new("ES256", "k1").token(&json!({"sub": "ben", "groups": "ops", "exp": 1}));
     let identity = authenticator.authenticate(&token(forged)).await.unwrap();
     assert_eq!(*identity, Identity { user: "ben".into(), groups: vec!["ops".into()] });
     let nameless = Credentials::Password { user: "a\nb".into(), password: "".into() };

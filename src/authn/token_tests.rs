@@ -44,7 +44,7 @@ fn claims_with(name: &str, value: Value) -> Value {
 #[case("EdDSA")]
 fn a_token_of_each_kind_of_key_is_accepted(#[case] alg: &'static str) {
     let signer = Signer::new(alg, "k1");
-    let verified = verify(&signer.sign(&claims()), &key_set(&[&signer]), &rules(), now()).unwrap();
+    let verified = verify(&signer.token(&claims()), &key_set(&[&signer]), &rules(), now()).unwrap();
     assert_eq!(verified.identity, Identity { user: "anna".into(), groups: vec!["dev".into(), "ops".into()] });
     assert_eq!(verified.expires_at.as_second(), NOW + 60);
 }
@@ -73,7 +73,7 @@ fn a_signed_token_with_a_wrong_claim_is_refused(
     #[case] text: &str,
 ) {
     let signer = Signer::new("ES256", "k1");
-    let token = signer.sign(&claims_with(name, value));
+    let token = signer.token(&claims_with(name, value));
     let error = verify(&token, &key_set(&[&signer]), &rules(), now()).unwrap_err();
     assert!(error.to_string().contains(text), "{error}");
     assert!(!format!("{error} {error:?}").contains(&token[..20]));
@@ -87,7 +87,7 @@ fn a_signed_token_with_a_wrong_claim_is_refused(
 #[case::lives_for_ever("exp", json!(u64::MAX))]
 fn clocks_and_spellings_may_differ_a_little(#[case] name: &str, #[case] value: Value) {
     let signer = Signer::new("ES256", "k1");
-    let token = signer.sign(&claims_with(name, value));
+    let token = signer.token(&claims_with(name, value));
     verify(&token, &key_set(&[&signer]), &rules(), now()).unwrap();
 }
 
@@ -103,7 +103,7 @@ fn clocks_and_spellings_may_differ_a_little(#[case] name: &str, #[case] value: V
 #[case::critical_extension(json!({"alg": "ES256", "kid": "k1", "crit": ["b64"]}), TokenError::Malformed("it needs extensions that are not known here"))]
 fn a_token_with_a_wrong_header_is_refused(#[case] header: Value, #[case] expected: TokenError) {
     let signer = Signer::new("ES256", "k1");
-    let token = signer.sign_with_header(&header, &claims());
+    let token = signer.token_with(&header, &claims());
     assert_eq!(verify(&token, &key_set(&[&signer]), &rules(), now()), Err(expected));
 }
 
@@ -113,7 +113,7 @@ fn a_token_with_a_wrong_header_is_refused(#[case] header: Value, #[case] expecte
 #[case(json!({"alg": "ES256", "kid": "k1", "typ": "application/at+JWT"}))]
 fn unusual_but_valid_headers_are_accepted(#[case] header: Value) {
     let (signer, other) = (Signer::new("ES256", "k1"), Signer::new("ES256", "k0"));
-    let token = signer.sign_with_header(&header, &claims());
+    let token = signer.token_with(&header, &claims());
     verify(&token, &key_set(&[&other, &signer]), &rules(), now()).unwrap();
 }
 
@@ -121,7 +121,7 @@ fn unusual_but_valid_headers_are_accepted(#[case] header: Value) {
 fn a_changed_or_unsigned_token_is_refused() {
     let signer = Signer::new("RS256", "k1");
     let keys = key_set(&[&signer]);
-    let token = signer.sign(&claims());
+    let token = signer.token(&claims());
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let header = signed.split_once('.').unwrap().0;
     let forged = format!("{header}.{}.{signature}", base64url(claims_with("sub", json!("root")).to_string()));
@@ -158,7 +158,7 @@ fn keys_that_cannot_verify_are_left_out() {
     let mut mixed = unusable;
     mixed["keys"].as_array_mut().unwrap().push(jwks(&[&signer])["keys"][0].clone());
     let keys = KeySet::from_json(mixed.to_string().as_bytes()).unwrap();
-    verify(&signer.sign(&claims()), &keys, &rules(), now()).unwrap();
+    verify(&signer.token(&claims()), &keys, &rules(), now()).unwrap();
     KeySet::from_json(b"<html>").unwrap_err();
 }
 
@@ -166,7 +166,7 @@ fn keys_that_cannot_verify_are_left_out() {
 fn the_user_claim_is_configurable_and_the_audience_optional() {
     let signer = Signer::new("EdDSA", "k1");
     let rules = TokenRules { user_claim: "preferred_username".into(), audience: None, ..rules() };
-    let token = signer.sign(&claims_with("aud", json!(null)));
+    let token = signer.token(&claims_with("aud", json!(null)));
     let verified = verify(&token, &key_set(&[&signer]), &rules, now()).unwrap();
     assert_eq!(verified.identity.user, "anna.a");
 }
@@ -177,7 +177,7 @@ fn a_required_claim_is_told_by_name() {
     let asks = |value: &str| {
         let required_claims = vec![("realm_access.roles".to_owned(), value.to_owned())];
         let rules = TokenRules { required_claims, ..rules() };
-        verify(&signer.sign(&claims()), &key_set(&[&signer]), &rules, now())
+        verify(&signer.token(&claims()), &key_set(&[&signer]), &rules, now())
     };
     asks("ops").unwrap();
     assert_eq!(
