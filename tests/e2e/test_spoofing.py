@@ -102,7 +102,8 @@ def borrowed_handle(environment, users, cluster):
     return call
 
 
-def test_the_thrift_session_of_another_user_is_not_got_by_its_public_id(borrowed_handle):
-    """Spark's page shows that id. The other half of a handle is known to the client alone, who got it from Spark."""
+def test_the_thrift_session_of_another_user_is_not_got_by_its_public_id(borrowed_handle, users):
+    """Spark's pages and logs show that half of a handle. The other half is a secret which Spark gives to the client alone:
+    who has both has the session, as README.md says under Limits."""
     assert "Invalid SessionHandle" in borrowed_handle("forged").complaint()
-    print(borrowed_handle("whole").text)
+    assert borrowed_handle("whole").succeeded().out == f"('{users[0]}',)\n"
