@@ -11,15 +11,13 @@ use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
 use super::convert::Watched;
+use super::endings;
 use super::stores::Stores;
 use super::tokens::Tokens;
-use crate::api::{
-    SparkApplication, SparkInteractiveSession, SparkInteractiveSessionStatus, SparkSessionPool,
-};
+use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::model::Kind;
 use crate::model::connect_server::asks_for_token;
-use crate::model::{Kind, Session};
 use crate::plan::{About, Action, Event};
-use crate::telemetry::audit::{self, Record};
 
 /// Owner of the fields that the planner writes.
 pub const FIELD_MANAGER: &str = "spark-session-operator";
@@ -90,7 +88,7 @@ impl Applier {
                 let written = self.sessions.patch_status(&session, &params(), &Patch::Apply(patch)).await;
                 self.written(written.map_err(classify)?);
                 if let Some(before) = before.filter(|before| !before.is_finished()) {
-                    tell_end(&before, &status);
+                    endings::tell(&before, &status);
                 }
             }
             Action::CreateInstance { pool, application } => self.create(&pool, &application).await?,
@@ -183,21 +181,6 @@ impl Applier {
         if let Err(error) = self.recorder.publish(&event, &reference).await {
             tracing::warn!(%error, reason = event.reason, "Event not recorded");
         }
-    }
-}
-
-/// For the audit: sessions that were deleted instead never have a finished status.
-fn tell_end(session: &Session, status: &SparkInteractiveSessionStatus) {
-    if status.state.is_finished() {
-        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-        let record = Record {
-            user: Some(&session.spec.user),
-            pool: Some(&session.spec.pool),
-            session: Some(&session.meta.name),
-            reason: ready.map(|condition| &*condition.reason),
-            ..Record::default()
-        };
-        audit::record(audit::Event::SessionEnded, record);
     }
 }
 

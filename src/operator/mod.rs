@@ -6,6 +6,7 @@
 
 mod apply;
 mod convert;
+mod endings;
 mod leadership;
 mod lease;
 pub mod programmed;

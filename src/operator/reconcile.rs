@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::apply::{Applier, ApplyError};
+use super::endings;
 use super::leadership::{Leadership, Term};
 use super::stores::Stores;
 use super::takeover::Takeover;
@@ -62,8 +63,12 @@ impl Reconciler {
                 reconciler.stores.until_probed().await;
                 loop {
                     let pool = reconciler.stores.queue.next().await;
+                    let deleted = reconciler.stores.take_deleted(&pool);
                     let again = match reconciler.planning_term() {
-                        Some(term) => reconciler.reconcile(&pool, term).await,
+                        Some(term) => {
+                            deleted.iter().for_each(|session| endings::tell_deleted(session));
+                            reconciler.reconcile(&pool, term).await
+                        }
                         // Planned when this replica takes over, with all others.
                         None => None,
                     };

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, watch};
 
 use super::queue::WorkQueue;
-use crate::model::{Inventory, Kind, Object, Policy};
+use crate::model::{Inventory, Kind, Object, Policy, Session};
 
 /// What this replica knows of the cluster. Watches write it; the planner, the broker and the
 /// translation to xDS read it. No lock is held across an `.await`.
@@ -30,6 +30,8 @@ struct State {
     seen: HashMap<Kind, u64>,
     /// Those who wait for a change in a pool.
     waiters: HashMap<String, watch::Sender<()>>,
+    /// By pool: sessions that were deleted before they had ended.
+    deleted: HashMap<String, Vec<Arc<Session>>>,
 }
 
 /// What a change concerns.
@@ -111,8 +113,18 @@ impl Stores {
         self.change(|state| {
             let seen = state.seen.entry(kind).or_default();
             *seen = (*seen).max(version);
+            if kind == Kind::Session
+                && let Some(session) = state.inventory.session(name).filter(|session| !session.is_finished())
+            {
+                state.deleted.entry(session.spec.pool.clone()).or_default().push(Arc::clone(session));
+            }
             Touched { pools: state.inventory.remove(kind, name), servers: kind != Kind::Session }
         });
+    }
+
+    /// Sessions of the pool that were deleted before they had ended, since this was last asked.
+    pub fn take_deleted(&self, pool: &str) -> Vec<Arc<Session>> {
+        self.lock_write().deleted.remove(pool).unwrap_or_default()
     }
 
     pub fn server_answers(&self, pod_uid: &str) {

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::SessionState::{Active, Pending, Terminated};
+use crate::model::TlsPolicy;
 use crate::model::fixtures::{application, connect_pool, driver, session};
-use crate::model::{Session, TlsPolicy};
 
 fn seen(version: u64, state: crate::api::SessionState) -> Object {
     Object::Session(session("s").version(version).in_state(state))
@@ -44,6 +44,20 @@ async fn what_the_watch_shows_late_does_not_take_back_an_answer() {
     // Version 2 is someone else's write, which happened before ours and is shown after our answer.
     stores.shown(seen(2, Pending));
     assert_eq!(state(&stores), Some(Active));
+}
+
+#[tokio::test]
+async fn a_session_that_is_deleted_before_its_end_is_told_of_once() {
+    let stores = Stores::new();
+    stores.shown(seen(1, Active));
+    stores.gone(Kind::Session, "s", 2);
+    let deleted: Vec<_> = stores.take_deleted("p").iter().map(|session| session.meta.name.clone()).collect();
+    assert_eq!(deleted, ["s"]);
+    assert!(stores.take_deleted("p").is_empty());
+
+    stores.shown(seen(3, Terminated));
+    stores.gone(Kind::Session, "s", 4);
+    assert!(stores.take_deleted("p").is_empty(), "that end was known");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 """The provider's side of logins: accounts that are not let in, that are closed while they work, new keys, an outage, and
 what the audit records say of it."""
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import uuid
 import pytest
 
 import tokens
+from clients import session_manifest
 from keycloak_admin import KeycloakAdmin
 
 COLLECT = "print(spark.range(3).count())"
@@ -169,3 +171,12 @@ def test_audit_records_tell_who_did_what(pyspark, remote_url, new_user, environm
         f'event="SessionRefused" user="{users[1]}" pool="connect" session="{session}" {here} reason="AnotherUsersSession"',
         f'event="SessionEnded" user="{name}" pool="connect" session="{session}" reason="Released"',
     ]
+
+
+def test_a_session_that_is_deleted_has_ended_for_the_audit(kubectl, environment, eventually, users):
+    name = f"deleted-{uuid.uuid4().hex[:8]}"
+    manifest = session_manifest(name, users[0], "connect")
+    kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    kubectl("delete", "sis", name)
+    expected = f'event="SessionEnded" user="{users[0]}" pool="connect" session="{name}" reason="Deleted"'
+    eventually(lambda: expected in environment.log("operator"), 30, "the record of its end")
