@@ -2,7 +2,9 @@
 //!
 //! The Go operator's flags keep their names where they mean the same.
 
+mod grpc_tls;
 mod identity;
+mod leader_election;
 mod oidc;
 
 use std::net::SocketAddr;
@@ -12,14 +14,15 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
-use uuid::Uuid;
 
+use self::grpc_tls::GrpcTlsArgs;
 use self::identity::{IdentityArgs, IdentitySettings};
+use self::leader_election::LeaderElectionArgs;
 use self::oidc::OidcArgs;
 use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
 use crate::control_channel::TlsFiles;
-use crate::operator::{HolderIdentity, LeaseName};
+use crate::operator::LeaseName;
 use crate::telemetry::{AuditLog, LogFormat};
 
 #[derive(Parser, Debug)]
@@ -117,44 +120,6 @@ pub struct RunArgs {
     audit_log: Option<PathBuf>,
 }
 
-/// Changed files are picked up without a restart.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "TLS of --grpc-addr")]
-struct GrpcTlsArgs {
-    /// Certificate of the gRPC server, PEM, with its intermediates. Read again when it changes.
-    #[arg(long, value_name = "FILE")]
-    grpc_tls_cert_file: Option<PathBuf>,
-
-    /// Private key of that certificate, PEM.
-    #[arg(long, value_name = "FILE")]
-    grpc_tls_key_file: Option<PathBuf>,
-
-    /// CA that signs the certificates of Envoys, PEM. With it a client without such a certificate is refused (mTLS).
-    #[arg(long, value_name = "FILE")]
-    grpc_client_ca_file: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Several replicas")]
-struct LeaderElectionArgs {
-    /// Let one of several replicas, the holder of a Lease, do all planning. Default: true in a Pod that knows its
-    /// name (POD_NAME), else false.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    leader_elect: Option<bool>,
-
-    /// Name of that Lease, in --namespace.
-    #[arg(long, value_name = "NAME", default_value = "spark-session-operator")]
-    leader_elect_lease_name: String,
-
-    /// Set by the Pod's manifest from metadata.name.
-    #[arg(long, env = "POD_NAME", hide = true)]
-    pod_name: Option<String>,
-
-    /// Set by the Pod's manifest from metadata.uid.
-    #[arg(long, env = "POD_UID", hide = true)]
-    pod_uid: Option<String>,
-}
-
 /// What `run` needs, checked.
 #[derive(Debug)]
 pub struct Settings {
@@ -225,53 +190,6 @@ impl RunArgs {
                 Some(path) if path.as_os_str() == "-" => AuditLog::Stdout,
                 Some(path) => AuditLog::File(path),
             },
-        })
-    }
-}
-
-impl GrpcTlsArgs {
-    fn validate(self) -> anyhow::Result<Option<TlsFiles>> {
-        let flags = [
-            ("--grpc-tls-cert-file", self.grpc_tls_cert_file.is_some()),
-            ("--grpc-tls-key-file", self.grpc_tls_key_file.is_some()),
-            ("--grpc-client-ca-file", self.grpc_client_ca_file.is_some()),
-        ];
-        match (self.grpc_tls_cert_file, self.grpc_tls_key_file, self.grpc_client_ca_file) {
-            (None, None, None) => Ok(None),
-            (Some(certificate), Some(key), client_ca) => Ok(Some(TlsFiles { certificate, key, client_ca })),
-            _ => {
-                let named = |wanted: bool| {
-                    // Only certificate and key can be missing: the CA may be left out.
-                    let flags = flags
-                        .iter()
-                        .filter(|(flag, given)| *given == wanted && (wanted || *flag != flags[2].0));
-                    flags.map(|(flag, _)| *flag).collect::<Vec<_>>().join(" and ")
-                };
-                let missing = named(false);
-                let verb = if missing.contains(" and ") { "are" } else { "is" };
-                bail!(
-                    "{missing} {verb} missing beside {}: give certificate, key and client CA for mTLS, certificate and key for \
-                     TLS without client certificates, or none of them for plaintext",
-                    named(true)
-                )
-            }
-        }
-    }
-}
-
-impl LeaderElectionArgs {
-    fn validate(self, namespace: &str) -> Option<LeaseName> {
-        let given = |value: Option<String>| value.filter(|value| !value.is_empty());
-        let (pod, uid) = (given(self.pod_name), given(self.pod_uid));
-        let wanted = self.leader_elect.unwrap_or(pod.is_some());
-        wanted.then(|| LeaseName {
-            namespace: namespace.to_owned(),
-            name: self.leader_elect_lease_name,
-            identity: HolderIdentity::new(
-                pod.as_deref().unwrap_or("spark-session-operator"),
-                uid.as_deref(),
-                Uuid::new_v4(),
-            ),
         })
     }
 }
