@@ -95,18 +95,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     thrift_max_hold: u64,
 
-    #[command(flatten)]
-    grpc_tls: GrpcTlsArgs,
-
-    #[command(flatten)]
-    leader_election: LeaderElectionArgs,
-
-    #[command(flatten)]
-    identity: IdentityArgs,
-
-    #[command(flatten)]
-    oidc: OidcArgs,
-
+    // Before the groups, whose headings would go on over them.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
 
@@ -118,6 +107,18 @@ pub struct RunArgs {
     /// standard output. Without it they are among the logs (target `audit`), whatever --log-level says.
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
+
+    #[command(flatten)]
+    grpc_tls: GrpcTlsArgs,
+
+    #[command(flatten)]
+    leader_election: LeaderElectionArgs,
+
+    #[command(flatten)]
+    identity: IdentityArgs,
+
+    #[command(flatten)]
+    oidc: OidcArgs,
 }
 
 /// What `run` needs, checked.
