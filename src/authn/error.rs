@@ -52,6 +52,8 @@ pub enum AuthnError {
     /// It answers, but wants to be asked less; perhaps about this user only.
     #[error("The identity provider limits logins at the moment; try again in a minute.")]
     Busy,
+    #[error("Too many users log in at the moment; try again in a minute.")]
+    TooManyLogins,
     /// `whose` is "for user anna" or "from 10.0.0.1"; `wait` has whole seconds.
     #[error("Too many failed logins {whose}. Try again in {} s.", wait.as_secs())]
     Limited { whose: String, wait: Duration },
@@ -91,6 +93,7 @@ impl AuthnError {
             Self::PasswordLoginOff => "PasswordLoginOff",
             Self::Unavailable => "ProviderUnavailable",
             Self::Busy => "ProviderBusy",
+            Self::TooManyLogins => "TooManyLogins",
             Self::Limited { .. } => "TooManyFailures",
             Self::NoProvider => "NoProvider",
             Self::Provider => "ProviderMisconfigured",
@@ -109,7 +112,7 @@ impl AuthnError {
             | Self::AccountRefused { .. }
             | Self::InteractiveLoginNeeded
             | Self::PasswordLoginOff => AuthnErrorKind::Rejected,
-            Self::Unavailable | Self::Busy => AuthnErrorKind::Unavailable,
+            Self::Unavailable | Self::Busy | Self::TooManyLogins => AuthnErrorKind::Unavailable,
             Self::Limited { .. } => AuthnErrorKind::Limited,
             Self::NoProvider
             | Self::Provider

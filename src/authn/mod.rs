@@ -114,7 +114,7 @@ impl Authenticator {
 
     /// Who presents `credentials`. Concurrent calls with the same ones ask the provider once.
     ///
-    /// Takes up to about 20 s when the provider hangs (four requests of 5 s), some microseconds
+    /// Takes up to about 40 s when the provider hangs (20 s for a turn, four requests of 5 s), some microseconds
     /// when the login is remembered. Dropping the future is safe.
     pub async fn log_in(
         &self,

@@ -4,6 +4,7 @@
 //! Neither verifies tokens nor remembers anything: `authority` and `logins` do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,8 @@ use reqwest::header::HeaderValue;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::client_secret::ClientSecret;
 use super::discovery::{Discovery, Metadata};
@@ -19,9 +22,15 @@ use super::error::AuthnError;
 use super::provider;
 use super::text::one_line;
 
+/// Logins at the same time: hashing a password is the dearest thing that the provider does, and everybody comes at nine.
+const MAX_AT_ONCE: usize = 32;
+/// How long one waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 pub(super) struct TokenEndpoint {
     discovery: Arc<Discovery>,
     http: Client,
+    turns: Semaphore,
     client_id: String,
     client_secret: Option<ClientSecret>,
 }
@@ -40,7 +49,7 @@ impl TokenEndpoint {
         client_id: String,
         client_secret: Option<ClientSecret>,
     ) -> Self {
-        Self { discovery, http, client_id, client_secret }
+        Self { discovery, http, turns: Semaphore::new(MAX_AT_ONCE), client_id, client_secret }
     }
 
     pub async fn log_in(&self, user: &str, password: &SecretString) -> Result<Tokens, AuthnError> {
@@ -67,6 +76,10 @@ impl TokenEndpoint {
             return Err(AuthnError::PasswordLoginOff);
         };
         let request = self.request(endpoint, &metadata, form);
+        let Ok(_turn) = timeout(PATIENCE, self.turns.acquire()).await else {
+            tracing::warn!(at_once = MAX_AT_ONCE, "a login did not get its turn at the identity provider");
+            return Err(AuthnError::TooManyLogins);
+        };
         let (status, body) = provider::send(request).await.map_err(|error| {
             tracing::warn!(%error, "a login got no answer");
             AuthnError::from(error)

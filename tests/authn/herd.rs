@@ -32,6 +32,22 @@ async fn with_one_password_are_one_login(#[case] answer: Answer, #[case] expecte
 }
 
 #[tokio::test]
+async fn of_many_users_take_turns_at_the_provider() {
+    let world = World::with_ec().await;
+    world.provider.set(TOKEN, Answer::Slow(SLOW, Box::new(Answer::LogIn)));
+    let users: Vec<String> = (0..100).map(|n| format!("user{n}")).collect();
+    let logins = join_all(users.iter().map(|user| world.password(user)));
+    let at_once = async {
+        // Before the first has its answer.
+        tokio::time::sleep(SLOW * 4 / 5).await;
+        world.provider.hits(TOKEN)
+    };
+    let (outcomes, at_once) = tokio::join!(logins, at_once);
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!((at_once, world.provider.hits(TOKEN)), (32, 100));
+}
+
+#[tokio::test]
 async fn of_many_users_discover_once() {
     let world = World::with_ec().await;
     for path in [DISCOVERY, KEYS] {
