@@ -40,6 +40,8 @@ mod oidc_server;
 #[path = "../../tests/support/signer.rs"]
 #[allow(dead_code, reason = "tests make it do more")]
 mod signer;
+#[path = "../../tests/support/token_secret.rs"]
+mod token_secret;
 
 use std::path::PathBuf;
 

@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use crate::kubernetes::api;
 use crate::spark;
+use crate::token_secret;
 
 /// Milliseconds from a driver's address to its server, in turn: a server that is there before Envoy can know of it, one
 /// that comes just then, and one that the operator has to ask again.
@@ -93,6 +94,10 @@ async fn run(client: Client, application: SparkApplication, number: u32) {
     let _ =
         applications.patch_status(application_name, &PatchParams::default(), &Patch::Merge(running)).await;
 
+    // As long as it is not there, the instance is not wanted any more.
+    if token_secret::until_there(api(&client), &application).await.is_err() {
+        return;
+    }
     tokio::time::sleep(Duration::from_millis(STARTS[number as usize % STARTS.len()])).await;
     let port = application.spec.fields["sparkConf"]["spark.connect.grpc.binding.port"].as_str().unwrap();
     let listener = TcpListener::bind((ip, port.parse::<u16>().unwrap())).await.unwrap();

@@ -1,5 +1,10 @@
 //! One side comes back, and the other has lost nothing.
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use kube::runtime::wait::await_condition;
+use kube::{Api, ResourceExt};
+
 use super::pools::{self, HOST};
 use super::proxy::Updates;
 use super::stand_in::UNTIL_RELEASED;
@@ -66,6 +71,33 @@ async fn a_new_envoy_gets_everything_and_sessions_live_on() {
         assert_eq!(again.config().await.unwrap().pod(), connect_pod);
         assert_eq!(again.another_session().config().await.unwrap().pod(), connect_pod);
         assert_eq!(thrift.call("GetOperationStatus").await.unwrap().pod(), thrift_pod);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_whose_secret_was_deleted_is_kept_again() {
+    let pools = vec![pools::connect("connect", HOST)];
+    World::run("lost-secret", pools, &[], async move |world| {
+        let client = world.connect(HOST, "ana").await;
+        let before = client.config().await.unwrap();
+        let secrets: Api<Secret> = Api::namespaced(world.cluster.client.clone(), &world.cluster.namespace);
+        let name = "connect-0-token";
+        let deleted = secrets.get(name).await.unwrap();
+        secrets.delete(name, &DeleteParams::default()).await.unwrap();
+        let made_again = |secret: Option<&Secret>| secret.is_some_and(|secret| secret.uid() != deleted.uid());
+        await_condition(secrets.clone(), name, made_again).await.unwrap();
+
+        let kept = secrets.get(name).await.unwrap();
+        assert_eq!(
+            (kept.data, kept.metadata.owner_references),
+            (deleted.data, deleted.metadata.owner_references)
+        );
+        let after = client.config().await.unwrap();
+        assert_eq!(
+            (after.pod(), after.header("authorization")),
+            (before.pod(), before.header("authorization"))
+        );
     })
     .await;
 }

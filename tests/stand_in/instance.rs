@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
 use super::connect::ConnectService;
-use super::{BYTES, Gates, PAUSE, POD, RECEIVED, thrift};
+use super::{BYTES, Gates, PAUSE, POD, RECEIVED, thrift, token_secret};
 
 /// From the start of the driver to the end of its SparkApplication.
 pub async fn run(
@@ -30,6 +30,7 @@ pub async fn run(
     let name = application.metadata.name.clone().unwrap_or_default();
     let outcome = async {
         starts.wait_for(|allowed| *allowed).await?;
+        token_secret::until_there(Api::namespaced(client.clone(), &namespace), &application).await?;
         let pod = pod_of(&application)?;
         let address = serve(&application, &pod, &gates, ended.clone()).await?;
         announce(&client, &namespace, &name, &pod, address).await

@@ -9,6 +9,9 @@
 //! The objects are those that the Spark Operator (v2) makes, as far as the operator under test reads them; nothing
 //! computes. Every answer repeats the request's headers under [`RECEIVED`], so that a client can tell what reached Spark.
 
+#[path = "../support/token_secret.rs"]
+mod token_secret;
+
 mod connect;
 mod instance;
 mod raw;
