@@ -124,6 +124,10 @@ impl Stores {
 
     /// Sessions of the pool that were deleted before they had ended, since this was last asked.
     pub fn take_deleted(&self, pool: &str) -> Vec<Arc<Session>> {
+        // Asked before every plan, and hardly ever there: that need not keep readers out.
+        if !self.lock_read().deleted.contains_key(pool) {
+            return Vec::new();
+        }
         self.lock_write().deleted.remove(pool).unwrap_or_default()
     }
 
