@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::serve_http;
 
 /// Path of the URL that drivers are given.
-pub const JAR_PATH: &str = "/spark-session-identity.jar";
+const JAR_PATH: &str = "/spark-session-identity.jar";
 
 /// Where the jar is and where it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]

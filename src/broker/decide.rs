@@ -39,6 +39,11 @@ pub enum Decision {
         explanation: String,
     },
     Deny(Denial),
+    /// The user may not use the pool or, if it is named, this session, which is another user's.
+    Refuse {
+        denial: Denial,
+        session: Option<String>,
+    },
 }
 
 /// The request's own past.
@@ -71,14 +76,12 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     if !may_use(&pool.spec, identity) {
-        return deny(
-            DenialKind::PermissionDenied,
-            format!(
-                "User {} may not use pool {}. Ask its administrator for access.",
-                identity.user,
-                pool.name()
-            ),
+        let message = format!(
+            "User {} may not use pool {}. Ask its administrator for access.",
+            identity.user,
+            pool.name()
         );
+        return refuse(message, None);
     }
     let request = Request { inventory, pool, identity, wait, now };
     match call {
@@ -98,7 +101,11 @@ fn deny(kind: DenialKind, message: String) -> Decision {
     Decision::Deny(Denial::new(kind, message))
 }
 
-pub fn may_use(spec: &SparkSessionPoolSpec, identity: &Identity) -> bool {
+fn refuse(message: String, session: Option<String>) -> Decision {
+    Decision::Refuse { denial: Denial::new(DenialKind::PermissionDenied, message), session }
+}
+
+fn may_use(spec: &SparkSessionPoolSpec, identity: &Identity) -> bool {
     spec.access.as_ref().is_none_or(|access| {
         access.users.contains(&identity.user)
             || access.groups.iter().any(|group| identity.groups.contains(group))
@@ -124,13 +131,11 @@ impl Request<'_> {
         let session = sessions.iter().find(|session| !session.is_finished()).or(sessions.last());
         if let Some(session) = session {
             if session.spec.user != self.identity.user {
-                return deny(
-                    DenialKind::PermissionDenied,
-                    format!(
-                        "Spark session {} belongs to another user. Start a session of your own.",
-                        head.session_id
-                    ),
+                let message = format!(
+                    "Spark session {} belongs to another user. Start a session of your own.",
+                    head.session_id
                 );
+                return refuse(message, Some(session.meta.name.clone()));
             }
             return self.use_session(session, Some(method), || self.connect_draft(head.session_id));
         }

@@ -59,7 +59,7 @@ fn opened(inventory: &Inventory, name: &str) -> Decision {
 
 fn denial(decision: Decision) -> (DenialKind, String) {
     match decision {
-        Decision::Deny(denial) => (denial.kind, denial.message),
+        Decision::Deny(denial) | Decision::Refuse { denial, .. } => (denial.kind, denial.message),
         other => panic!("not denied: {other:?}"),
     }
 }

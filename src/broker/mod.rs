@@ -132,9 +132,7 @@ impl Broker {
         })?;
         let identity = self.authenticate(&check, &pool).await?;
         let arrived = Instant::now();
-        let found = self.find_session(&pool, protocol, &identity, &check, since, deadline).await;
-        let (route, held) =
-            found.inspect_err(|denial| self.tell_refusal(denial, &pool, &identity, &check))?;
+        let (route, held) = self.find_session(&pool, protocol, &identity, &check, since, deadline).await?;
         self.until_programmed(check.node.as_deref(), &route).await;
         if held {
             let held_ms = arrived.elapsed().as_millis();
@@ -185,26 +183,14 @@ impl Broker {
     }
 
     /// A client that was refused goes on trying: it is told once in a while.
-    fn tell_refusal(&self, denial: &Denial, pool: &str, identity: &Identity, check: &Check) {
-        if denial.kind != DenialKind::PermissionDenied {
-            return;
-        }
-        let (allowed, session) = self.stores.read(|inventory| {
-            let allowed = inventory.pool(pool).is_some_and(|pool| decide::may_use(&pool.spec, identity));
-            let sessions = match &check.call {
-                Call::Connect { head, .. } => inventory.sessions_with_spark_id(pool, head.session_id),
-                _ => Vec::new(),
-            };
-            (allowed, sessions.first().map(|session| session.meta.name.clone()))
-        });
-        let session = session.filter(|_| allowed);
+    fn tell_refusal(&self, pool: &str, session: Option<String>, identity: &Identity, check: &Check) {
         if self.refused.is_news((identity.user.clone(), pool.to_owned(), session.clone())) {
             let record = Record {
                 user: Some(&identity.user),
                 pool: Some(pool),
                 session: session.as_deref(),
                 address: check.peer,
-                reason: Some(if allowed { "AnotherUsersSession" } else { "PoolAccess" }),
+                reason: Some(if session.is_some() { "AnotherUsersSession" } else { "PoolAccess" }),
             };
             audit::record(Event::SessionRefused, record);
         }
@@ -235,6 +221,10 @@ impl Broker {
             match decision {
                 Decision::Route(route) => return Ok((route, wait.session.is_some())),
                 Decision::Deny(denial) => return Err(denial),
+                Decision::Refuse { denial, session } => {
+                    self.tell_refusal(pool, session, identity, check);
+                    return Err(denial);
+                }
                 Decision::Release { session, route } => {
                     let writer = self.writer.clone();
                     detached(async move { writer.release(&session, Timestamp::now()).await }).await?;

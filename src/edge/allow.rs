@@ -49,8 +49,8 @@ impl Allowed {
 ///
 /// It decides about `authorization` and `:path`; the route itself takes off the other headers that Spark has no
 /// business to see (`xds::route`). A Connect server is told the user and the session that were checked, which count for
-/// it because the instance's token comes with them (`deploy/spark`). A Thrift request loses the session's name and its query string: the Thrift Server
-/// takes `?doAs=eve` as an order to act as eve.
+/// it because the instance's token comes with them (`deploy/spark`). A Thrift request loses the session's name and its
+/// query string: the Thrift Server takes `?doAs=eve` as an order to act as eve.
 pub fn response(route: &Route, allowed: Allowed) -> Result<CheckResponse, Denial> {
     let mut ok = OkHttpResponse {
         headers: vec![headers::set(CLUSTER_HEADER, &route.cluster)],
