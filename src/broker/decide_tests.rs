@@ -460,3 +460,15 @@ fn an_unknown_host_is_told_from_a_host_without_that_protocol() {
     let other = unknown_host(&inventory, "spark.example.com", Protocol::Thrift);
     assert_eq!(other.message, "Host spark.example.com has no pool of type thrift.");
 }
+
+/// By it the audit tells the two apart.
+#[test]
+fn a_refusal_names_the_session_of_another_user_and_none_where_the_pool_is_refused() {
+    let refused = |inventory: &Inventory| match first_call(inventory) {
+        Decision::Refuse { session, .. } => session,
+        other => panic!("{other:?}"),
+    };
+    let hers = session("hers").of("eve").with_spark_id(ID);
+    assert_eq!(refused(&connect_world([hers.clone()])).as_deref(), Some("hers"));
+    assert_eq!(refused(&world(connect_pool("p").open_to(&["eve"], &[]), [hers])), None);
+}
