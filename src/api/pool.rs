@@ -126,6 +126,11 @@ pub struct Scaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 604_800))]
     pub drain_timeout_seconds: Option<i32>,
+    /// Sessions that an instance takes at most, however many wait. Without it `targetPerInstance` decides when
+    /// instances are started, and no session waits while one of them answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_sessions_per_instance: Option<i32>,
     /// Ready instances with free places that are kept beyond what the load needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
@@ -141,6 +146,7 @@ impl Default for Scaling {
             cooldown_seconds: default_cooldown(),
             drain_before_scale_down: true,
             drain_timeout_seconds: None,
+            max_sessions_per_instance: None,
             spare_instances: None,
         }
     }
@@ -350,6 +356,9 @@ pub struct SparkSessionPoolStatus {
     pub consecutive_failures: i32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_time: Option<Time>,
+    /// Seconds that the last instances took from their creation until their server answered, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_start_seconds: Vec<i32>,
     /// What the last failed instance (or the refused template) said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_message: Option<String>,

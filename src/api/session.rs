@@ -81,6 +81,22 @@ pub struct SparkInteractiveSessionStatus {
     pub created_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity_at: Option<Time>,
+    /// Of a named Connect session: the Spark session ids of the clients that share it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_session_ids: Vec<String>,
+    /// Those of `clientSessionIds` that have the session's configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepared_session_ids: Vec<String>,
+    /// Of a Thrift session: its open connections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub connections: Vec<ThriftConnection>,
+    /// The Spark configuration that it was given. Keys only: a value may be a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conf: Option<ConfStatus>,
+    /// What it waits for, as long as it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitStatus>,
     /// When the client released the session, as `spark.stop()` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_at: Option<Time>,
@@ -92,6 +108,59 @@ pub struct SparkInteractiveSessionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A session that a JDBC client has opened on a Thrift Server.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThriftConnection {
+    /// The public half of its handle, as Spark's pages show it.
+    pub id: String,
+    /// Name of the instance.
+    pub instance: String,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ConfStatus {
+    /// Keys that Spark has taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub applied: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedConfStatus>,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedConfStatus {
+    pub key: String,
+    /// In Spark's words where Spark refused it.
+    pub reason: String,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitStatus {
+    pub phase: WaitPhase,
+    /// Place in the queue of the pool's waiting sessions, from 1. It moves a little later than the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<i32>,
+    /// When the wait should be over, by the pool's recent starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_at: Option<Time>,
+    /// When this was found.
+    pub as_of: Time,
+}
+
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WaitPhase {
+    /// For a place: all instances are full, and the pool is at its maximum, or may not start another.
+    Queued,
+    /// The Spark Operator submits the instance, or its driver Pod has no node yet.
+    StartingInstance,
+    /// The driver's container is being created: its image is pulled if the node does not have it.
+    PullingImage,
+    /// The driver runs; its server does not answer yet.
+    StartingSpark,
+    /// The instance answers; the session's configuration is being set.
+    ApplyingConf,
 }
 
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -39,6 +39,7 @@ fn meta(name: &str) -> Meta {
         generation: 1,
         created_at: at(0),
         deleting: false,
+        held: false,
     }
 }
 
@@ -200,6 +201,7 @@ pub fn session(name: &str) -> Session {
             session_id: None,
             name: None,
         },
+        arrived: 0,
         status: SparkInteractiveSessionStatus::default(),
     }
 }

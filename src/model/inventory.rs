@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::instance::endpoint_of;
 use super::{
     Application, DriverPod, Instance, InstanceToken, Meta, Policy, Pool, PoolCertificate, Protocol, Routing,
-    Session, TlsSecret, TokenSecret, is_host_name,
+    Session, SparkSide, TlsSecret, TokenSecret, is_host_name,
 };
 
 /// Everything the watches know, indexed for the questions that are asked of it.
@@ -31,13 +31,15 @@ pub struct Inventory {
     token_secrets: HashMap<String, Arc<TokenSecret>>,
     /// By instance.
     tokens: HashMap<String, InstanceToken>,
+    /// By the session's UID.
+    spark_sides: HashMap<String, SparkSide>,
     /// UIDs of the driver Pods whose server answered.
     answering: HashSet<String>,
 
     /// Pools by host and type, oldest first: the first one serves the host.
     hosts: BTreeMap<String, BTreeMap<Protocol, BTreeSet<(Timestamp, String)>>>,
     /// By pool, oldest first.
-    sessions_by_pool: HashMap<String, BTreeMap<(Timestamp, String), Arc<Session>>>,
+    sessions_by_pool: HashMap<String, BTreeMap<sessions::Age, Arc<Session>>>,
     /// Session names by pool and user.
     sessions_by_owner: HashMap<String, BTreeMap<String, BTreeSet<String>>>,
     sessions_by_spark_id: HashMap<Uuid, BTreeSet<String>>,
@@ -62,6 +64,11 @@ pub struct PoolView {
     pub instances: Vec<Instance>,
     /// Oldest first.
     pub sessions: Vec<Arc<Session>>,
+    /// What was done for them on their Spark servers, by the session's UID.
+    pub spark_sides: HashMap<String, SparkSide>,
+    /// When they were last used as far as this replica has seen, by the session's name; their statuses may know of a
+    /// later use.
+    pub activity: HashMap<String, Timestamp>,
 }
 
 impl PoolView {
@@ -153,6 +160,12 @@ impl Inventory {
             pool: Arc::clone(pool),
             instances: self.instances_of(name),
             sessions: self.sessions_in(name).cloned().collect(),
+            spark_sides: self
+                .sessions_in(name)
+                .filter_map(|session| self.spark_sides.get_key_value(&session.meta.uid))
+                .map(|(uid, side)| (uid.clone(), side.clone()))
+                .collect(),
+            activity: HashMap::new(),
         })
     }
 

@@ -20,6 +20,7 @@ mod request;
 mod routing;
 mod session_conf;
 mod session_key;
+mod spark_side;
 mod tls;
 
 pub use certificate::{Certificate, CertificateProblem};
@@ -32,11 +33,12 @@ pub use instance::{
     server_port,
 };
 pub use inventory::{Inventory, Kind, Object, PoolView};
-pub use objects::{Application, DriverPod, Meta, Pool, Session};
+pub use objects::{Application, DriverPod, FINALIZER, Meta, Pool, Session};
 pub use policy::Policy;
 pub use protocol::Protocol;
 pub use request::{Call, Check, ConnectHead, ConnectMethod, Denial, DenialKind, Route, ThriftHead, Verdict};
 pub use routing::{Endpoint, Routing, VirtualHost};
 pub use session_conf::{ConfRefusal, ConfSource, Opening, ProtectedConf, RefusedConf, SessionConf};
 pub use session_key::{DEFAULT_SESSION_NAME, SessionKey};
+pub use spark_side::{AppliedConf, Preparation, Progress, ReleaseOutcome, SparkSide};
 pub use tls::{PoolCertificate, SecretProblem, TlsOff, TlsPolicy, TlsSecret};

@@ -12,6 +12,9 @@ use crate::api::{
     SparkSessionPoolStatus,
 };
 
+/// Keeps a deleted session until it is released on Spark's side, and a deleted pool until its sessions are.
+pub const FINALIZER: &str = "sparkinteractive.io/release";
+
 /// What every watched object has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
@@ -22,6 +25,8 @@ pub struct Meta {
     pub generation: i64,
     pub created_at: Timestamp,
     pub deleting: bool,
+    /// Has [`FINALIZER`].
+    pub held: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +56,8 @@ pub struct Session {
     pub meta: Meta,
     pub spec: SparkInteractiveSessionSpec,
     pub status: SparkInteractiveSessionStatus,
+    /// Orders sessions that were created in the same second: the resource version that was seen first.
+    pub arrived: u64,
 }
 
 impl Session {

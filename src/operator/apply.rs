@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use super::convert::Watched;
 use super::endings;
+use super::spark_sessions::SparkSessions;
 use super::stores::Stores;
 use super::tokens::Tokens;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
-use crate::model::Kind;
 use crate::model::connect_server::asks_for_token;
+use crate::model::{FINALIZER, Kind};
 use crate::plan::{About, Action, Event};
 
 /// Owner of the fields that the planner writes.
@@ -27,6 +28,7 @@ pub struct Applier {
     sessions: Api<SparkInteractiveSession>,
     applications: Api<SparkApplication>,
     tokens: Tokens,
+    spark_sessions: SparkSessions,
     recorder: Recorder,
     namespace: String,
     stores: Arc<Stores>,
@@ -57,6 +59,7 @@ impl Applier {
             sessions: Api::namespaced(client.clone(), namespace),
             applications: Api::namespaced(client.clone(), namespace),
             tokens: Tokens::new(client, namespace, stores.clone()),
+            spark_sessions: SparkSessions::new(stores.clone()),
             recorder: Recorder::new(client.clone(), reporter),
             namespace: namespace.to_owned(),
             stores,
@@ -107,6 +110,13 @@ impl Applier {
                 gone_is_fine(self.sessions.delete(&name, &precondition(uid)).await)?;
                 tracing::info!(session = name, "ended session removed");
             }
+            Action::SetFinalizer { about, hold } => self.set_finalizer(&about, hold).await?,
+            Action::PrepareSpark { session, uid, instance, spark_session_id, conf } => {
+                self.spark_sessions.prepare(session, uid, instance, spark_session_id, conf);
+            }
+            Action::ReleaseSpark { session, uid, instance } => {
+                self.spark_sessions.release(session, uid, instance);
+            }
             Action::Event(event) => self.publish(event).await,
         }
         Ok(())
@@ -131,6 +141,20 @@ impl Applier {
                 Err(ApplyError::Refused(status.message.clone()))
             }
             Err(error) => Err(ApplyError::Api(error)),
+        }
+    }
+
+    /// With the version: the list of finalizers is replaced as a whole.
+    async fn set_finalizer(&self, about: &About, hold: bool) -> Result<(), ApplyError> {
+        match about {
+            About::Pool { name, uid } => {
+                let version = self.version(Kind::Pool, name, uid)?;
+                set_finalizer(&self.pools, name, version, hold).await.map(|pool| self.written(pool))
+            }
+            About::Session { name, uid } => {
+                let version = self.version(Kind::Session, name, uid)?;
+                set_finalizer(&self.sessions, name, version, hold).await.map(|session| self.written(session))
+            }
         }
     }
 
@@ -182,6 +206,23 @@ impl Applier {
             tracing::warn!(%error, reason = event.reason, "Event not recorded");
         }
     }
+}
+
+/// Other finalizers of the object stay as they are.
+async fn set_finalizer<K>(api: &Api<K>, name: &str, version: u64, hold: bool) -> Result<K, ApplyError>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let found = api.get_metadata(name).await.map_err(classify)?;
+    let mut finalizers = found.metadata.finalizers.unwrap_or_default();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if hold {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let metadata = json!({ "resourceVersion": version.to_string(), "finalizers": finalizers });
+    let patch = Patch::Merge(json!({ "metadata": metadata }));
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch(name, &params, &patch).await.map_err(classify)
 }
 
 /// The API server refuses longer notes.

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::{TOKEN_KEY, TOKEN_SECRET_TYPE};
 use crate::model::{
-    Application, Certificate, DRAIN_ANNOTATION, DriverPod, InstanceToken, Kind, Meta, Object, Pool, Session,
-    TlsSecret, TokenSecret,
+    Application, Certificate, DRAIN_ANNOTATION, DriverPod, FINALIZER, InstanceToken, Kind, Meta, Object,
+    Pool, Session, TlsSecret, TokenSecret,
 };
 use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
 
@@ -41,7 +41,7 @@ impl Watched for SparkInteractiveSession {
 
     fn into_domain(self) -> Option<Object> {
         let (meta, spec, status) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
-        Some(Object::Session(Session { meta, spec, status }))
+        Some(Object::Session(Session { arrived: meta.resource_version, meta, spec, status }))
     }
 }
 
@@ -180,6 +180,7 @@ fn meta(meta: ObjectMeta) -> Option<Meta> {
         generation: meta.generation.unwrap_or(0),
         created_at: meta.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
+        held: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
     })
 }
 

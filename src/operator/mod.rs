@@ -13,6 +13,7 @@ pub mod programmed;
 mod queue;
 mod readiness;
 mod reconcile;
+mod spark_sessions;
 mod stores;
 mod takeover;
 mod tokens;

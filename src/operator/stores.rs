@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, watch};
 
 use super::queue::WorkQueue;
-use crate::model::{Inventory, Kind, Object, Policy, Session};
+use crate::model::{Inventory, Kind, Object, Policy, Session, SparkSide};
 
 /// What this replica knows of the cluster. Watches write it; the planner, the broker and the
 /// translation to xDS read it. No lock is held across an `.await`.
@@ -135,6 +135,14 @@ impl Stores {
         self.change(|state| {
             let pools = state.inventory.server_answers(pod_uid).into_iter().collect();
             Touched { pools, servers: true }
+        });
+    }
+
+    /// Notes what came of an attempt on the session's Spark server.
+    pub fn note_spark_side(&self, session: &str, uid: &str, note: impl FnOnce(&mut SparkSide)) {
+        self.change(|state| {
+            let pools = state.inventory.note_spark_side(session, uid, note).into_iter().collect();
+            Touched { pools, servers: false }
         });
     }
 

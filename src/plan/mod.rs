@@ -21,8 +21,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use uuid::Uuid;
 
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus, SparkSessionPoolStatus};
 use crate::model::PoolView;
@@ -63,8 +67,8 @@ pub enum Action {
         name: String,
         uid: String,
     },
-    /// The fields of the session's status that the planner owns. Empty here and written by others:
-    /// `lastActivityAt`, `releasedAt`, and `sessionId` where the spec has none.
+    /// The fields of the session's status that the planner owns. Empty here and written by others: `lastActivityAt`,
+    /// `releasedAt`, `clientSessionIds`, `connections`, and `sessionId` where the first connection brings it.
     UpdateSessionStatus {
         session: String,
         uid: String,
@@ -73,6 +77,27 @@ pub enum Action {
     DeleteSession {
         name: String,
         uid: String,
+    },
+    /// Puts [`crate::model::FINALIZER`] on the object, or takes it off: then a deleted one is gone.
+    SetFinalizer {
+        about: About,
+        hold: bool,
+    },
+    /// Sets the configuration of this Spark session on the server that the session was assigned to. What came of it is
+    /// in a later view's `spark_sides`; asked twice, it is done once.
+    PrepareSpark {
+        session: String,
+        uid: String,
+        instance: String,
+        spark_session_id: Uuid,
+        conf: BTreeMap<String, String>,
+    },
+    /// Closes on its server what the session has there. What came of it, after some seconds at most, is in a later
+    /// view's `spark_sides`; asked twice, it is done once.
+    ReleaseSpark {
+        session: String,
+        uid: String,
+        instance: String,
     },
     Event(Event),
 }
@@ -99,6 +124,9 @@ pub enum About {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observations {
     pub refusal: Option<Refusal>,
+    /// Since when activity is seen without a gap: since this replica leads, or since the clock last jumped. Uses from
+    /// before may be known to others only, who write them down about once a minute.
+    pub watching_since: Option<Timestamp>,
 }
 
 /// The API server did not take the instance's SparkApplication.

@@ -133,6 +133,11 @@ impl<'a> Standing<'a> {
             endpoint: self.endpoint.clone(),
             session_id: session.spec.session_id.clone(),
             created_at: session.status.created_at.clone().or_else(|| Some(seconds(session.meta.created_at))),
+            client_session_ids: Vec::new(),
+            prepared_session_ids: Vec::new(),
+            connections: Vec::new(),
+            conf: None,
+            wait: None,
             last_activity_at: None,
             released_at: None,
             finished_at: state.is_finished().then(|| seconds(now)),
@@ -206,6 +211,8 @@ fn planned_fields(session: &Session) -> SparkInteractiveSessionStatus {
     let session_id = session.spec.session_id.as_ref().and(session.status.session_id.clone());
     SparkInteractiveSessionStatus {
         session_id,
+        client_session_ids: Vec::new(),
+        connections: Vec::new(),
         last_activity_at: None,
         released_at: None,
         ..session.status.clone()

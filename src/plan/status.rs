@@ -43,6 +43,7 @@ pub fn pool_status(
         last_scale_time: if outlook.scaled { Some(seconds(now)) } else { old.last_scale_time.clone() },
         next_ordinal: outlook.next_ordinal,
         consecutive_failures: outlook.failures.consecutive,
+        recent_start_seconds: old.recent_start_seconds.clone(),
         last_failure_time: outlook.failures.last_time.map(seconds),
         last_failure_message: outlook.failures.last_message.clone(),
         conditions: conditions::merge(&conditions, &findings, generation, now),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Inventory, remove_from};
-use crate::model::{Meta, Session};
+use crate::model::{Meta, Session, SparkSide};
 
 impl Inventory {
     /// Sessions of a Spark Connect id in a pool, oldest first. More than one only where someone
@@ -33,16 +33,39 @@ impl Inventory {
         self.sessions_by_pool.get(pool).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// Notes what came of an attempt on the session's Spark server. Returns the pool if that is news; nothing if the
+    /// session with this UID is gone.
+    pub fn note_spark_side(
+        &mut self,
+        session: &str,
+        uid: &str,
+        note: impl FnOnce(&mut SparkSide),
+    ) -> Option<String> {
+        let session = self.sessions.get(session).filter(|session| session.meta.uid == uid)?;
+        let side = self.spark_sides.entry(uid.to_owned()).or_default();
+        let before = side.clone();
+        note(side);
+        (*side != before).then(|| session.spec.pool.clone())
+    }
+
     /// Touches no pool where nothing has changed that anybody decides by: labels, annotations and managed fields of
     /// sessions change without end, and each would have its whole pool planned.
-    pub(super) fn put_session(&mut self, session: Session) -> Vec<String> {
+    pub(super) fn put_session(&mut self, mut session: Session) -> Vec<String> {
         let name = session.meta.name.clone();
-        let same = self.sessions.get(&name).is_some_and(|old| {
+        let old = self.sessions.get(&name).filter(|old| old.meta.uid == session.meta.uid);
+        if let Some(old) = old {
+            session.arrived = old.arrived;
+        }
+        let same = old.is_some_and(|old| {
             decisive(&old.meta) == decisive(&session.meta)
                 && old.spec == session.spec
                 && old.status == session.status
         });
+        let spark_side = self.spark_sides.remove(&session.meta.uid);
         self.remove_session(&name);
+        if let Some(spark_side) = spark_side {
+            self.spark_sides.insert(session.meta.uid.clone(), spark_side);
+        }
         let pool = session.spec.pool.clone();
         let owners = self.sessions_by_owner.entry(pool.clone()).or_default();
         owners.entry(session.spec.user.clone()).or_default().insert(name.clone());
@@ -58,6 +81,7 @@ impl Inventory {
 
     pub(super) fn remove_session(&mut self, name: &str) -> Vec<String> {
         let Some(old) = self.sessions.remove(name) else { return Vec::new() };
+        self.spark_sides.remove(&old.meta.uid);
         if let Some(in_pool) = self.sessions_by_pool.get_mut(&old.spec.pool) {
             in_pool.remove(&age(&old));
             if in_pool.is_empty() {
@@ -82,11 +106,13 @@ impl Inventory {
     }
 }
 
-fn decisive(meta: &Meta) -> (&str, i64, Timestamp, bool) {
-    (&meta.uid, meta.generation, meta.created_at, meta.deleting)
+fn decisive(meta: &Meta) -> (&str, i64, Timestamp, bool, bool) {
+    (&meta.uid, meta.generation, meta.created_at, meta.deleting, meta.held)
 }
 
-/// Orders sessions, the oldest first.
-fn age(session: &Session) -> (Timestamp, String) {
-    (session.meta.created_at, session.meta.name.clone())
+/// Orders sessions, the oldest first. Kubernetes knows the second in which a session was created.
+pub(super) type Age = (Timestamp, u64, String);
+
+fn age(session: &Session) -> Age {
+    (session.meta.created_at, session.arrived, session.meta.name.clone())
 }

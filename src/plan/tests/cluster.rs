@@ -1,6 +1,6 @@
 //! A cluster of one pool in memory, which carries plans out as `operator::apply` does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -94,6 +94,8 @@ impl Cluster {
             identity_jar_url: self.identity_jar_url.clone(),
             instances: self.instances.clone(),
             sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
+            spark_sides: HashMap::new(),
+            activity: HashMap::new(),
         };
         plan(&view, &self.observations, at(self.now))
     }
@@ -167,6 +169,9 @@ impl Cluster {
                 Action::DeleteSession { name, uid } => {
                     assert_eq!(uid, self.find_session(&name).meta.uid);
                     self.sessions.retain(|session| session.meta.name != name);
+                }
+                Action::SetFinalizer { .. } | Action::PrepareSpark { .. } | Action::ReleaseSpark { .. } => {
+                    panic!("not planned yet: {action:?}")
                 }
                 Action::Event(event) => self.events.push((event.reason, event.note)),
             }
