@@ -16,7 +16,8 @@ pub use pool::{
     SparkSessionPoolStatus, Tls,
 };
 pub use session::{
-    SessionState, SparkInteractiveSession, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus,
+    ConfStatus, RefusedConfStatus, SessionState, SparkInteractiveSession, SparkInteractiveSessionSpec,
+    SparkInteractiveSessionStatus, ThriftConnection, WaitPhase, WaitStatus,
 };
 pub use spark_application::{SparkApplication, SparkApplicationSpec, SparkApplicationStatus};
 

@@ -1,12 +1,22 @@
 //! What to do with one authenticated request, given what is known right now. Pure.
+//!
+//! ```text
+//! connect  a Spark Connect call finds its session by Spark's id of it, or by its name
+//! thrift   a Thrift call finds it by the user and a name
+//! ```
+//!
+//! Nothing is decided here for good: sessions are placed, counted and ended by `crate::plan`.
+
+mod connect;
+mod thrift;
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::api::{SessionState, SparkInteractiveSessionSpec, SparkSessionPoolSpec};
+use crate::api::{SparkInteractiveSessionSpec, SparkSessionPoolSpec};
 use crate::model::{
-    Call, ConnectHead, ConnectMethod, DEFAULT_SESSION_NAME, Denial, DenialKind, Identity, Inventory, Pool,
-    Protocol, Route, Session, SessionKey, ThriftHead, TokenState,
+    Call, DEFAULT_SESSION_NAME, Denial, DenialKind, Identity, Inventory, Pool, Protocol, Route, Session,
+    SessionKey, TokenState,
 };
 use crate::plan::quota;
 
@@ -17,6 +27,18 @@ pub enum Decision {
     /// The client ends its session: note it, and pass the request on where it leads anywhere.
     Release {
         session: String,
+        route: Option<Route>,
+    },
+    /// One of several clients of a named session ends its own part of it.
+    Leave {
+        session: String,
+        session_id: Uuid,
+        route: Option<Route>,
+    },
+    /// A JDBC client closes one of its connections.
+    Close {
+        session: String,
+        connection: Uuid,
         route: Option<Route>,
     },
     /// Create the session object under this name, then look again.
@@ -32,10 +54,18 @@ pub enum Decision {
         resource_version: u64,
         session_id: Uuid,
     },
+    /// Enter the client's Spark session id among those that share this named session, then look again.
+    Join {
+        session: String,
+        session_id: Uuid,
+    },
+    /// Another replica may know the session already: ask the API server for those of the user, then look again.
+    Refresh,
     /// Look again when the pool changes. Tells what the session waits for.
     Wait {
         session: String,
-        uid: String,
+        /// Where the request waits for this very session to begin, and not for an old one to be gone.
+        uid: Option<String>,
         explanation: String,
     },
     Deny(Denial),
@@ -54,6 +84,8 @@ pub struct Wait {
     pub since: Timestamp,
     /// UID of the session that it has waited for here.
     pub session: Option<String>,
+    /// The API server has been asked, too.
+    pub refreshed: bool,
 }
 
 /// A session that should exist.
@@ -85,19 +117,19 @@ pub fn decide(
     }
     let request = Request { inventory, pool, identity, wait, now };
     match call {
-        Call::Connect { method, head } => request.connect(*method, head),
+        Call::Connect { method, head, session_name: None } => request.connect(*method, head),
+        Call::Connect { method, head, session_name: Some(name) } => request.named(*method, head, name),
         Call::Thrift { session_name, head: Some(head) } => request.thrift(session_name, head),
         Call::Thrift { head: None, .. } => deny(
             DenialKind::BadRequest,
-            "This is a Thrift endpoint for JDBC and ODBC clients; the request holds no Thrift message."
-                .to_owned(),
+            "This is a Thrift endpoint for JDBC and ODBC clients; the request holds no Thrift message.",
         ),
-        Call::Malformed { problem, .. } => deny(DenialKind::BadRequest, problem.clone()),
-        Call::Other { .. } => deny(DenialKind::UnknownPath, "Nothing is served at this path.".to_owned()),
+        Call::Malformed { problem, .. } => deny(DenialKind::BadRequest, problem.as_str()),
+        Call::Other { .. } => deny(DenialKind::UnknownPath, "Nothing is served at this path."),
     }
 }
 
-fn deny(kind: DenialKind, message: String) -> Decision {
+fn deny(kind: DenialKind, message: impl Into<String>) -> Decision {
     Decision::Deny(Denial::new(kind, message))
 }
 
@@ -123,96 +155,17 @@ struct Request<'a> {
 /// For how long a failed Connect session is not tried anew under its id.
 const FAILURE_STANDS: SignedDuration = SignedDuration::from_secs(60);
 
+/// For how long clients of a session whose object is gone hear why it ended. Then its id is free again.
+const END_STANDS: SignedDuration = SignedDuration::from_mins(60);
+
 impl Request<'_> {
-    fn connect(&self, method: ConnectMethod, head: &ConnectHead) -> Decision {
-        let pool = self.pool.name();
-        let sessions = self.inventory.sessions_with_spark_id(pool, head.session_id);
-        // Where somebody made a second object for the same id, the one that is alive counts.
-        let session = sessions.iter().find(|session| !session.is_finished()).or(sessions.last());
-        if let Some(session) = session {
-            if session.spec.user != self.identity.user {
-                let message = format!(
-                    "Spark session {} belongs to another user. Start a session of your own.",
-                    head.session_id
-                );
-                return refuse(message, Some(session.meta.name.clone()));
-            }
-            return self.use_session(session, Some(method), || self.connect_draft(head.session_id));
-        }
-        if !method.starts_session() {
-            return deny(
-                DenialKind::SessionClosed,
-                format!(
-                    "Spark session {} is not open in pool {pool}: there is nothing to release.",
-                    head.session_id
-                ),
-            );
-        }
-        let unclaimed = self.inventory.sessions_of(pool, &self.identity.user);
-        let unclaimed = unclaimed.into_iter().find(|session| {
-            session.spark_session_id().is_none()
-                && session.spec.name.is_none()
-                && !session.is_finished()
-                && !session.meta.deleting
-        });
-        match unclaimed {
-            Some(session) => Decision::Claim {
-                session: session.meta.name.clone(),
-                resource_version: session.meta.resource_version,
-                session_id: head.session_id,
-            },
-            None => self.create(self.connect_draft(head.session_id)),
-        }
-    }
-
-    fn thrift(&self, name: &str, head: &ThriftHead) -> Decision {
-        let (pool, user) = (self.pool.name(), &self.identity.user);
-        let opens = head.method == "OpenSession";
-        let sessions = self.inventory.sessions_of(pool, user);
-        let named: Vec<_> = sessions.into_iter().filter(|session| session.called() == name).collect();
-        let draft = || self.thrift_draft(name);
-        match named.iter().find(|session| !session.is_finished()).or(named.last()) {
-            Some(session) if opens || !session.is_finished() => self.use_session(session, None, draft),
-            // Only OpenSession starts something: every other call refers to what is gone.
-            _ if !opens => deny(
-                DenialKind::SessionClosed,
-                format!("Session {name} of user {user} is not open in pool {pool}. Connect again."),
-            ),
-            _ => self.create(draft()),
-        }
-    }
-
-    fn use_session(
-        &self,
-        session: &Session,
-        method: Option<ConnectMethod>,
-        draft: impl FnOnce() -> Draft,
-    ) -> Decision {
-        match session.status.state {
-            _ if session.meta.deleting => self.wait(session),
-            SessionState::Failed if self.has_waited_for(session) || self.failure_stands(session, method) => {
-                Decision::Deny(why_failed(session))
-            }
-            SessionState::Failed if method.is_some_and(|method| !method.starts_session()) => {
-                Decision::Deny(why_failed(session))
-            }
-            SessionState::Failed => match self.quota() {
-                Err(denial) => Decision::Deny(denial),
-                Ok(()) => self.replace(draft()),
-            },
-            SessionState::Terminated | SessionState::Terminating => match method {
-                Some(_) => Decision::Deny(why_ended(session)),
-                None => self.replace(draft()),
-            },
-            _ if method == Some(ConnectMethod::ReleaseSession) => {
-                Decision::Release { session: session.meta.name.clone(), route: self.route(session) }
-            }
-            SessionState::Pending => self.wait(session),
-            SessionState::Active | SessionState::Idle => match self.route(session) {
-                Some(route) => Decision::Route(route),
-                None => self.wait(session),
-            },
-        }
+    /// The user's sessions of this name: the one that is alive, else the last one.
+    fn called(&self, name: &str, fits: impl Fn(&Session) -> bool) -> Option<&Session> {
+        let sessions = self.inventory.sessions_of(self.pool.name(), &self.identity.user);
+        let named: Vec<_> =
+            sessions.into_iter().filter(|session| session.called() == name && fits(session)).collect();
+        let alive = named.iter().find(|session| !session.is_finished());
+        alive.or(named.last()).map(|session| &***session)
     }
 
     fn route(&self, session: &Session) -> Option<Route> {
@@ -235,22 +188,38 @@ impl Request<'_> {
         let explanation = session.explanation().map_or("It has just been created.", |(_, message)| message);
         Decision::Wait {
             session: session.meta.name.clone(),
-            uid: session.meta.uid.clone(),
+            uid: Some(session.meta.uid.clone()),
             explanation: explanation.to_owned(),
         }
     }
 
-    fn has_waited_for(&self, session: &Session) -> bool {
+    /// Until the object of a session that is over makes room for a new one.
+    fn wait_until_gone(&self, session: &Session) -> Decision {
+        Decision::Wait {
+            session: session.meta.name.clone(),
+            uid: None,
+            explanation: "The last session of this name is being released.".to_owned(),
+        }
+    }
+
+    fn waits_for(&self, session: &Session) -> bool {
         self.wait.session.as_ref() == Some(&session.meta.uid)
+    }
+
+    /// Whether a request that has waited, here or before, hears that the session failed.
+    fn hears_failure(&self, session: &Session) -> bool {
+        self.waits_for(session)
             || (why_failed(session).kind != DenialKind::QuotaExceeded
-                && failed_at(session).as_second() >= self.wait.since.as_second())
+                && ended_at(session).as_second() >= self.wait.since.as_second())
     }
 
     /// A quota is not waited for: it is counted anew for every request.
-    fn failure_stands(&self, session: &Session, method: Option<ConnectMethod>) -> bool {
-        method.is_some()
-            && why_failed(session).kind != DenialKind::QuotaExceeded
-            && self.now < failed_at(session).checked_add(FAILURE_STANDS).unwrap_or(Timestamp::MAX)
+    fn failure_stands(&self, session: &Session) -> bool {
+        why_failed(session).kind != DenialKind::QuotaExceeded && self.is_within(FAILURE_STANDS, session)
+    }
+
+    fn is_within(&self, duration: SignedDuration, session: &Session) -> bool {
+        self.now < ended_at(session).checked_add(duration).unwrap_or(Timestamp::MAX)
     }
 
     /// The ended session may have another name than the new one gets: somebody made it by hand.
@@ -263,17 +232,21 @@ impl Request<'_> {
         }
     }
 
-    fn create(&self, draft: Draft) -> Decision {
+    /// A new one, if the pool takes it. What the planner would refuse is refused here already, without an object.
+    fn start(&self, start: impl FnOnce(&Self) -> Decision) -> Decision {
+        if self.pool.meta.deleting {
+            let message = format!("Pool {} is being deleted and takes no new sessions.", self.pool.name());
+            return deny(DenialKind::UnknownHost, message);
+        }
         match self.quota() {
-            Ok(()) => Decision::Create(draft),
+            Ok(()) => start(self),
             Err(denial) => Decision::Deny(denial),
         }
     }
 
-    /// What the planner would refuse is refused here already, without an object.
     fn quota(&self) -> Result<(), Denial> {
         let (pool, identity) = (self.pool, self.identity);
-        let alive = |session: &&std::sync::Arc<Session>| !session.is_finished() && !session.meta.deleting;
+        let alive = |session: &&std::sync::Arc<Session>| !session.is_finished();
         let of_user =
             self.inventory.sessions_of(pool.name(), &identity.user).into_iter().filter(alive).count();
         let in_total = self.inventory.sessions_in(pool.name()).filter(alive).count();
@@ -288,21 +261,28 @@ impl Request<'_> {
         .map_err(|exceeded| Denial::new(DenialKind::QuotaExceeded, exceeded.to_string()))
     }
 
-    fn connect_draft(&self, session_id: Uuid) -> Draft {
-        let key = SessionKey::Connect { pool: self.pool.meta.name.clone(), session_id };
-        self.draft(&key, Some(session_id.to_string()), None)
+    /// The session is not known, and the call refers to what should be there.
+    fn missing(&self, departed: Option<&Session>, message: String) -> Decision {
+        match departed {
+            Some(ended) if self.is_within(END_STANDS, ended) => Decision::Deny(why_ended(ended)),
+            _ if self.wait.refreshed => deny(DenialKind::SessionClosed, message),
+            _ => Decision::Refresh,
+        }
     }
 
-    fn thrift_draft(&self, name: &str) -> Draft {
-        let key = SessionKey::Thrift {
+    fn key(&self, name: &str) -> SessionKey {
+        SessionKey::Named {
             pool: self.pool.meta.name.clone(),
             user: self.identity.user.clone(),
             name: name.to_owned(),
-        };
-        self.draft(&key, None, Some(name).filter(|name| *name != DEFAULT_SESSION_NAME).map(str::to_owned))
+        }
     }
 
-    fn draft(&self, key: &SessionKey, session_id: Option<String>, name: Option<String>) -> Draft {
+    fn draft(&self, key: &SessionKey) -> Draft {
+        let (session_id, name) = match key {
+            SessionKey::Connect { session_id, .. } => (Some(session_id.to_string()), None),
+            SessionKey::Named { name, .. } => (None, Some(name.clone())),
+        };
         Draft {
             name: key.object_name(),
             spec: SparkInteractiveSessionSpec {
@@ -311,15 +291,21 @@ impl Request<'_> {
                 groups: self.identity.groups.clone(),
                 spark_conf: std::collections::BTreeMap::new(),
                 session_id,
-                name,
+                name: name
+                    .filter(|name| self.pool.protocol() == Protocol::Connect || name != DEFAULT_SESSION_NAME),
             },
         }
     }
 }
 
-/// In whole seconds.
-fn failed_at(session: &Session) -> Timestamp {
-    session.status.finished_at.as_ref().map_or(Timestamp::MIN, |at| at.0)
+/// In whole seconds. A session that is still being released ended when it stopped being ready.
+fn ended_at(session: &Session) -> Timestamp {
+    let told = || session.status.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let finished = session.status.finished_at.as_ref();
+    finished
+        .map(|at| at.0)
+        .or_else(|| told().map(|ready| ready.last_transition_time.0))
+        .unwrap_or(Timestamp::MIN)
 }
 
 fn why_failed(session: &Session) -> Denial {
@@ -328,14 +314,27 @@ fn why_failed(session: &Session) -> Denial {
     Denial::new(kind, message)
 }
 
+/// Of a session that has ended, or is about to.
 fn why_ended(session: &Session) -> Denial {
-    let (reason, message) = session.explanation().unwrap_or(("Terminated", "The session has ended."));
+    use crate::api::SessionState::{Failed, Terminated, Terminating};
+    let (reason, message) = match session.status.state {
+        Failed => return why_failed(session),
+        Terminating | Terminated => session.explanation().unwrap_or(("Terminated", "The session has ended.")),
+        _ => ("Deleted", "The session was deleted (kubectl delete). Start a new session."),
+    };
     let kind = if reason == "InstanceLost" { DenialKind::SessionChanged } else { DenialKind::SessionClosed };
     Denial::new(kind, message)
 }
 
 /// No pool has the host, or none for the protocol.
-pub fn unknown_host(inventory: &Inventory, host: &str, protocol: Protocol) -> Denial {
+pub fn unknown_host(inventory: &Inventory, host: &str, protocol: Protocol, call: &Call) -> Denial {
+    // A client whose pool was deleted under it.
+    if let Call::Connect { head, .. } = call
+        && let Some(ended) = inventory.ended_with_spark_id(head.session_id)
+        && inventory.pool(&ended.spec.pool).is_none()
+    {
+        return why_ended(ended);
+    }
     let message = if inventory.serves_host(host) {
         format!("Host {host} has no pool of type {protocol}.")
     } else {
@@ -347,5 +346,4 @@ pub fn unknown_host(inventory: &Inventory, host: &str, protocol: Protocol) -> De
 }
 
 #[cfg(test)]
-#[path = "decide_tests.rs"]
 mod tests;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,8 @@ use crate::xds::{Programmed, Publisher};
 /// How long an Envoy may take to acknowledge a cluster before the request goes on without: its
 /// `on_demand` filter then asks for the cluster itself.
 const ACK_PATIENCE: Duration = Duration::from_secs(2);
+/// Clients can bring about lists of sessions by calls about sessions that nobody knows.
+const REFRESHES: usize = 4;
 /// When a client that was told to wait should come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -47,6 +50,8 @@ pub struct Broker {
     metrics: Arc<Metrics>,
     /// User, pool, session.
     refused: News<(String, String, Option<String>)>,
+    /// Lists that the API server is asked for at the same time.
+    refreshes: Semaphore,
     stop: CancellationToken,
 }
 
@@ -107,6 +112,7 @@ impl Broker {
             max_hold,
             metrics,
             refused: News::new(),
+            refreshes: Semaphore::new(REFRESHES),
             stop,
         }
     }
@@ -128,7 +134,7 @@ impl Broker {
         }
         let pool = self.stores.read(|inventory| match inventory.pool_for(&check.host, protocol) {
             Some(pool) => Ok(pool.meta.name.clone()),
-            None => Err(decide::unknown_host(inventory, &check.host, protocol)),
+            None => Err(decide::unknown_host(inventory, &check.host, protocol, &check.call)),
         })?;
         let identity = self.authenticate(&check, &pool).await?;
         let arrived = Instant::now();
@@ -206,10 +212,11 @@ impl Broker {
         since: Timestamp,
         deadline: Instant,
     ) -> Result<(Route, bool), Denial> {
-        let mut wait = Wait { since, session: None };
+        let mut wait = Wait { since, session: None, refreshed: false };
         let mut waits_for = None;
         // Subscribed before the first look, so that no change falls between look and wait.
         let mut changes = self.stores.changes(pool);
+        let closed = || Denial::new(DenialKind::SessionClosed, "The session has ended.");
         loop {
             changes.mark_unchanged();
             let decision = self.stores.read(|inventory| match inventory.pool(pool) {
@@ -228,7 +235,16 @@ impl Broker {
                 Decision::Release { session, route } => {
                     let writer = self.writer.clone();
                     detached(async move { writer.release(&session, Timestamp::now()).await }).await?;
-                    let closed = || Denial::new(DenialKind::SessionClosed, "The session has ended.");
+                    return route.map(|route| (route, false)).ok_or_else(closed);
+                }
+                Decision::Leave { session, session_id, route } => {
+                    let writer = self.writer.clone();
+                    let leave = async move { writer.leave(&session, session_id, Timestamp::now()).await };
+                    detached(leave).await?;
+                    return route.map(|route| (route, false)).ok_or_else(closed);
+                }
+                Decision::Close { session, connection, route } => {
+                    let _ = (session, connection);
                     return route.map(|route| (route, false)).ok_or_else(closed);
                 }
                 Decision::Create(draft) => self.creations.create(draft, None, check.peer).await?,
@@ -241,11 +257,22 @@ impl Broker {
                         async move { writer.claim(&session, resource_version, session_id, client).await };
                     detached(claim).await?;
                 }
+                Decision::Join { session, session_id } => {
+                    let writer = self.writer.clone();
+                    detached(async move { writer.join(&session, session_id).await }).await?;
+                }
+                Decision::Refresh => {
+                    // Closed only at the end of the process.
+                    let _permit = self.refreshes.acquire().await;
+                    self.writer.refresh(pool, &identity.user).await.map_err(|error| refused_write(&error))?;
+                    wait.refreshed = true;
+                    continue;
+                }
                 Decision::Wait { session, uid, explanation } => {
-                    if wait.session.as_ref() != Some(&uid) {
+                    if waits_for.is_none() || wait.session != uid {
                         tracing::info!(session, pool, user = identity.user, "request is held");
                     }
-                    wait.session = Some(uid);
+                    wait.session = uid;
                     waits_for = Some(explanation);
                 }
             }
@@ -290,16 +317,7 @@ async fn detached(
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(%error, "the session could not be written");
-            Err(match error {
-                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Denial::new(
-                    DenialKind::StartFailed,
-                    format!("The session was refused by Kubernetes: {}", status.message),
-                ),
-                _ => Denial::new(
-                    DenialKind::Unavailable,
-                    "The session could not be created, because the Kubernetes API does not answer. Try again in a minute.",
-                ),
-            })
+            Err(refused_write(&error))
         }
         Err(error) => {
             tracing::error!(%error, "writing a session failed");
@@ -308,6 +326,19 @@ async fn detached(
                 "The session could not be created; the operator's log says why.",
             ))
         }
+    }
+}
+
+fn refused_write(error: &kube::Error) -> Denial {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Denial::new(
+            DenialKind::StartFailed,
+            format!("The session was refused by Kubernetes: {}", status.message),
+        ),
+        _ => Denial::new(
+            DenialKind::Unavailable,
+            "The session could not be created, because the Kubernetes API does not answer. Try again in a minute.",
+        ),
     }
 }
 

@@ -120,7 +120,7 @@ fn first_call() -> Check {
         node: None,
         host: "spark.example.com".to_owned(),
         path: "/spark.connect.SparkConnectService/Config".to_owned(),
-        call: Call::Connect { method: ConnectMethod::Config, head },
+        call: Call::Connect { method: ConnectMethod::Config, head, session_name: None },
         user_id_credentials: None,
         credentials: Ok(Credentials::Password {
             user: "alice".to_owned(),

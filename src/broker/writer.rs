@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -16,10 +16,13 @@ use crate::model::Session;
 use crate::operator::{FIELD_MANAGER, Stores, Watched};
 use crate::telemetry::audit::{self, Event, Record};
 
-/// Owners of the fields of a session's status that the planner does not write: `sessionId` and
-/// `releasedAt`. One each, since an owner who leaves out a field that it wrote before removes it.
+/// Owners of the fields of a session's status that the planner does not write: `sessionId`, `releasedAt` and
+/// `clientSessionIds`. One each, since an owner who leaves out a field that it wrote before removes it.
 const CLAIM_MANAGER: &str = "spark-session-operator-claim";
 const RELEASE_MANAGER: &str = "spark-session-operator-release";
+const CLIENTS_MANAGER: &str = "spark-session-operator-clients";
+
+const LEAVE_ATTEMPTS: usize = 5;
 
 #[derive(Clone)]
 pub struct SessionWriter {
@@ -121,6 +124,69 @@ impl SessionWriter {
         Ok(())
     }
 
+    /// Enters a client's Spark session id among those that share the session, unless the session has changed since it
+    /// was looked at: then the caller looks again.
+    pub async fn join(&self, name: &str, session_id: Uuid) -> Result<(), kube::Error> {
+        let joined = self.change_clients(name, |clients| clients.push(session_id.to_string())).await?;
+        if joined.is_some() {
+            tracing::info!(session = name, %session_id, "client joined the session");
+        }
+        Ok(())
+    }
+
+    /// Takes it out again. With the last client the session ends.
+    pub async fn leave(&self, name: &str, session_id: Uuid, at: Timestamp) -> Result<(), kube::Error> {
+        let left = session_id.to_string();
+        // Somebody joins or leaves at the same time: the one who was later looks again.
+        for _ in 0..LEAVE_ATTEMPTS {
+            match self.change_clients(name, |clients| clients.retain(|id| *id != left)).await? {
+                Some(0) => return self.release(name, at).await,
+                Some(_) => return Ok(()),
+                None => self.refresh_one(name).await?,
+            }
+        }
+        tracing::warn!(session = name, %session_id, "a client that left is still listed");
+        Ok(())
+    }
+
+    /// How many clients there are after the change; `None` if somebody else has changed the session meanwhile.
+    async fn change_clients(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Vec<String>),
+    ) -> Result<Option<usize>, kube::Error> {
+        let Some(session) = self.stores.read(|inventory| inventory.session(name).cloned()) else {
+            return Ok(None);
+        };
+        let mut clients = session.status.client_session_ids.clone();
+        change(&mut clients);
+        clients.dedup();
+        let metadata = json!({ "name": name, "resourceVersion": session.meta.resource_version.to_string() });
+        let status = json!({ "clientSessionIds": clients });
+        let written = self.patch_status(name, CLIENTS_MANAGER, metadata, status).await?;
+        Ok(written.then_some(clients.len()))
+    }
+
+    async fn refresh_one(&self, name: &str) -> Result<(), kube::Error> {
+        if let Some(session) = self.sessions.get_opt(name).await? {
+            self.written(session);
+        }
+        Ok(())
+    }
+
+    /// Learns the sessions of a user that the watch has not shown yet.
+    pub async fn refresh(&self, pool: &str, user: &str) -> Result<(), kube::Error> {
+        let pool_label = format!("{}={pool}", crate::plan::POOL_LABEL);
+        let params = match selectable(user) {
+            true => ListParams::default().fields(&format!("spec.pool={pool},spec.user={user}")),
+            false => ListParams::default().labels(&pool_label),
+        };
+        for session in self.sessions.list(&params).await? {
+            self.written(session);
+        }
+        Ok(())
+    }
+
     /// Notes that the client has ended the session; the planner draws the consequences.
     pub async fn release(&self, name: &str, at: Timestamp) -> Result<(), kube::Error> {
         let status = json!({ "releasedAt": Time(at) });
@@ -163,4 +229,9 @@ impl SessionWriter {
             self.stores.written(object);
         }
     }
+}
+
+/// A field selector splits at commas and equals signs, and there is no way to write one in it that all servers read.
+fn selectable(user: &str) -> bool {
+    !user.contains([',', '=', '\\', '!'])
 }

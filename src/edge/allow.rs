@@ -161,7 +161,7 @@ mod tests {
     fn only_an_open_session_takes_the_way_through_the_processor() {
         let call = |method: &str| Call::Thrift {
             session_name: "default".into(),
-            head: Some(ThriftHead { method: method.into(), sequence_id: 1 }),
+            head: Some(ThriftHead { method: method.into(), sequence_id: 1, session_handle: None }),
         };
         let marked = |call: &Call| {
             let (_, set) = parts(response(&route("ana"), Allowed::by(call).unwrap()).unwrap());

@@ -14,6 +14,9 @@ use crate::model::{Call, Check, Credentials, CredentialsError, DEFAULT_SESSION_N
 use crate::spark::{connect_head, thrift_head};
 use crate::xds::{NODE_LABEL, THRIFT_PATH};
 
+/// Names a Connect session: `sc://host/;x-spark-session=etl`.
+const SESSION_NAME_HEADER: &str = "x-spark-session";
+
 /// Reads what Envoy says of a request. Never fails: what cannot be understood is part of the answer.
 pub fn read(request: &CheckRequest) -> Check {
     let request = Request::of(request);
@@ -118,8 +121,14 @@ fn call(request: &Request<'_>) -> Call {
             let problem = "Spark Connect speaks gRPC: connect with PySpark or another Spark Connect client.";
             return malformed(Protocol::Connect, problem);
         }
+        let session_name = request.header(SESSION_NAME_HEADER).map(str::to_owned);
+        if session_name.as_deref().is_some_and(|name| !is_session_name(name)) {
+            let problem = "The session's name, x-spark-session, must have 1 to 63 letters, digits, dots, dashes or \
+                           underscores.";
+            return malformed(Protocol::Connect, problem);
+        }
         return match connect_head::read(method, request.body()) {
-            Ok(head) => Call::Connect { method, head },
+            Ok(head) => Call::Connect { method, head, session_name },
             Err(error) => malformed(Protocol::Connect, error.to_string()),
         };
     }
@@ -160,8 +169,7 @@ fn thrift_session_name(path: &str) -> Option<Result<&str, &'static str>> {
         return Some(Ok(DEFAULT_SESSION_NAME));
     }
     let name = rest.strip_prefix('/')?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=63).contains(&name.len()) && name.bytes().all(allowed) {
+    if is_session_name(name) {
         Some(Ok(name))
     } else {
         Some(Err(
@@ -169,6 +177,11 @@ fn thrift_session_name(path: &str) -> Option<Result<&str, &'static str>> {
              underscores.",
         ))
     }
+}
+
+fn is_session_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=63).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 fn malformed(protocol: Protocol, problem: impl Into<String>) -> Call {

@@ -38,7 +38,7 @@ fn the_asking_envoy_the_client_s_address_and_the_time_are_known() {
 
 #[test]
 fn a_connect_call_is_read_from_path_and_body() {
-    let Call::Connect { method, head } = call_of(Asked::connect()) else { panic!("not Connect") };
+    let Call::Connect { method, head, .. } = call_of(Asked::connect()) else { panic!("not Connect") };
     assert_eq!((method, head.session_id.to_string().as_str()), (ConnectMethod::Config, SESSION));
 }
 
@@ -85,7 +85,7 @@ fn a_browser_on_spark_connect_s_path_is_told_to_use_another_client() {
 #[case("/cliservice?doAs=eve", "default")]
 #[case("/cliservice/etl-2.nightly", "etl-2.nightly")]
 fn a_thrift_session_is_named_by_its_path(#[case] path: &str, #[case] name: &str) {
-    let head = Some(ThriftHead { method: "OpenSession".into(), sequence_id: 1 });
+    let head = Some(ThriftHead { method: "OpenSession".into(), sequence_id: 1, session_handle: None });
     assert_eq!(call_of(Asked::thrift(path)), Call::Thrift { session_name: name.into(), head });
 }
 

@@ -32,7 +32,7 @@ pub enum Form {
 impl Form {
     /// A call of TCLIService that nobody has read. Its client takes the answer for that of whatever it called.
     pub fn unread_thrift() -> Self {
-        Self::Thrift(ThriftHead { method: String::new(), sequence_id: 0 })
+        Self::Thrift(ThriftHead { method: String::new(), sequence_id: 0, session_handle: None })
     }
 
     /// `call` is what [`super::check::read`] made of the same request.

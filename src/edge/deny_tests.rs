@@ -45,7 +45,7 @@ fn detail<M: Message + Default>(status: &Status, name: &str) -> Option<M> {
 }
 
 fn forms() -> [Form; 4] {
-    let head = ThriftHead { method: "OpenSession".into(), sequence_id: 1 };
+    let head = ThriftHead { method: "OpenSession".into(), sequence_id: 1, session_handle: None };
     [GRPC, Form::Thrift(head), Form::Http { html: true }, Form::Http { html: false }]
 }
 

@@ -154,8 +154,11 @@ fn pass(replacement: Option<Vec<u8>>) -> Answer {
 
 fn refuse(denial: &Denial, body: &[u8]) -> Answer {
     // The check has read this head before. If it is not one any more, an exception without a name is still words.
-    let head = thrift_head::read(body)
-        .unwrap_or_else(|_| ThriftHead { method: "OpenSession".to_owned(), sequence_id: 0 });
+    let head = thrift_head::read(body).unwrap_or_else(|_| ThriftHead {
+        method: "OpenSession".to_owned(),
+        sequence_id: 0,
+        session_handle: None,
+    });
     let content_type = headers::set("content-type", "application/x-thrift");
     Answer::ImmediateResponse(ImmediateResponse {
         status: Some(HttpStatus { code: 200 }),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::api::{
     Access, IdentityMode, Quota, QuotaMatch, SessionState, Sharing, SparkInteractiveSessionSpec,
-    SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus, Tls,
+    SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus, ThriftConnection, Tls,
 };
 
 /// This many seconds after the tests' beginning of time.
@@ -239,8 +239,22 @@ impl Session {
         self
     }
 
+    pub fn shared_by_clients(mut self, ids: &[Uuid]) -> Self {
+        self.status.client_session_ids = ids.iter().map(Uuid::to_string).collect();
+        self
+    }
+
+    /// Has a connection of this handle, opened on that instance.
+    pub fn connected(mut self, id: Uuid, instance: &str) -> Self {
+        let connection = ThriftConnection { id: id.to_string(), instance: instance.to_owned() };
+        self.status.connections.push(connection);
+        self
+    }
+
+    /// Active, with its configuration.
     pub fn on(mut self, instance: &str) -> Self {
         self.status.assigned_instance = Some(instance.to_owned());
+        self.status.prepared_session_ids = self.spark_session_ids().map(|id| id.to_string()).collect();
         self.in_state(SessionState::Active)
     }
 

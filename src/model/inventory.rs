@@ -1,3 +1,4 @@
+mod departed;
 mod routes;
 mod sessions;
 mod tls;
@@ -31,6 +32,7 @@ pub struct Inventory {
     token_secrets: HashMap<String, Arc<TokenSecret>>,
     /// By instance.
     tokens: HashMap<String, InstanceToken>,
+    departed: departed::Departed,
     /// By the session's UID.
     spark_sides: HashMap<String, SparkSide>,
     /// UIDs of the driver Pods whose server answered.
@@ -346,7 +348,12 @@ impl Inventory {
     pub fn remove(&mut self, kind: Kind, name: &str) -> Vec<String> {
         match kind {
             Kind::Pool => self.remove_pool(name),
-            Kind::Session => self.remove_session(name),
+            Kind::Session => {
+                if let Some(session) = self.sessions.get(name) {
+                    self.departed.enter(session);
+                }
+                self.remove_session(name)
+            }
             Kind::Application => self.remove_application(name),
             Kind::Pod => self.remove_pod(name),
             Kind::Secret => self.remove_secret(name),

@@ -75,6 +75,18 @@ impl Session {
         self.spec.session_id.as_deref().or(self.status.session_id.as_deref()).and_then(|id| id.parse().ok())
     }
 
+    /// All ids under which Spark knows it: its own, and those of the clients that share it.
+    pub fn spark_session_ids(&self) -> impl Iterator<Item = Uuid> {
+        let of_clients = self.status.client_session_ids.iter().filter_map(|id| id.parse().ok());
+        let own = self.spark_session_id();
+        own.into_iter().chain(of_clients.filter(move |id| Some(*id) != own))
+    }
+
+    /// Whether the Spark session of this id has its configuration.
+    pub fn is_prepared(&self, id: Uuid) -> bool {
+        self.status.prepared_session_ids.iter().any(|prepared| prepared.parse() == Ok(id))
+    }
+
     pub fn is_finished(&self) -> bool {
         self.status.state.is_finished()
     }

@@ -28,24 +28,14 @@ pub struct Check {
 /// What the client wants, told by path and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    Connect {
-        method: ConnectMethod,
-        head: ConnectHead,
-    },
+    /// `session_name` is what the client calls a session that outlives its program, if it does.
+    Connect { method: ConnectMethod, head: ConnectHead, session_name: Option<String> },
     /// `session_name` is the last part of `/cliservice/<name>`, `default` without one.
-    Thrift {
-        session_name: String,
-        head: Option<ThriftHead>,
-    },
+    Thrift { session_name: String, head: Option<ThriftHead> },
     /// A gRPC call that is not Spark Connect, or a body whose head cannot be read.
-    Malformed {
-        protocol: Protocol,
-        problem: String,
-    },
+    Malformed { protocol: Protocol, problem: String },
     /// Any other path: browsers, scanners, wrong URLs.
-    Other {
-        grpc: bool,
-    },
+    Other { grpc: bool },
 }
 
 /// RPCs of `spark.connect.SparkConnectService`.
@@ -92,6 +82,8 @@ pub struct ThriftHead {
     pub method: String,
     /// Echoed in the answer, or the client refuses it.
     pub sequence_id: i32,
+    /// The public half of the session's handle, where the call names one.
+    pub session_handle: Option<Uuid>,
 }
 
 /// The answer to a [`Check`].

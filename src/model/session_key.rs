@@ -8,24 +8,37 @@ pub const DEFAULT_SESSION_NAME: &str = "default";
 pub enum SessionKey {
     /// Spark Connect: the client chose the id. The user is not part of it: the first one owns it.
     Connect { pool: String, session_id: Uuid },
-    /// Thrift requests carry no id that names a session, so the owner and a name do.
-    Thrift { pool: String, user: String, name: String },
+    /// The owner and a name: all Thrift sessions, since their requests carry no id, and Connect sessions that their
+    /// client names.
+    Named { pool: String, user: String, name: String },
 }
 
 impl SessionKey {
     pub fn pool(&self) -> &str {
         match self {
-            Self::Connect { pool, .. } | Self::Thrift { pool, .. } => pool,
+            Self::Connect { pool, .. } | Self::Named { pool, .. } => pool,
+        }
+    }
+
+    /// Spark Connect's id of the session: the client's own, or one that follows from the name, by which any client of
+    /// the user can come back to it.
+    pub fn spark_session_id(&self) -> Uuid {
+        match self {
+            Self::Connect { session_id, .. } => *session_id,
+            Self::Named { pool, user, name } => {
+                let text = format!("sparkinteractive.io/{pool}/{}:{user}/{name}", user.len());
+                Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes())
+            }
         }
     }
 
     /// Name of the session object: the same on every replica, so that creating it is atomic.
-    /// At most 40 + 1 + 36 (Connect) or 40 + 1 + 20 + 1 + 12 (Thrift) characters, a valid
+    /// At most 40 + 1 + 36 (Connect) or 40 + 1 + 20 + 1 + 12 (named) characters, a valid
     /// Kubernetes object name for any user name.
     pub fn object_name(&self) -> String {
         match self {
             Self::Connect { pool, session_id } => format!("{pool}-{session_id}"),
-            Self::Thrift { pool, user, name } => {
+            Self::Named { pool, user, name } => {
                 let mut hasher = blake3::Hasher::new();
                 for part in [pool.as_str(), user.as_str(), name.as_str()] {
                     hasher.update(&(part.len() as u64).to_le_bytes());
@@ -51,7 +64,7 @@ mod tests {
     use super::*;
 
     fn thrift(user: &str, name: &str) -> String {
-        SessionKey::Thrift { pool: "p".into(), user: user.into(), name: name.into() }.object_name()
+        SessionKey::Named { pool: "p".into(), user: user.into(), name: name.into() }.object_name()
     }
 
     #[test]

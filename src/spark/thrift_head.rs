@@ -46,7 +46,10 @@ pub(super) fn split(body: &[u8]) -> Result<(ThriftHead, &[u8]), HeadError> {
         return Err(HeadError::NotThrift);
     }
     let (sequence_id, arguments) = take_u32(rest)?;
-    Ok((ThriftHead { method: name.to_owned(), sequence_id: sequence_id.cast_signed() }, arguments))
+    Ok((
+        ThriftHead { method: name.to_owned(), sequence_id: sequence_id.cast_signed(), session_handle: None },
+        arguments,
+    ))
 }
 
 fn take_u32(bytes: &[u8]) -> Result<(u32, &[u8]), HeadError> {
@@ -83,13 +86,16 @@ mod tests {
     #[test]
     fn a_call_of_hive_jdbc_is_read() {
         let head = read(&strict("OpenSession", 1)).unwrap();
-        assert_eq!(head, ThriftHead { method: "OpenSession".into(), sequence_id: 1 });
+        assert_eq!(head, ThriftHead { method: "OpenSession".into(), sequence_id: 1, session_handle: None });
     }
 
     #[test]
     fn the_old_form_is_read_too() {
         let body = [&[0, 0, 0, 7], b"GetInfo".as_slice(), &[1, 0, 0, 0, 9]].concat();
-        assert_eq!(read(&body), Ok(ThriftHead { method: "GetInfo".into(), sequence_id: 9 }));
+        assert_eq!(
+            read(&body),
+            Ok(ThriftHead { method: "GetInfo".into(), sequence_id: 9, session_handle: None })
+        );
     }
 
     #[rstest]
@@ -112,7 +118,7 @@ mod tests {
 
         #[test]
         fn every_name_and_sequence_id_comes_back(name in "[A-Za-z]{1,30}", sequence_id in any::<i32>()) {
-            prop_assert_eq!(read(&strict(&name, sequence_id)), Ok(ThriftHead { method: name, sequence_id }));
+            prop_assert_eq!(read(&strict(&name, sequence_id)), Ok(ThriftHead { method: name, sequence_id, session_handle: None }));
         }
     }
 }

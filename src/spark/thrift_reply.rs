@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn head(method: &str, sequence_id: i32) -> ThriftHead {
-        ThriftHead { method: method.into(), sequence_id }
+        ThriftHead { method: method.into(), sequence_id, session_handle: None }
     }
 
     #[test]

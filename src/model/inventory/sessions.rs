@@ -20,6 +20,18 @@ impl Inventory {
         found
     }
 
+    /// A session of this Spark Connect id that is over, wherever it was.
+    pub fn ended_with_spark_id(&self, id: Uuid) -> Option<&Arc<Session>> {
+        let names = self.sessions_by_spark_id.get(&id).into_iter().flatten();
+        let known = names.filter_map(|name| self.sessions.get(name)).find(|session| session.is_finished());
+        known.or_else(|| self.departed.with_spark_id(id))
+    }
+
+    /// The last session of this name in the pool, if it is gone.
+    pub fn departed_named(&self, pool: &str, user: &str, name: &str) -> Option<&Arc<Session>> {
+        self.departed.named(pool, user, name)
+    }
+
     /// Sessions of a user in a pool, oldest first.
     pub fn sessions_of(&self, pool: &str, user: &str) -> Vec<&Arc<Session>> {
         let names = self.sessions_by_owner.get(pool).and_then(|users| users.get(user)).into_iter().flatten();
@@ -69,7 +81,7 @@ impl Inventory {
         let pool = session.spec.pool.clone();
         let owners = self.sessions_by_owner.entry(pool.clone()).or_default();
         owners.entry(session.spec.user.clone()).or_default().insert(name.clone());
-        if let Some(id) = session.spark_session_id() {
+        for id in session.spark_session_ids() {
             self.sessions_by_spark_id.entry(id).or_default().insert(name.clone());
         }
         let session = Arc::new(session);
@@ -94,12 +106,12 @@ impl Inventory {
                 self.sessions_by_owner.remove(&old.spec.pool);
             }
         }
-        if let Some(id) = old.spark_session_id()
-            && let Some(names) = self.sessions_by_spark_id.get_mut(&id)
-        {
-            names.remove(name);
-            if names.is_empty() {
-                self.sessions_by_spark_id.remove(&id);
+        for id in old.spark_session_ids() {
+            if let Some(names) = self.sessions_by_spark_id.get_mut(&id) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.sessions_by_spark_id.remove(&id);
+                }
             }
         }
         vec![old.spec.pool.clone()]

@@ -20,7 +20,7 @@ const KNOWN: [&str; 5] = ["OpenSession", "GetInfo", "CloseSession", "ExecuteStat
 fuzz_target!(|input: Input<'_>| {
     let known = input.known.and_then(|index| KNOWN.get(usize::from(index)));
     let method = known.copied().unwrap_or(input.method);
-    let head = ThriftHead { method: method.to_owned(), sequence_id: input.sequence_id };
+    let head = ThriftHead { method: method.to_owned(), sequence_id: input.sequence_id, session_handle: None };
     let reply = thrift_reply::error(&head, input.sql_state, input.message);
     assert!(reply.is_ascii());
 

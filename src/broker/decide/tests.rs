@@ -6,7 +6,7 @@ use crate::model::connect_server::TOKEN_SETTING;
 use crate::model::fixtures::{
     alice, application, at, connect_pool, driver, session, thrift_pool, token_secret,
 };
-use crate::model::{InstanceToken, Kind, Object};
+use crate::model::{ConnectHead, ConnectMethod, InstanceToken, Kind, Object, ThriftHead};
 
 const ID: Uuid = Uuid::from_u128(7);
 const OTHER_ID: Uuid = Uuid::from_u128(8);
@@ -33,11 +33,15 @@ fn thrift_world(sessions: impl IntoIterator<Item = Session>) -> Inventory {
 }
 
 fn connect(method: ConnectMethod) -> Call {
-    Call::Connect { method, head: ConnectHead { session_id: ID, observed_server_session_id: None } }
+    Call::Connect {
+        method,
+        head: ConnectHead { session_id: ID, observed_server_session_id: None },
+        session_name: None,
+    }
 }
 
 fn thrift(method: &str, session_name: &str) -> Call {
-    let head = ThriftHead { method: method.to_owned(), sequence_id: 1 };
+    let head = ThriftHead { method: method.to_owned(), sequence_id: 1, session_handle: None };
     Call::Thrift { session_name: session_name.to_owned(), head: Some(head) }
 }
 
@@ -46,7 +50,7 @@ fn asked(inventory: &Inventory, identity: &Identity, call: &Call) -> Decision {
 }
 
 fn waited(since: i64, session: Option<&str>) -> Wait {
-    Wait { since: at(since), session: session.map(str::to_owned) }
+    Wait { since: at(since), session: session.map(str::to_owned), refreshed: true }
 }
 
 fn first_call(inventory: &Inventory) -> Decision {
@@ -76,7 +80,7 @@ fn connect_name() -> String {
 }
 
 fn thrift_name(name: &str) -> String {
-    SessionKey::Thrift { pool: "p".into(), user: "alice".into(), name: name.into() }.object_name()
+    SessionKey::Named { pool: "p".into(), user: "alice".into(), name: name.into() }.object_name()
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn a_session_whose_driver_has_no_address_is_waited_for() {
 fn a_pending_session_is_waited_for(#[case] pending: Session, #[case] explanation: &str) {
     let expected = Decision::Wait {
         session: "s".to_owned(),
-        uid: "uid-of-s".to_owned(),
+        uid: Some("uid-of-s".to_owned()),
         explanation: explanation.to_owned(),
     };
     assert_eq!(first_call(&connect_world([pending.with_spark_id(ID)])), expected);
@@ -422,10 +426,18 @@ fn the_quota_of_a_group_counts_for_a_request() {
 #[rstest]
 #[case(session("ended").in_state(Terminated))]
 #[case(session("failed").in_state(Failed))]
-#[case(session("going").on("p-0").being_deleted())]
 fn sessions_that_are_over_do_not_count(#[case] over: Session) {
     let inventory = world(connect_pool("p").allowing_each_user(1), [over.with_spark_id(OTHER_ID)]);
     created(first_call(&inventory));
+}
+
+/// What it has on its server is still there.
+#[rstest]
+#[case(session("going").on("p-0").being_deleted())]
+#[case(session("released").on("p-0").in_state(Terminating))]
+fn sessions_that_are_being_released_count(#[case] going: Session) {
+    let inventory = world(connect_pool("p").allowing_each_user(1), [going.with_spark_id(OTHER_ID)]);
+    assert_eq!(denial(first_call(&inventory)).0, DenialKind::QuotaExceeded);
 }
 
 #[test]
@@ -450,14 +462,15 @@ fn requests_that_cannot_be_understood_are_refused() {
 #[test]
 fn an_unknown_host_is_told_from_a_host_without_that_protocol() {
     let inventory = connect_world([]);
-    let unknown = unknown_host(&inventory, "typo.example.com", Protocol::Connect);
+    let unknown =
+        unknown_host(&inventory, "typo.example.com", Protocol::Connect, &Call::Other { grpc: true });
     assert_eq!(unknown.kind, DenialKind::UnknownHost);
     assert_eq!(
         unknown.message,
         "No pool has host typo.example.com. Check the host name in the connection URL; `kubectl get ssp -o wide` \
          lists the pools with their hosts."
     );
-    let other = unknown_host(&inventory, "spark.example.com", Protocol::Thrift);
+    let other = unknown_host(&inventory, "spark.example.com", Protocol::Thrift, &Call::Other { grpc: false });
     assert_eq!(other.message, "Host spark.example.com has no pool of type thrift.");
 }
 
@@ -472,3 +485,6 @@ fn a_refusal_names_the_session_of_another_user_and_none_where_the_pool_is_refuse
     assert_eq!(refused(&connect_world([hers.clone()])).as_deref(), Some("hers"));
     assert_eq!(refused(&world(connect_pool("p").open_to(&["eve"], &[]), [hers])), None);
 }
+
+mod named;
+mod over;

@@ -1,0 +1,170 @@
+//! Spark Connect: whoever comes with the id of a session has it, if it is theirs.
+
+use uuid::Uuid;
+
+use super::{Decision, Request, deny, refuse, why_ended, why_failed};
+use crate::api::SessionState;
+use crate::model::{ConnectHead, ConnectMethod, DenialKind, Session, SessionKey};
+
+/// Clients that share a named session at the same time: each has a Spark session of its own.
+const MOST_CLIENTS: usize = 64;
+
+impl Request<'_> {
+    pub(super) fn connect(&self, method: ConnectMethod, head: &ConnectHead) -> Decision {
+        let (pool, id) = (self.pool.name(), head.session_id);
+        let sessions = self.inventory.sessions_with_spark_id(pool, id);
+        // Where somebody made a second object for the same id, the one that is alive counts.
+        let session = sessions.iter().find(|session| !session.is_finished()).or(sessions.last());
+        if let Some(session) = session {
+            if session.spec.user != self.identity.user {
+                return another_users(id, session);
+            }
+            return match &session.spec.name {
+                Some(_) => self.use_named(session, method, id),
+                None => self.use_unnamed(session, method, id),
+            };
+        }
+        if let Some(closed) = self.unknown_id(method, head) {
+            return closed;
+        }
+        let unclaimed = self.inventory.sessions_of(pool, &self.identity.user);
+        let unclaimed = unclaimed.into_iter().find(|session| {
+            session.spark_session_id().is_none()
+                && session.spec.name.is_none()
+                && !session.is_finished()
+                && session.status.state != SessionState::Terminating
+                && !session.meta.deleting
+        });
+        match unclaimed {
+            Some(session) => Decision::Claim {
+                session: session.meta.name.clone(),
+                resource_version: session.meta.resource_version,
+                session_id: id,
+            },
+            None => self.start(|request| Decision::Create(request.draft(&request.key_of(id)))),
+        }
+    }
+
+    /// Its client names the session: several programs may share it, one after the other or at the same time.
+    pub(super) fn named(&self, method: ConnectMethod, head: &ConnectHead, name: &str) -> Decision {
+        let id = head.session_id;
+        let of_others = self.inventory.sessions_with_spark_id(self.pool.name(), id);
+        if let Some(other) = of_others.iter().find(|session| session.spec.user != self.identity.user) {
+            return another_users(id, other);
+        }
+        match self.called(name, |session| session.spec.name.is_some()) {
+            Some(session) => self.use_named(session, method, id),
+            None => self
+                .unknown_id(method, head)
+                .unwrap_or_else(|| self.start(|request| Decision::Create(request.draft(&request.key(name))))),
+        }
+    }
+
+    /// What a call hears that cannot be the first of its session; `None` for one that can.
+    fn unknown_id(&self, method: ConnectMethod, head: &ConnectHead) -> Option<Decision> {
+        let (pool, id) = (self.pool.name(), head.session_id);
+        let departed = self.inventory.ended_with_spark_id(id);
+        let departed =
+            departed.filter(|ended| ended.spec.pool == pool && ended.spec.user == self.identity.user);
+        if !method.starts_session() {
+            let message =
+                format!("Spark session {id} is not open in pool {pool}: there is nothing to release.");
+            return Some(self.missing(departed.map(AsRef::as_ref), message));
+        }
+        // The client has talked to a server under this id.
+        if head.observed_server_session_id.is_some() {
+            let message =
+                format!("Spark session {id} is not known in pool {pool} any more. Start a new session.");
+            return Some(self.missing(departed.map(AsRef::as_ref), message));
+        }
+        let ended = departed.filter(|ended| !is_failed(ended) && self.is_within(super::END_STANDS, ended))?;
+        Some(Decision::Deny(why_ended(ended)))
+    }
+
+    fn use_unnamed(&self, session: &Session, method: ConnectMethod, id: Uuid) -> Decision {
+        let replace = || self.start(|request| request.replace(request.draft(&request.key_of(id))));
+        match session.status.state {
+            SessionState::Failed => self.use_failed(session, method, replace),
+            _ if session.meta.deleting => Decision::Deny(why_ended(session)),
+            SessionState::Terminated | SessionState::Terminating => Decision::Deny(why_ended(session)),
+            _ if method == ConnectMethod::ReleaseSession => {
+                Decision::Release { session: session.meta.name.clone(), route: self.route(session) }
+            }
+            _ => self.use_placed(session, id),
+        }
+    }
+
+    fn use_named(&self, session: &Session, method: ConnectMethod, id: Uuid) -> Decision {
+        let is_client = session.status.client_session_ids.contains(&id.to_string());
+        let name = session.called();
+        let replace = || self.start(|request| request.replace(request.draft(&request.key(name))));
+        match session.status.state {
+            SessionState::Failed => self.use_failed(session, method, replace),
+            SessionState::Terminated | SessionState::Terminating if is_client => {
+                Decision::Deny(why_ended(session))
+            }
+            _ if session.meta.deleting && is_client => Decision::Deny(why_ended(session)),
+            _ if !is_client && !method.starts_session() => {
+                let message =
+                    format!("Spark session {id} is not open in session {name}: there is nothing to release.");
+                deny(DenialKind::SessionClosed, message)
+            }
+            // A new client of an old name.
+            SessionState::Terminated if !session.meta.deleting => replace(),
+            SessionState::Terminating | SessionState::Terminated => self.wait_until_gone(session),
+            _ if session.meta.deleting => self.wait_until_gone(session),
+            _ if !is_client && session.status.client_session_ids.len() >= MOST_CLIENTS => {
+                let message = format!(
+                    "Session {name} has {MOST_CLIENTS} clients at the same time already. Stop one of them \
+                     (spark.stop()), or choose another name."
+                );
+                deny(DenialKind::QuotaExceeded, message)
+            }
+            _ if !is_client => Decision::Join { session: session.meta.name.clone(), session_id: id },
+            _ if method == ConnectMethod::ReleaseSession => Decision::Leave {
+                session: session.meta.name.clone(),
+                session_id: id,
+                route: self.route(session),
+            },
+            _ => self.use_placed(session, id),
+        }
+    }
+
+    fn use_failed(
+        &self,
+        session: &Session,
+        method: ConnectMethod,
+        replace: impl FnOnce() -> Decision,
+    ) -> Decision {
+        if session.meta.deleting {
+            self.wait_until_gone(session)
+        } else if self.hears_failure(session) || self.failure_stands(session) || !method.starts_session() {
+            Decision::Deny(why_failed(session))
+        } else {
+            replace()
+        }
+    }
+
+    /// A place alone is not enough: the Spark session of this id has to have its configuration.
+    fn use_placed(&self, session: &Session, id: Uuid) -> Decision {
+        match session.status.state {
+            SessionState::Active | SessionState::Idle if session.is_prepared(id) => {
+                self.route(session).map_or_else(|| self.wait(session), Decision::Route)
+            }
+            _ => self.wait(session),
+        }
+    }
+
+    fn key_of(&self, session_id: Uuid) -> SessionKey {
+        SessionKey::Connect { pool: self.pool.meta.name.clone(), session_id }
+    }
+}
+
+fn is_failed(session: &Session) -> bool {
+    session.status.state == SessionState::Failed
+}
+
+fn another_users(id: Uuid, session: &Session) -> Decision {
+    let message = format!("Spark session {id} belongs to another user. Start a session of your own.");
+    refuse(message, Some(session.meta.name.clone()))
+}

@@ -1,0 +1,114 @@
+//! Connect sessions that their clients name: `sc://host/;x-spark-session=etl`.
+
+use rstest::rstest;
+
+use super::*;
+
+fn asks(inventory: &Inventory, method: ConnectMethod, id: Uuid) -> Decision {
+    let head = ConnectHead { session_id: id, observed_server_session_id: None };
+    let call = Call::Connect { method, head, session_name: Some("etl".to_owned()) };
+    asked(inventory, &alice(), &call)
+}
+
+fn etl() -> Session {
+    session(&thrift_name("etl")).named("etl")
+}
+
+fn first(inventory: &Inventory) -> Decision {
+    asks(inventory, ConnectMethod::ExecutePlan, ID)
+}
+
+#[test]
+fn the_first_client_creates_it_and_its_id_is_not_the_session_s() {
+    let draft = created(first(&connect_world([session("made-by-kubectl")])));
+    assert_eq!(draft.name, thrift_name("etl"));
+    assert_eq!((draft.spec.name.as_deref(), draft.spec.session_id), (Some("etl"), None));
+}
+
+#[test]
+fn it_may_be_called_default() {
+    let head = ConnectHead { session_id: ID, observed_server_session_id: None };
+    let call =
+        Call::Connect { method: ConnectMethod::Config, head, session_name: Some("default".to_owned()) };
+    let draft = created(asked(&connect_world([session("made-by-kubectl")]), &alice(), &call));
+    assert_eq!(draft.spec.name.as_deref(), Some("default"));
+}
+
+#[test]
+fn a_further_client_joins_and_waits_until_its_own_session_is_prepared() {
+    let joined = Decision::Join { session: thrift_name("etl"), session_id: ID };
+    assert_eq!(first(&connect_world([etl().on("p-0")])), joined);
+    let with_another = etl().shared_by_clients(&[OTHER_ID]).on("p-0");
+    assert_eq!(first(&connect_world([with_another.clone()])), joined);
+    let unprepared = with_another.shared_by_clients(&[OTHER_ID, ID]);
+    assert!(matches!(first(&connect_world([unprepared])), Decision::Wait { .. }));
+    let prepared = etl().shared_by_clients(&[OTHER_ID, ID]).on("p-0");
+    assert!(matches!(first(&connect_world([prepared])), Decision::Route(_)));
+}
+
+#[test]
+fn a_client_without_the_name_is_found_by_its_id() {
+    let inventory = connect_world([etl().shared_by_clients(&[ID]).on("p-0")]);
+    assert!(matches!(first_call(&inventory), Decision::Route(_)));
+    let by_its_own_id = connect_world([etl().claimed_by(ID).on("p-0")]);
+    assert_eq!(first_call(&by_its_own_id), Decision::Join { session: thrift_name("etl"), session_id: ID });
+}
+
+#[test]
+fn a_session_has_at_most_64_clients() {
+    let clients: Vec<_> = (100..164).map(Uuid::from_u128).collect();
+    let (kind, message) = denial(first(&connect_world([etl().shared_by_clients(&clients).on("p-0")])));
+    assert_eq!(kind, DenialKind::QuotaExceeded);
+    assert_eq!(
+        message,
+        "Session etl has 64 clients at the same time already. Stop one of them (spark.stop()), or choose another name."
+    );
+}
+
+#[test]
+fn a_client_that_stops_leaves_the_others_theirs() {
+    let inventory = connect_world([etl().shared_by_clients(&[ID, OTHER_ID]).on("p-0")]);
+    let Decision::Leave { session_id, route, .. } = asks(&inventory, ConnectMethod::ReleaseSession, ID)
+    else {
+        panic!("not left")
+    };
+    assert_eq!((session_id, route.is_some()), (ID, true));
+}
+
+#[rstest]
+fn clean_up_of_a_client_that_is_not_there_does_nothing(
+    #[values(ConnectMethod::ReleaseSession, ConnectMethod::ReleaseExecute)] method: ConnectMethod,
+) {
+    let (kind, message) = denial(asks(&connect_world([etl().on("p-0")]), method, ID));
+    assert_eq!(kind, DenialKind::SessionClosed);
+    assert!(message.ends_with("is not open in session etl: there is nothing to release."), "{message}");
+}
+
+#[test]
+fn when_it_has_ended_its_clients_hear_why_and_new_ones_get_a_new_one() {
+    let ended = etl().shared_by_clients(&[ID]).ended(Terminated, "IdleTimeout", "It was idle.", 0);
+    let inventory = connect_world([ended]);
+    assert_eq!(denial(first(&inventory)), (DenialKind::SessionClosed, "It was idle.".to_owned()));
+    let new = asks(&inventory, ConnectMethod::ExecutePlan, OTHER_ID);
+    assert!(matches!(new, Decision::Replace { .. }), "{new:?}");
+}
+
+#[rstest]
+#[case(etl().on("p-0").in_state(Terminating))]
+#[case(etl().on("p-0").being_deleted())]
+fn while_it_is_being_released_a_new_client_waits(#[case] going: Session) {
+    let decision = first(&connect_world([going]));
+    let Decision::Wait { uid: None, explanation, .. } = decision else { panic!("{decision:?}") };
+    assert_eq!(explanation, "The last session of this name is being released.");
+}
+
+#[test]
+fn another_user_s_session_of_the_same_name_is_another_session() {
+    created(first(&connect_world([session("hers").of("bob").named("etl").on("p-0")])));
+}
+
+#[test]
+fn an_id_of_another_user_is_refused_under_any_name() {
+    let inventory = connect_world([session("hers").of("bob").with_spark_id(ID).on("p-0")]);
+    assert_eq!(denial(first(&inventory)).0, DenialKind::PermissionDenied);
+}

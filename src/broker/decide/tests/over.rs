@@ -1,0 +1,168 @@
+//! Sessions that are over, moved or not known here: what their clients hear.
+
+use rstest::rstest;
+
+use super::*;
+
+fn observed(method: ConnectMethod) -> Call {
+    let head = ConnectHead { session_id: ID, observed_server_session_id: Some("server".to_owned()) };
+    Call::Connect { method, head, session_name: None }
+}
+
+fn thrift_about(method: &str, connection: u128) -> Call {
+    let session_handle = Some(Uuid::from_u128(connection));
+    let head = ThriftHead { method: method.to_owned(), sequence_id: 1, session_handle };
+    Call::Thrift { session_name: "default".to_owned(), head: Some(head) }
+}
+
+fn asked_first(inventory: &Inventory, call: &Call) -> Decision {
+    let wait = Wait { since: at(900), session: None, refreshed: false };
+    decide(inventory, inventory.pool("p").unwrap(), &alice(), call, &wait, at(1000))
+}
+
+/// The watch of this replica may be behind the one that answered the first call.
+#[rstest]
+#[case::a_call_of_a_session_that_runs(connect_world([]), observed(ConnectMethod::ExecutePlan))]
+#[case::a_clean_up(connect_world([]), connect(ConnectMethod::ReleaseExecute))]
+#[case::a_call_on_a_connection(thrift_world([]), thrift("ExecuteStatement", "default"))]
+fn the_api_server_is_asked_before_a_session_is_called_unknown(
+    #[case] inventory: Inventory,
+    #[case] call: Call,
+) {
+    assert_eq!(asked_first(&inventory, &call), Decision::Refresh);
+}
+
+#[test]
+fn a_client_that_has_talked_to_a_server_gets_no_new_session_under_its_old_id() {
+    let decision = asked(&connect_world([]), &alice(), &observed(ConnectMethod::ExecutePlan));
+    let expected = "Spark session 00000000-0000-0000-0000-000000000007 is not known in pool p any more. Start a new \
+                    session.";
+    assert_eq!(denial(decision), (DenialKind::SessionClosed, expected.to_owned()));
+}
+
+#[test]
+fn a_session_that_is_being_deleted_is_over_for_its_client() {
+    let inventory = connect_world([session("s").with_spark_id(ID).on("p-0").being_deleted()]);
+    let expected = "The session was deleted (kubectl delete). Start a new session.";
+    assert_eq!(denial(first_call(&inventory)), (DenialKind::SessionClosed, expected.to_owned()));
+}
+
+#[test]
+fn what_ended_it_is_known_for_an_hour_after_its_object_is_gone() {
+    let ended = session("s").with_spark_id(ID).ended(Terminated, "Deleted", "It was deleted.", 900);
+    let mut inventory = connect_world([ended]);
+    inventory.remove(Kind::Session, "s");
+    for call in [connect(ConnectMethod::ExecutePlan), observed(ConnectMethod::ExecutePlan)] {
+        let told = denial(asked_first(&inventory, &call));
+        assert_eq!(told, (DenialKind::SessionClosed, "It was deleted.".to_owned()));
+    }
+    let wait = waited(900 + 3600, None);
+    let pool = inventory.pool("p").unwrap();
+    let late = decide(&inventory, pool, &alice(), &connect(ConnectMethod::Config), &wait, at(900 + 3600));
+    created(late);
+}
+
+#[test]
+fn a_session_that_could_not_start_leaves_its_id_free() {
+    let failed = session("s").with_spark_id(ID).ended(Failed, "StartTimeout", "No instance.", 900);
+    let mut inventory = connect_world([failed]);
+    inventory.remove(Kind::Session, "s");
+    created(first_call(&inventory));
+}
+
+#[test]
+fn somebody_else_s_departed_session_is_not_told_of() {
+    let ended = session("s").of("bob").with_spark_id(ID).ended(Terminated, "Deleted", "It was bob's.", 900);
+    let mut inventory = connect_world([ended]);
+    inventory.remove(Kind::Session, "s");
+    created(first_call(&inventory));
+}
+
+#[test]
+fn the_client_of_a_deleted_pool_hears_that_and_not_that_the_host_is_unknown() {
+    let ended = session("s").with_spark_id(ID).in_pool("gone");
+    let ended =
+        ended.ended(Terminated, "PoolDeleted", "Pool gone was deleted, and the session with it.", 900);
+    let inventory = connect_world([ended]);
+    let call = connect(ConnectMethod::Config);
+    let told = unknown_host(&inventory, "gone.example.com", Protocol::Connect, &call);
+    assert_eq!(told.kind, DenialKind::SessionClosed);
+    assert_eq!(told.message, "Pool gone was deleted, and the session with it.");
+}
+
+#[test]
+fn a_pool_that_is_being_deleted_starts_nothing() {
+    let inventory = world(connect_pool("p").being_deleted(), []);
+    let expected = "Pool p is being deleted and takes no new sessions.";
+    assert_eq!(denial(first_call(&inventory)), (DenialKind::UnknownHost, expected.to_owned()));
+}
+
+#[test]
+fn a_thrift_client_hears_why_its_session_ended() {
+    let ended = session(&thrift_name("default")).ended(Terminated, "IdleTimeout", "It was idle.", 900);
+    let mut inventory = thrift_world([ended]);
+    let expected = (DenialKind::SessionClosed, "It was idle.".to_owned());
+    assert_eq!(denial(asked(&inventory, &alice(), &thrift("ExecuteStatement", "default"))), expected);
+    inventory.remove(Kind::Session, &thrift_name("default"));
+    assert_eq!(denial(asked(&inventory, &alice(), &thrift("ExecuteStatement", "default"))), expected);
+    created(opened(&inventory, "default"));
+}
+
+#[test]
+fn a_thrift_session_that_is_being_released_is_waited_for_by_open_session_alone() {
+    let going = session("s").on("p-0").in_state(Terminating).explained("IdleTimeout", "It was idle.", 0);
+    let inventory = thrift_world([going]);
+    assert!(matches!(opened(&inventory, "default"), Decision::Wait { uid: None, .. }));
+    let told = denial(asked(&inventory, &alice(), &thrift("ExecuteStatement", "default")));
+    assert_eq!(told, (DenialKind::SessionClosed, "It was idle.".to_owned()));
+}
+
+#[test]
+fn a_thrift_session_that_ended_while_its_client_waited_is_not_made_again() {
+    let ended = session(&thrift_name("default")).ended(Terminated, "Deleted", "It was deleted.", 900);
+    let inventory = thrift_world([ended.clone()]);
+    let wait = waited(800, Some(&ended.meta.uid));
+    let call = thrift("OpenSession", "default");
+    let told = decide(&inventory, inventory.pool("p").unwrap(), &alice(), &call, &wait, at(1000));
+    assert_eq!(denial(told), (DenialKind::SessionClosed, "It was deleted.".to_owned()));
+}
+
+#[test]
+fn a_connection_is_closed_by_its_handle() {
+    let inventory = thrift_world([session("s").connected(Uuid::from_u128(5), "p-0").on("p-0")]);
+    let decision = asked(&inventory, &alice(), &thrift_about("CloseSession", 5));
+    let Decision::Close { connection, route: Some(_), .. } = decision else { panic!("{decision:?}") };
+    assert_eq!(connection, Uuid::from_u128(5));
+    let other = asked(&inventory, &alice(), &thrift_about("ExecuteStatement", 5));
+    assert!(matches!(other, Decision::Route(_)), "{other:?}");
+}
+
+/// Otherwise it would be held until the next instance is up, only to hear there that its handle is unknown.
+#[rstest]
+#[case::while_the_session_waits(
+    session("s").connected(Uuid::from_u128(5), "p-9"), thrift_about("ExecuteStatement", 5))]
+#[case::about_an_operation(
+    session("s").connected(Uuid::from_u128(5), "p-9"), thrift("GetOperationStatus", "default"))]
+#[case::when_it_has_moved(
+    session("s").connected(Uuid::from_u128(5), "p-9").on("p-0"), thrift_about("FetchResults", 5))]
+fn calls_on_a_connection_that_went_with_its_instance_are_told_so_at_once(
+    #[case] moved: Session,
+    #[case] call: Call,
+) {
+    let told = denial(asked(&thrift_world([moved]), &alice(), &call));
+    assert_eq!(told.0, DenialKind::SessionChanged);
+    assert_eq!(
+        told.1,
+        "Instance p-9, which held this connection, is gone. Connect again: the session goes on with another instance, \
+         without its temporary views and cached data."
+    );
+}
+
+#[test]
+fn the_calls_of_a_newer_connection_go_on() {
+    let moved = session("s").connected(Uuid::from_u128(5), "p-9").connected(Uuid::from_u128(6), "p-0");
+    let inventory = thrift_world([moved.on("p-0")]);
+    for call in [thrift_about("ExecuteStatement", 6), thrift("GetOperationStatus", "default")] {
+        assert!(matches!(asked(&inventory, &alice(), &call), Decision::Route(_)));
+    }
+}
