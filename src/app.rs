@@ -16,10 +16,9 @@ use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
-    Applier, Candidate, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores, Takeover,
-    programmed, watches,
+    Applier, Candidate, Leadership, Liveness, Readiness, Reconciler, Stores, Takeover, programmed, watches,
 };
-use crate::settings::Settings;
+use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
 use crate::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, TlsListener, translate_after};
 
@@ -55,10 +54,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     watches::spawn(&client, &settings.namespace, &stores, &mut background);
     background.spawn(Readiness::new(stores.clone()).run());
+    background.spawn(Liveness::new(stores.clone()).run());
     let applier = Arc::new(Applier::new(&client, &settings.namespace, stores.clone()));
     background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
     let leadership = match settings.leader_election.clone() {
-        Some(lease) => stand_for_election(&client, lease, &stores, &metrics, &stop, &mut servers),
+        Some(election) => stand_for_election(&client, election, &stores, &metrics, &stop, &mut servers),
         None => {
             metrics.leader.set(1);
             Leadership::always()
@@ -118,14 +118,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 /// Among the servers, since the Lease is to be given back before the process ends.
 fn stand_for_election(
     client: &kube::Client,
-    lease: LeaseName,
+    election: LeaderElection,
     stores: &Arc<Stores>,
     metrics: &Metrics,
     stop: &CancellationToken,
     servers: &mut JoinSet<anyhow::Result<()>>,
 ) -> Leadership {
     let leads = metrics.leader.clone();
-    let (candidate, leadership) = Candidate::new(client, lease, LeaseTiming::DEFAULT, leads);
+    let (candidate, leadership) = Candidate::new(client, election.lease, election.timing, leads);
     let (stores, stop) = (stores.clone(), stop.clone());
     servers.spawn(candidate.run(async move { stores.until_probed().await }, stop));
     leadership

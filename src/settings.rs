@@ -17,12 +17,12 @@ use clap::{Args, Parser, Subcommand};
 
 use self::grpc_tls::GrpcTlsArgs;
 use self::identity::{IdentityArgs, IdentitySettings};
+pub use self::leader_election::LeaderElection;
 use self::leader_election::LeaderElectionArgs;
 use self::oidc::OidcArgs;
 use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
 use crate::control_channel::TlsFiles;
-use crate::operator::LeaseName;
 use crate::telemetry::{AuditLog, LogFormat};
 
 #[derive(Parser, Debug)]
@@ -132,7 +132,7 @@ pub struct Settings {
     pub control_channel_verified: bool,
     pub identity: IdentitySettings,
     /// `None`: this replica is the only one.
-    pub leader_election: Option<LeaseName>,
+    pub leader_election: Option<LeaderElection>,
     /// `None`: no plaintext.
     pub envoy_listen_addr: Option<SocketAddr>,
     /// `None`: no TLS.
@@ -299,7 +299,7 @@ mod tests {
     fn a_pod_that_knows_its_name_takes_part_in_the_election() {
         let elected = |flags: &[&str]| {
             let flags: Vec<_> = ["--oidc-skip-validation"].iter().chain(flags).copied().collect();
-            run(&flags).unwrap().leader_election
+            run(&flags).unwrap().leader_election.map(|election| election.lease)
         };
         let pod = "--pod-name=operator-0";
         assert!(elected(&["--pod-name="]).is_none());

@@ -44,6 +44,15 @@ pub enum TokenState {
     Unknown,
 }
 
+/// Whether the server in a driver Pod can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    NotYet,
+    Answers,
+    /// Did answer, and accepts no connections any more.
+    Lost,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstancePhase {
     /// Exists; the server does not answer yet.
@@ -59,14 +68,15 @@ pub enum InstancePhase {
 }
 
 impl Instance {
-    /// Joins what the two watches know. `answers` is what the readiness probe of that Pod found.
-    pub fn assemble(
+    /// Joins what the two watches know. `reach` is what the probes of that Pod found.
+    pub(super) fn assemble(
         pool: &Pool,
         application: &Application,
         pod: Option<&DriverPod>,
-        answers: bool,
+        reach: Reach,
         token: TokenState,
     ) -> Self {
+        let answers = reach == Reach::Answers;
         let protocol = pool.protocol();
         let forces_identity = forces_identity(&application.spark_conf);
         // It was started before the pool, or the operator, asked for more. Who is on it stays there.
@@ -77,7 +87,10 @@ impl Instance {
             .map(|ip| SocketAddr::new(ip, server_port(protocol, &application.spark_conf)));
         let phase = if application.meta.deleting || pod.is_some_and(|pod| pod.meta.deleting) {
             InstancePhase::Deleting
-        } else if application_has_failed(&application.state) || pod.is_some_and(|pod| pod.ended) || token_lost
+        } else if application_has_failed(&application.state)
+            || pod.is_some_and(|pod| pod.ended)
+            || token_lost
+            || reach == Reach::Lost
         {
             InstancePhase::Failed
         } else if application.draining || outdated {
@@ -95,6 +108,12 @@ impl Instance {
                     "its token is lost, since Secret {secret} was deleted: nobody can reach its server any more"
                 )
             })
+        });
+        let message = message.or_else(|| {
+            let address = endpoint.filter(|_| reach == Reach::Lost)?;
+            Some(format!(
+                "its address {address} takes no connections any more, though its Pod is said to run"
+            ))
         });
         Self {
             name: application.meta.name.clone(),

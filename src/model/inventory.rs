@@ -1,5 +1,6 @@
 mod departed;
 mod routes;
+mod servers;
 mod sessions;
 mod tls;
 mod tokens;
@@ -10,7 +11,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::instance::endpoint_of;
 use super::{
     Application, DriverPod, Instance, InstanceToken, Meta, Policy, Pool, PoolCertificate, Protocol, Routing,
     Session, SparkSide, TlsSecret, TokenSecret, is_host_name,
@@ -37,6 +37,8 @@ pub struct Inventory {
     spark_sides: HashMap<String, SparkSide>,
     /// UIDs of the driver Pods whose server answered.
     answering: HashSet<String>,
+    /// Of those whose server answered once and can be reached no more.
+    lost: HashSet<String>,
 
     /// Pools by host and type, oldest first: the first one serves the host.
     hosts: BTreeMap<String, BTreeMap<Protocol, BTreeSet<(Timestamp, String)>>>,
@@ -122,12 +124,11 @@ impl Inventory {
         let application = self.applications.get(name)?;
         let pool = self.pools.get(&application.pool)?;
         let pod = self.current_pod(name);
-        let answers = pod.is_some_and(|pod| self.answering.contains(&pod.meta.uid));
         Some(Instance::assemble(
             pool,
             application,
             pod.map(AsRef::as_ref),
-            answers,
+            self.reach(pod.map(|pod| &pod.meta)),
             self.token_state(application),
         ))
     }
@@ -175,26 +176,6 @@ impl Inventory {
     /// answers, Envoy knows it already.
     pub fn routing(&self) -> Routing {
         self.routing.clone()
-    }
-
-    /// Servers that the readiness probe has still to hear from: UID of the Pod and the server.
-    pub fn servers_to_probe(&self) -> Vec<(String, super::Endpoint)> {
-        let unproven =
-            self.pods.values().filter(|pod| !self.answering.contains(&pod.meta.uid) && !pod.meta.deleting);
-        unproven
-            .filter_map(|pod| {
-                let application = self.applications.get(&pod.instance)?;
-                let pool = self.pools.get(&application.pool)?;
-                Some((pod.meta.uid.clone(), endpoint_of(pool.protocol(), application, pod)?))
-            })
-            .collect()
-    }
-
-    /// Notes that the server in this Pod answers. Returns the pool if that is news.
-    pub fn server_answers(&mut self, pod_uid: &str) -> Option<String> {
-        let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
-        let pool = pod.pool.clone();
-        self.answering.insert(pod_uid.to_owned()).then_some(pool)
     }
 
     /// Enters an object, or a newer version of it. Returns the names of the pools that are touched.
@@ -302,6 +283,7 @@ impl Inventory {
     fn remove_pod(&mut self, name: &str) -> Vec<String> {
         let Some(old) = self.pods.remove(name) else { return Vec::new() };
         self.answering.remove(&old.meta.uid);
+        self.lost.remove(&old.meta.uid);
         self.forget_route(&old);
         if let Some(names) = self.pods_by_instance.get_mut(&old.instance) {
             names.remove(name);

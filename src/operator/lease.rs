@@ -34,12 +34,18 @@ pub struct LeaseTiming {
 }
 
 impl LeaseTiming {
-    pub const DEFAULT: Self = Self {
-        duration: Duration::from_secs(10),
-        renew_deadline: Duration::from_secs(7),
-        renew: Duration::from_secs(2),
-        retry: Duration::from_secs(1),
-    };
+    pub const DEFAULT: Self = Self::lasting(Duration::from_secs(10));
+
+    /// For a Lease of whole seconds.
+    pub const fn lasting(duration: Duration) -> Self {
+        let tenth = Duration::from_millis(duration.as_secs() * 100);
+        Self {
+            duration,
+            renew_deadline: tenth.saturating_mul(7),
+            renew: tenth.saturating_mul(2),
+            retry: tenth,
+        }
+    }
 }
 
 /// One moment on the process's own clock, by which everything is decided, and on the wall, which is

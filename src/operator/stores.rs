@@ -138,6 +138,13 @@ impl Stores {
         });
     }
 
+    pub fn server_lost(&self, pod_uid: &str) {
+        self.change(|state| {
+            let pools = state.inventory.server_lost(pod_uid).into_iter().collect();
+            Touched { pools, servers: true }
+        });
+    }
+
     /// Notes what came of an attempt on the session's Spark server.
     pub fn note_spark_side(&self, session: &str, uid: &str, note: impl FnOnce(&mut SparkSide)) {
         self.change(|state| {

@@ -1,0 +1,82 @@
+//! Which servers answer, as the probes have found out.
+
+use std::net::SocketAddr;
+
+use super::Inventory;
+use crate::model::instance::{Reach, endpoint_of};
+use crate::model::{Endpoint, Meta};
+
+impl Inventory {
+    pub(super) fn reach(&self, pod: Option<&Meta>) -> Reach {
+        match pod.map(|pod| &pod.uid) {
+            Some(uid) if self.lost.contains(uid) => Reach::Lost,
+            Some(uid) if self.answering.contains(uid) => Reach::Answers,
+            _ => Reach::NotYet,
+        }
+    }
+
+    /// Servers that the readiness probe has still to hear from: UID of the Pod and the server.
+    pub fn servers_to_probe(&self) -> Vec<(String, Endpoint)> {
+        let unproven =
+            self.pods.values().filter(|pod| !self.answering.contains(&pod.meta.uid) && !pod.meta.deleting);
+        unproven
+            .filter_map(|pod| {
+                let application = self.applications.get(&pod.instance)?;
+                let pool = self.pools.get(&application.pool)?;
+                Some((pod.meta.uid.clone(), endpoint_of(pool.protocol(), application, pod)?))
+            })
+            .collect()
+    }
+
+    /// Notes that the server in this Pod answers. Returns the pool if that is news.
+    pub fn server_answers(&mut self, pod_uid: &str) -> Option<String> {
+        let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
+        let pool = pod.pool.clone();
+        self.answering.insert(pod_uid.to_owned()).then_some(pool)
+    }
+
+    /// UID of the Pod and address of every server that answers.
+    pub fn servers_that_answer(&self) -> Vec<(String, SocketAddr)> {
+        let answering = self.pods.values().filter(|pod| self.answering.contains(&pod.meta.uid));
+        let there = answering.filter(|pod| !self.lost.contains(&pod.meta.uid) && !pod.meta.deleting);
+        there
+            .filter_map(|pod| {
+                let application = self.applications.get(&pod.instance)?;
+                let pool = self.pools.get(&application.pool)?;
+                Some((pod.meta.uid.clone(), endpoint_of(pool.protocol(), application, pod)?.address))
+            })
+            .collect()
+    }
+
+    /// Notes that the server in this Pod cannot be reached any more. Returns the pool if that is news.
+    pub fn server_lost(&mut self, pod_uid: &str) -> Option<String> {
+        let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
+        let pool = pod.pool.clone();
+        self.lost.insert(pod_uid.to_owned()).then_some(pool)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::fixtures::{application, connect_pool, driver};
+    use crate::model::{InstancePhase, Inventory, Object};
+
+    #[test]
+    fn a_server_that_can_be_reached_no_more_makes_its_instance_a_failed_one() {
+        let mut inventory = Inventory::default();
+        inventory.put(Object::Pool(connect_pool("p")));
+        inventory.put(Object::Application(application("p-0")));
+        inventory.put(Object::Pod(driver("p-0").at_ip("10.0.0.1")));
+        inventory.server_answers("uid-of-p-0-driver");
+        assert_eq!(inventory.servers_that_answer().len(), 1);
+        assert_eq!(inventory.server_lost("uid-of-p-0-driver").as_deref(), Some("p"));
+        assert_eq!(inventory.server_lost("uid-of-p-0-driver"), None);
+        assert!(inventory.servers_that_answer().is_empty());
+        let instance = inventory.instance("p-0").unwrap();
+        assert_eq!(instance.phase, InstancePhase::Failed);
+        assert_eq!(
+            instance.message.as_deref(),
+            Some("its address 10.0.0.1:15002 takes no connections any more, though its Pod is said to run")
+        );
+    }
+}
