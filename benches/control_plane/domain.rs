@@ -87,6 +87,7 @@ impl World {
             meta: meta(&format!("{pool}-{id}")),
             spec: serde_json::from_value(spec).unwrap(),
             status: serde_json::from_value(status).unwrap(),
+            arrived: 0,
         }));
         id
     }
@@ -104,6 +105,7 @@ fn meta(name: &str) -> Meta {
         generation: 1,
         created_at: Timestamp::now(),
         deleting: false,
+        held: false,
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Inventory {
     departed: departed::Departed,
     /// By the session's UID.
     spark_sides: HashMap<String, SparkSide>,
+    /// Instances whose token somebody else knows.
+    trusted_tokens: HashSet<String>,
     /// UIDs of the driver Pods whose server answered.
     answering: HashSet<String>,
     /// Of those whose server answered once and can be reached no more.

@@ -35,6 +35,13 @@ impl Inventory {
         self.answering.insert(pod_uid.to_owned()).then_some(pool)
     }
 
+    /// On somebody else's word: the server of this instance answers, to whoever has its token.
+    pub fn take_as_answering(&mut self, instance: &str) {
+        let Some(pod_uid) = self.current_pod(instance).map(|pod| pod.meta.uid.clone()) else { return };
+        self.answering.insert(pod_uid);
+        self.trusted_tokens.insert(instance.to_owned());
+    }
+
     /// UID of the Pod and address of every server that answers.
     pub fn servers_that_answer(&self) -> Vec<(String, SocketAddr)> {
         let answering = self.pods.values().filter(|pod| self.answering.contains(&pod.meta.uid));

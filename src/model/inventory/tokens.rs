@@ -16,7 +16,9 @@ impl Inventory {
         let name = &application.meta.name;
         if !asks_for_token(&application.spark_conf) {
             TokenState::NotAsked
-        } else if self.token_secrets.contains_key(&token_secret_name(name)) {
+        } else if self.token_secrets.contains_key(&token_secret_name(name))
+            || self.trusted_tokens.contains(name)
+        {
             TokenState::Kept
         } else if self.tokens.contains_key(name) {
             TokenState::Remembered
