@@ -70,6 +70,8 @@ pub enum ConfRefusal {
     Protected,
     /// Spark takes it only when a server starts.
     OnlyAtStart,
+    /// Its key or its value has a control character in it that is no white space.
+    NotText,
 }
 
 /// For people, without the value.
@@ -83,12 +85,21 @@ impl fmt::Display for RefusedConf {
         };
         let because = match self.because {
             ConfRefusal::Protected => "the pool's protectedConf lets no user set it",
+            ConfRefusal::NotText => "it holds a character that no configuration can have",
             ConfRefusal::OnlyAtStart => {
                 "Spark takes it only when a server starts: it belongs into the pool's sparkApplicationTemplate"
             }
         };
-        write!(f, "{} of {asked_by} is not set, because {because}", self.key)
+        // A key may itself be what is refused.
+        let key = self.key.escape_debug();
+        write!(f, "{key} of {asked_by} is not set, because {because}")
     }
+}
+
+/// Whether a key or a value is something that Spark, and Kubernetes after it, can keep: control characters other than
+/// tabs and the ends of lines are none of a text.
+pub fn is_text(text: &str) -> bool {
+    !text.chars().any(|character| character.is_control() && !matches!(character, '\t' | '\n' | '\r'))
 }
 
 #[cfg(test)]

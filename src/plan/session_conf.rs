@@ -5,7 +5,7 @@
 //! `protectedConf` names. The client's part is not known here: `spark::thrift_open_session_conf` puts it in.
 
 use crate::api::SessionPolicy;
-use crate::model::{ConfRefusal, ConfSource, ProtectedConf, RefusedConf, Session, SessionConf};
+use crate::model::{ConfRefusal, ConfSource, ProtectedConf, RefusedConf, Session, SessionConf, is_text};
 use crate::plan::quota;
 use crate::spark::start_conf;
 
@@ -24,7 +24,9 @@ pub fn session_conf(policy: &SessionPolicy, session: &Session) -> SessionConf {
     ];
     for (asked_by, entries) in layers {
         for (key, value) in entries.into_iter().flatten() {
-            let refusal = if start_conf::only_at_start(key) {
+            let refusal = if !is_text(key) || !is_text(value) {
+                Some(ConfRefusal::NotText)
+            } else if start_conf::only_at_start(key) {
                 Some(ConfRefusal::OnlyAtStart)
             } else if asked_by == ConfSource::Session && conf.protected.contains(key) {
                 Some(ConfRefusal::Protected)

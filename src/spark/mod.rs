@@ -9,15 +9,22 @@
 //! thrift_open_session       an OpenSession call and its configuration          pure
 //! thrift_open_session_conf  what that configuration does, and how to add to it pure
 //! start_conf     configuration that no session can change                      pure
+//! redaction      values of configuration, out of what Spark says about them         pure
 //! probe          does the server in an instance answer?
+//! connect_client calls to a Connect server in a user's name (connect_messages)
 //! ```
 //!
 //! Requests are read from their first 8 KiB, as Envoy hands them over. Only OpenSession's body is ever parsed as a whole
-//! and changed. Nothing in this module knows pools, users or Envoy.
+//! and changed. Nothing in this module knows pools or what Envoy asks.
 
+pub mod connect_client;
 pub mod connect_head;
+mod connect_messages;
+#[cfg(test)]
+pub mod fake_connect;
 pub mod probe;
 mod protobuf;
+mod redaction;
 pub mod start_conf;
 pub mod thrift_head;
 pub mod thrift_open_session;

@@ -92,7 +92,7 @@ async fn thrift_answers(address: SocketAddr) -> Result<(), ProbeError> {
 
 /// Probes are never encrypted, yet reqwest panics when no TLS provider is installed for the process: it is given one,
 /// without any roots.
-fn plain_http_client() -> Result<reqwest::Client, Box<dyn Error + Send + Sync>> {
+pub(super) fn plain_http_client() -> Result<reqwest::Client, Box<dyn Error + Send + Sync>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -108,7 +108,7 @@ fn no_connection(address: SocketAddr, error: &(dyn Error + 'static)) -> ProbeErr
 }
 
 /// "Connection refused (os error 111)" instead of "transport error".
-fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

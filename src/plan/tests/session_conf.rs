@@ -82,3 +82,18 @@ fn what_spark_takes_only_at_its_start_does_not_keep_the_session_from_opening() {
     ];
     assert_eq!(refused(&conf), expected);
 }
+
+#[test]
+fn what_is_no_text_is_refused_before_spark_sees_it() {
+    let conf = session_conf(
+        &policy(),
+        &asking(&[("a", "1\0"), ("b\u{1b}[31m", "1"), ("c", "1\n\t2\r"), ("team", "\u{7f}")]),
+    );
+    assert_eq!(conf.set, map(&[(PARTITIONS, "pool"), ("c", "1\n\t2\r"), ("team", "all")]));
+    let expected = ["a", "b\u{1b}[31m", "team"].map(|key| (key, ConfSource::Session, ConfRefusal::NotText));
+    assert_eq!(refused(&conf), expected);
+    assert_eq!(
+        conf.refused[1].to_string(),
+        "b\\u{1b}[31m of the session's sparkConf is not set, because it holds a character that no configuration can have"
+    );
+}
