@@ -1,6 +1,5 @@
 //! The gRPC service that Envoy asks.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use super::allow::{self, Allowed};
 use super::check;
 use super::deny::{self, Form};
 use crate::model::{Call, Check, Denial, DenialKind, Verdict};
+use crate::telemetry::panic_text;
 
 /// Whoever decides; in production the broker.
 ///
@@ -74,14 +74,6 @@ pub(super) fn defect() -> Denial {
     let message = "The gateway failed on this request by a defect of its own. Try again; if it happens again, tell its \
                    administrators, whose log has the details.";
     Denial::new(DenialKind::Internal, message)
-}
-
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(not a text)")
 }
 
 #[cfg(test)]

@@ -23,12 +23,13 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::ext_authz::{defect, panic_text};
+use super::ext_authz::defect;
 use super::{deny, headers};
 use crate::model::{
     ConfRefusal, ConfSource, Denial, DenialKind, Opening, RefusedConf, SessionConf, ThriftHead,
 };
 use crate::spark::{thrift_head, thrift_open_session, thrift_open_session_conf};
+use crate::telemetry::panic_text;
 use crate::xds::EXT_AUTHZ;
 
 /// The longest OpenSession call that is read, in bytes: what Envoy buffers by default. Usual ones have a few hundred.

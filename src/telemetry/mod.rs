@@ -4,7 +4,9 @@ pub mod audit;
 mod http;
 mod logs;
 mod metrics;
+mod panics;
 
 pub use http::{Health, serve_health, serve_http, serve_metrics};
 pub use logs::{AuditLog, LogFormat, init_logs};
 pub use metrics::{Metrics, Outcome};
+pub use panics::panic_text;

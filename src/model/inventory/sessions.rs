@@ -45,6 +45,11 @@ impl Inventory {
         self.sessions_by_pool.get(pool).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// What was done on its Spark server for the session with this UID.
+    pub fn spark_side(&self, uid: &str) -> Option<&SparkSide> {
+        self.spark_sides.get(uid)
+    }
+
     /// Notes what came of an attempt on the session's Spark server. Returns the pool if that is news; nothing if the
     /// session with this UID is gone.
     pub fn note_spark_side(
