@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::SessionState;
 use crate::model::InstancePhase;
-use crate::model::fixtures::{application, connect_pool, driver, session, thrift_pool};
+use crate::model::fixtures::{application, connect_pool, driver, session, thrift_pool, time};
 
 const HOST: &str = "spark.example.com";
 
@@ -297,6 +297,24 @@ fn what_nobody_decides_by_touches_no_pool() {
     for changed in [session("s").on("p-0"), session("s").being_deleted(), session("s").with_uid("other")] {
         assert_eq!(inventory.put(Object::Session(changed)), ["p"]);
     }
+}
+
+/// Each session in use would have its pool planned once a minute.
+#[test]
+fn the_last_use_of_a_session_touches_its_pool_only_if_it_is_idle() {
+    let used = |state, seconds| {
+        let mut session = session("s").in_state(state);
+        session.status.last_activity_at = Some(time(seconds));
+        Object::Session(session)
+    };
+    let mut inventory = inventory([used(SessionState::Active, 0)]);
+    assert!(inventory.put(used(SessionState::Active, 60)).is_empty());
+    let known = inventory.session("s").and_then(|session| session.status.last_activity_at.clone());
+    assert_eq!(known, Some(time(60)));
+    assert_eq!(inventory.put(used(SessionState::Idle, 60)), ["p"], "another state");
+    assert_eq!(inventory.put(used(SessionState::Idle, 61)), ["p"]);
+    assert!(inventory.put(used(SessionState::Idle, 61)).is_empty());
+    assert_eq!(inventory.put(used(SessionState::Active, 120)), ["p"], "another state");
 }
 
 /// It leaves Envoy with its Pod: its sessions' requests still go there.

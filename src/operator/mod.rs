@@ -4,6 +4,7 @@
 //! readiness probes and what Envoy says ([`programmed`]) run on every replica; one, the holder of a
 //! Lease, plans and carries plans out.
 
+mod activity;
 mod apply;
 mod convert;
 mod endings;
@@ -24,6 +25,7 @@ pub mod watches;
 #[cfg(test)]
 mod replicas_tests;
 
+pub use activity::{Activity, ActivityWriter};
 pub use apply::{Applier, FIELD_MANAGER};
 pub use convert::Watched;
 pub use leadership::{Candidate, Leadership, LeaseName, Term};

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Inventory, remove_from};
+use crate::api::{SessionState, SparkInteractiveSessionStatus};
 use crate::model::{Meta, Session, SparkSide};
 
 impl Inventory {
@@ -66,7 +67,8 @@ impl Inventory {
     }
 
     /// Touches no pool where nothing has changed that anybody decides by: labels, annotations and managed fields of
-    /// sessions change without end, and each would have its whole pool planned.
+    /// sessions change without end, and each would have its whole pool planned. So does the last use of a session, of
+    /// which the plan needs no news unless the session is idle: when it is to become so, the plan looks by itself.
     pub(super) fn put_session(&mut self, mut session: Session) -> Vec<String> {
         let name = session.meta.name.clone();
         let old = self.sessions.get(&name).filter(|old| old.meta.uid == session.meta.uid);
@@ -76,7 +78,7 @@ impl Inventory {
         let same = old.is_some_and(|old| {
             decisive(&old.meta) == decisive(&session.meta)
                 && old.spec == session.spec
-                && old.status == session.status
+                && is_same_to_planner(&old.status, &session.status)
         });
         let spark_side = self.spark_sides.remove(&session.meta.uid);
         self.remove_session(&name);
@@ -121,6 +123,17 @@ impl Inventory {
         }
         vec![old.spec.pool.clone()]
     }
+}
+
+fn is_same_to_planner(old: &SparkInteractiveSessionStatus, new: &SparkInteractiveSessionStatus) -> bool {
+    if old.last_activity_at == new.last_activity_at || new.state == SessionState::Idle {
+        return old == new;
+    }
+    let without = |status: &SparkInteractiveSessionStatus| SparkInteractiveSessionStatus {
+        last_activity_at: None,
+        ..status.clone()
+    };
+    without(old) == without(new)
 }
 
 fn decisive(meta: &Meta) -> (&str, i64, Timestamp, bool, bool) {
