@@ -86,6 +86,7 @@ impl World {
         self.stores.shown(Object::Session(Session {
             meta: meta(&format!("{pool}-{id}")),
             spec: serde_json::from_value(spec).unwrap(),
+            arrived: 1,
             status: serde_json::from_value(status).unwrap(),
             arrived: 0,
         }));
