@@ -66,6 +66,12 @@ macro_rules! steps_of_every_object {
                 self.meta.deleting = true;
                 self
             }
+
+            /// Has the operator's finalizer.
+            pub fn held(mut self) -> Self {
+                self.meta.held = true;
+                self
+            }
         }
     )*};
 }
@@ -179,6 +185,16 @@ impl Pool {
         self
     }
 
+    pub fn ending_idle_sessions(mut self, minutes: i32) -> Self {
+        self.spec.session_policy.idle_timeout_minutes = minutes;
+        self
+    }
+
+    pub fn ending_sessions_after(mut self, minutes: i32) -> Self {
+        self.spec.session_policy.max_lifetime_minutes = Some(minutes);
+        self
+    }
+
     pub fn with_status(mut self, change: impl FnOnce(&mut SparkSessionPoolStatus)) -> Self {
         change(&mut self.status);
         self
@@ -260,6 +276,18 @@ impl Session {
 
     pub fn in_state(mut self, state: SessionState) -> Self {
         self.status.state = state;
+        self
+    }
+
+    /// Last used then, as its status says.
+    pub fn used(mut self, seconds: i64) -> Self {
+        self.status.last_activity_at = Some(time(seconds));
+        self
+    }
+
+    /// Ended by its client.
+    pub fn released(mut self, seconds: i64) -> Self {
+        self.status.released_at = Some(time(seconds));
         self
     }
 

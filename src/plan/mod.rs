@@ -9,6 +9,7 @@
 mod application;
 mod certificate;
 mod conditions;
+mod endings;
 mod identity;
 mod instances;
 mod outlook;
@@ -25,7 +26,6 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-
 use uuid::Uuid;
 
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus, SparkSessionPoolStatus};
@@ -121,12 +121,22 @@ pub enum About {
 }
 
 /// What earlier actions on this pool met, kept in memory only: a restart learns it again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observations {
     pub refusal: Option<Refusal>,
     /// Since when activity is seen without a gap: since this replica leads, or since the clock last jumped. Uses from
-    /// before may be known to others only, who write them down about once a minute.
+    /// before may be known to others only, who write them down about once a minute. As long as it is `None` no session
+    /// is found idle.
     pub watching_since: Option<Timestamp>,
+    /// How long a use of a session may be known to another replica only: the interval at which uses are written down,
+    /// and what it takes until the write is seen here.
+    pub activity_slack: SignedDuration,
+}
+
+impl Default for Observations {
+    fn default() -> Self {
+        Self { refusal: None, watching_since: None, activity_slack: SignedDuration::from_secs(75) }
+    }
 }
 
 /// The API server did not take the instance's SparkApplication.
@@ -172,8 +182,7 @@ impl Plan {
 pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut drafts = sessions::Drafts::new(view, now);
-    drafts.end_released();
-    drafts.release_lost();
+    drafts.end(observations, &mut plan);
     drafts.admit();
     let outlook = instances::plan_instances(view, &drafts, observations, now, &mut plan);
     drafts.place(&outlook.removed);
@@ -192,6 +201,7 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
         };
         plan.actions.insert(0, update);
     }
+    drafts.hold(&mut plan);
     drafts.report(&outlook, &mut plan);
     plan.actions.extend(events.into_iter().map(Action::Event));
     plan

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{self, Finding, seconds};
 use super::outlook::{Outlook, describe_start};
-use super::sessions::{Drafts, why_waiting};
+use super::sessions::{Drafts, Verdict, why_waiting};
 use super::{About, Action, Event, Plan};
 use crate::api::{SessionState, SparkInteractiveSessionStatus};
-use crate::model::{Instance, InstancePhase, Session};
+use crate::model::{Instance, InstancePhase, Meta, Session};
 
 /// `sessionPolicy.finishedTtlMinutes` where the pool does not say.
 const DEFAULT_FINISHED_TTL: SignedDuration = SignedDuration::from_mins(60);
@@ -19,6 +19,29 @@ const DEFAULT_FINISHED_TTL: SignedDuration = SignedDuration::from_mins(60);
 const POOL_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
 impl Drafts<'_> {
+    /// Has the objects of sessions that are on an instance stay until they are released there, and lets a deleted pool
+    /// go when its last session has ended.
+    pub fn hold(&self, plan: &mut Plan) {
+        let pool = &self.view.pool.meta;
+        let placed =
+            self.drafts.iter().filter(|draft| !draft.state.is_finished() && draft.instance.is_some());
+        let mut any = false;
+        for draft in placed {
+            any = true;
+            let meta = &draft.session.meta;
+            if !meta.held && !meta.deleting {
+                let about = About::Session { name: meta.name.clone(), uid: meta.uid.clone() };
+                plan.actions.push(Action::SetFinalizer { about, hold: true });
+            }
+        }
+        let ended = || self.drafts.iter().all(|draft| draft.session.is_finished());
+        let hold = any && !pool.deleting && !pool.held;
+        if hold || (pool.deleting && pool.held && ended()) {
+            let about = About::Pool { name: pool.name.clone(), uid: pool.uid.clone() };
+            plan.actions.push(Action::SetFinalizer { about, hold });
+        }
+    }
+
     /// The status of every session that changes, events about it, and the removal of those that
     /// ended long enough ago.
     pub fn report(&self, outlook: &Outlook, plan: &mut Plan) {
@@ -36,16 +59,30 @@ impl Drafts<'_> {
         for draft in &self.drafts {
             let session = draft.session;
             if session.is_finished() {
-                remove_when_due(session, ttl, self.now, plan);
+                if !let_go(session, plan) {
+                    remove_when_due(session, ttl, self.now, plan);
+                }
                 continue;
             }
-            let ended;
+            let own;
             let standing = match (&draft.verdict, draft.instance.and_then(|name| standings.get(name))) {
-                (Some((reason, message)), on) => {
+                (Some(verdict), _) if draft.state.is_finished() && session.meta.deleting => {
+                    // Its status would be gone with it.
+                    let_go(session, plan);
+                    plan.actions.push(told(session, false, "SessionTerminated", verdict.message.clone()));
+                    continue;
+                }
+                (Some(Verdict { reason, message }), on) => {
                     let endpoint =
                         on.and_then(|on| on.endpoint.clone()).filter(|_| !draft.state.is_finished());
-                    ended = Standing::new(draft.instance, endpoint, ready(false, reason, message.clone()));
-                    &ended
+                    own = Standing::new(draft.instance, endpoint, ready(false, reason, message.clone()));
+                    &own
+                }
+                (None, Some(on)) if on.finding.status && draft.unused.is_some() => {
+                    let finding =
+                        ready(true, "Idle", draft.unused.map(|it| it.to_string()).unwrap_or_default());
+                    own = Standing::new(on.instance, on.endpoint.clone(), finding);
+                    &own
                 }
                 (None, Some(on)) => on,
                 (None, None) => &waiting,
@@ -155,8 +192,14 @@ impl<'a> Standing<'a> {
 /// Sessions whose pool does not exist (any more): nothing can be done for them.
 pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    for session in sessions.iter().filter(|session| !session.meta.deleting) {
+    for session in sessions {
+        if session.meta.deleting {
+            // Its server goes with the pool: there is nothing to close.
+            let_go(session, &mut plan);
+            continue;
+        }
         if session.is_finished() {
+            let_go(session, &mut plan);
             remove_when_due(session, DEFAULT_FINISHED_TTL, now, &mut plan);
             continue;
         }
@@ -194,6 +237,21 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
     plan
 }
 
+/// Takes the finalizer off, if it is there, and tells whether it was.
+fn let_go(session: &Session, plan: &mut Plan) -> bool {
+    let Meta { name, uid, held, .. } = &session.meta;
+    if *held {
+        let about = About::Session { name: name.clone(), uid: uid.clone() };
+        plan.actions.push(Action::SetFinalizer { about, hold: false });
+    }
+    *held
+}
+
+fn told(session: &Session, warning: bool, reason: &'static str, note: String) -> Action {
+    let about = About::Session { name: session.meta.name.clone(), uid: session.meta.uid.clone() };
+    Action::Event(Event { about, warning, reason, note })
+}
+
 fn remove_when_due(session: &Session, ttl: SignedDuration, now: Timestamp, plan: &mut Plan) {
     let Some(at) = session.status.finished_at.as_ref().and_then(|at| at.0.checked_add(ttl).ok()) else {
         return;
@@ -228,20 +286,23 @@ fn update_if_changed(session: &Session, status: SparkInteractiveSessionStatus, p
         status.conditions.iter().find(|c| c.type_ == "Ready").map(|c| (c.reason.clone(), c.message.clone()))
     };
     let (name, uid) = (session.meta.name.clone(), session.meta.uid.clone());
-    let about = About::Session { name: name.clone(), uid: uid.clone() };
     let note = reason(&status).map(|(_, message)| message).unwrap_or_default();
-    let told = match status.state {
+    let news = |status: &SparkInteractiveSessionStatus| reason(status).map(|(reason, _)| reason);
+    let event = match status.state {
         SessionState::Failed => Some((true, "SessionFailed")),
         SessionState::Terminated => Some((false, "SessionTerminated")),
-        SessionState::Active if old.state != SessionState::Active => Some((false, "SessionActive")),
-        SessionState::Pending if reason(&old).map(|r| r.0) != reason(&status).map(|r| r.0) => {
-            Some((false, "SessionWaiting"))
+        SessionState::Terminating if old.state != SessionState::Terminating => {
+            Some((false, "SessionTerminating"))
         }
+        SessionState::Active if !matches!(old.state, SessionState::Active | SessionState::Idle) => {
+            Some((false, "SessionActive"))
+        }
+        SessionState::Pending if news(&old) != news(&status) => Some((false, "SessionWaiting")),
         _ => None,
     };
     plan.actions.push(Action::UpdateSessionStatus { session: name, uid, status: Box::new(status) });
-    if let Some((warning, reason)) = told {
-        plan.actions.push(Action::Event(Event { about, warning, reason, note }));
+    if let Some((warning, reason)) = event {
+        plan.actions.push(told(session, warning, reason, note));
     }
 }
 

@@ -1,14 +1,15 @@
-//! Which sessions get in, where they are placed, and which end.
+//! Which sessions get in, where they are placed, and which wait in vain.
 
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::seconds;
+use super::endings::Unused;
 use super::outlook::{FAILURES_BEFORE_GIVING_UP, Outlook, describe_start};
 use super::{Plan, quota};
 use crate::api::{SessionState, Sharing};
-use crate::model::{Instance, InstancePhase, PoolView, Protocol, Session};
+use crate::model::{Instance, InstancePhase, PoolView, Session};
 
 /// `sessionPolicy.startTimeoutSeconds` where the pool does not say.
 const DEFAULT_START_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
@@ -25,8 +26,15 @@ pub(super) struct Draft<'a> {
     pub session: &'a Session,
     pub state: SessionState,
     pub instance: Option<&'a str>,
-    /// Reason and message of the end that this plan decides.
-    pub verdict: Option<(&'static str, String)>,
+    /// Of the end that is decided: now, or in an earlier plan if the session is still being released.
+    pub verdict: Option<Verdict>,
+    /// Of an idle session.
+    pub unused: Option<Unused>,
+}
+
+pub(super) struct Verdict {
+    pub reason: &'static str,
+    pub message: String,
 }
 
 impl Draft<'_> {
@@ -35,58 +43,41 @@ impl Draft<'_> {
         !self.state.is_finished()
     }
 
-    fn waits(&self) -> bool {
-        self.counts() && self.instance.is_none()
+    /// Is neither over nor about to be.
+    pub fn goes_on(&self) -> bool {
+        self.counts() && self.verdict.is_none()
     }
 
-    fn end(&mut self, state: SessionState, reason: &'static str, message: String) {
+    fn waits(&self) -> bool {
+        self.goes_on() && self.instance.is_none()
+    }
+
+    pub fn end(&mut self, state: SessionState, reason: &'static str, message: String) {
         self.state = state;
-        self.verdict = Some((reason, message));
+        self.verdict = Some(Verdict { reason, message });
+    }
+
+    /// The session ends; whether something has to be done on its server first is decided later.
+    pub fn condemn(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.verdict = Some(Verdict { reason, message: message.into() });
     }
 }
 
 impl<'a> Drafts<'a> {
     pub fn new(view: &'a PoolView, now: Timestamp) -> Self {
-        let drafts = view.sessions.iter().filter(|session| !session.meta.deleting);
+        // One that is deleted and not held is gone, though the watch may show it once more.
+        let drafts = view.sessions.iter().filter(|session| !session.meta.deleting || session.meta.held);
         let drafts = drafts
             .map(|session| Draft {
                 session,
                 state: session.status.state,
                 instance: session.status.assigned_instance.as_deref().filter(|_| !session.is_finished()),
                 verdict: None,
+                unused: None,
             })
             .collect();
         let instances = view.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
         Self { view, now, instances, drafts }
-    }
-
-    /// A session that its client has released is over: its id does not come back.
-    pub fn end_released(&mut self) {
-        for draft in self.drafts.iter_mut().filter(|draft| draft.counts()) {
-            if draft.session.status.released_at.is_some() {
-                draft.end(SessionState::Terminated, "Released", "The client ended the session.".to_owned());
-            }
-        }
-    }
-
-    /// An instance that is gone takes its Connect sessions with it: their temporary views and
-    /// cached data were there. A Thrift session is opened anew elsewhere.
-    pub fn release_lost(&mut self) {
-        for draft in self.drafts.iter_mut().filter(|draft| draft.counts()) {
-            let Some(name) = draft.instance else { continue };
-            if self.instances.get(name).is_some_and(|instance| instance.is_alive()) {
-                continue;
-            }
-            draft.instance = None;
-            match self.view.pool.protocol() {
-                Protocol::Connect => {
-                    let message =
-                        format!("Instance {name}, which held this session, is gone. Start a new session.");
-                    draft.end(SessionState::Terminated, "InstanceLost", message);
-                }
-                Protocol::Thrift => draft.state = SessionState::Pending,
-            }
-        }
     }
 
     /// Sessions that have a place keep it; the others are counted in the order in which they came.

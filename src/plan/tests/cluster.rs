@@ -1,17 +1,19 @@
 //! A cluster of one pool in memory, which carries plans out as `operator::apply` does.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{SessionState, SparkInteractiveSessionStatus};
 use crate::model::fixtures::{at, starting};
 use crate::model::{
-    Instance, InstancePhase, Pool, PoolCertificate, PoolView, Session, TokenState, is_host_name,
+    Instance, InstancePhase, Pool, PoolCertificate, PoolView, ReleaseOutcome, Session, SparkSide, TokenState,
+    is_host_name,
 };
-use crate::plan::{Action, Observations, Plan, Refusal, plan};
+use crate::plan::{About, Action, Observations, Plan, Refusal, plan};
 
 /// After so many plans in a row nothing is left to do, as long as nothing happens.
 const ROUNDS: usize = 4;
@@ -33,6 +35,12 @@ pub struct Cluster {
     pub dead: BTreeSet<String>,
     /// Every event so far: reason and note.
     pub events: Vec<(&'static str, String)>,
+    /// What the operator has done on Spark's side, and when sessions were used.
+    pub spark_sides: HashMap<String, SparkSide>,
+    pub activity: HashMap<String, Timestamp>,
+    /// Sessions, and their instance, that the plans had closed on Spark's side.
+    pub releases: BTreeMap<String, String>,
+    pool_is_gone: bool,
     names: BTreeSet<String>,
 }
 
@@ -50,6 +58,10 @@ impl Cluster {
             refuses: None,
             dead: BTreeSet::new(),
             events: Vec::new(),
+            spark_sides: HashMap::new(),
+            activity: HashMap::new(),
+            releases: BTreeMap::new(),
+            pool_is_gone: false,
             names: BTreeSet::new(),
         }
     }
@@ -94,8 +106,8 @@ impl Cluster {
             identity_jar_url: self.identity_jar_url.clone(),
             instances: self.instances.clone(),
             sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
-            spark_sides: HashMap::new(),
-            activity: HashMap::new(),
+            spark_sides: self.spark_sides.clone(),
+            activity: self.activity.clone(),
         };
         plan(&view, &self.observations, at(self.now))
     }
@@ -115,12 +127,20 @@ impl Cluster {
     pub fn settle(&mut self) {
         for _ in 0..=ROUNDS {
             let plan = self.plan();
-            if plan.actions.is_empty() {
+            if plan.actions.iter().all(|action| self.is_done(action)) {
                 return;
             }
             self.carry_out(plan);
         }
         panic!("after {ROUNDS} plans there is still something to do: {:#?}", self.plan().actions);
+    }
+
+    /// What is asked for until it is done, and done once.
+    fn is_done(&self, action: &Action) -> bool {
+        match action {
+            Action::ReleaseSpark { session, instance, .. } => self.releases.get(session) == Some(instance),
+            _ => false,
+        }
     }
 
     fn carry_out(&mut self, plan: Plan) {
@@ -168,11 +188,27 @@ impl Cluster {
                 }
                 Action::DeleteSession { name, uid } => {
                     assert_eq!(uid, self.find_session(&name).meta.uid);
-                    self.sessions.retain(|session| session.meta.name != name);
+                    self.delete_session(&name);
                 }
-                Action::SetFinalizer { .. } | Action::PrepareSpark { .. } | Action::ReleaseSpark { .. } => {
-                    panic!("not planned yet: {action:?}")
+                Action::SetFinalizer { about: About::Pool { uid, .. }, hold } => {
+                    assert_eq!(uid, self.pool.meta.uid);
+                    assert_ne!(self.pool.meta.held, hold, "is so already");
+                    self.pool.meta.held = hold;
+                    self.pool_is_gone = self.pool.meta.deleting && !hold;
                 }
+                Action::SetFinalizer { about: About::Session { name, uid }, hold } => {
+                    let session = self.find_session(&name);
+                    assert_eq!(uid, session.meta.uid);
+                    assert_ne!(session.meta.held, hold, "is so already");
+                    session.meta.held = hold;
+                    self.sessions.retain(|session| session.meta.held || !session.meta.deleting);
+                }
+                Action::ReleaseSpark { session, uid, instance } => {
+                    assert_eq!(uid, self.find_session(&session).meta.uid);
+                    assert!(self.find_instance(&instance).is_alive(), "{instance} is not there");
+                    self.releases.insert(session, instance);
+                }
+                Action::PrepareSpark { .. } => panic!("not planned yet: {action:?}"),
                 Action::Event(event) => self.events.push((event.reason, event.note)),
             }
         }
@@ -182,7 +218,35 @@ impl Cluster {
         self.instances.iter_mut().find(|instance| instance.name == name).unwrap()
     }
 
-    fn find_session(&mut self, name: &str) -> &mut Session {
+    /// As `kubectl delete sis` does.
+    pub fn delete_session(&mut self, name: &str) {
+        self.find_session(name).meta.deleting = true;
+        self.sessions.retain(|session| session.meta.held || !session.meta.deleting);
+    }
+
+    /// What came of closing the session on Spark's side.
+    pub fn released(mut self, session: &str, outcome: ReleaseOutcome) -> Self {
+        let uid = self.find_session(session).meta.uid.clone();
+        self.spark_sides.entry(uid).or_default().release = Some(outcome);
+        self
+    }
+
+    /// All activity since this second is seen.
+    pub fn watching_since(mut self, seconds: i64) -> Self {
+        self.observations.watching_since = Some(at(seconds));
+        self
+    }
+
+    pub fn used(mut self, session: &str, seconds: i64) -> Self {
+        self.activity.insert(session.to_owned(), at(seconds));
+        self
+    }
+
+    pub fn has_pool(&self) -> bool {
+        !self.pool_is_gone
+    }
+
+    pub fn find_session(&mut self, name: &str) -> &mut Session {
         self.sessions.iter_mut().find(|session| session.meta.name == name).unwrap()
     }
 

@@ -7,6 +7,7 @@ mod draining;
 mod endings;
 mod failures;
 mod identity;
+mod life;
 mod placement;
 mod properties;
 mod quota;
