@@ -88,7 +88,6 @@ impl World {
             spec: serde_json::from_value(spec).unwrap(),
             arrived: 1,
             status: serde_json::from_value(status).unwrap(),
-            arrived: 0,
         }));
         id
     }
