@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::decide::Draft;
 use crate::api::SparkInteractiveSession;
-use crate::model::Session;
+use crate::model::{FINALIZER, Session};
 use crate::operator::{FIELD_MANAGER, Stores, Watched};
 use crate::telemetry::audit::{self, Event, Record};
 
@@ -58,6 +58,8 @@ impl SessionWriter {
         session.metadata = ObjectMeta {
             name: Some(draft.name.clone()),
             labels: Some([(crate::plan::POOL_LABEL.to_owned(), draft.spec.pool.clone())].into()),
+            // The planner would put it there, with one write more.
+            finalizers: Some(vec![FINALIZER.to_owned()]),
             ..ObjectMeta::default()
         };
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };

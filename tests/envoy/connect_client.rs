@@ -107,6 +107,11 @@ impl ConnectClient {
         Ok(arrived(&response))
     }
 
+    /// What `spark.stop()` sends.
+    pub async fn release_session(&self) -> Result<Arrived, Status> {
+        self.unary("ReleaseSession", &[]).await
+    }
+
     /// With a plan of that many bytes.
     pub async fn analyze_plan(&self, plan: &[u8]) -> Result<Arrived, Status> {
         self.unary("AnalyzePlan", plan).await

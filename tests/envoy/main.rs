@@ -32,6 +32,8 @@ mod certificates_refused;
 mod churn;
 mod cold_start;
 mod control_channel;
+mod crowd;
+mod failover;
 mod held_checks;
 mod large_and_long;
 mod programmed;

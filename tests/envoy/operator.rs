@@ -87,6 +87,13 @@ impl Operator {
         until("the operator leads", async || (self.metric("leader").await == 1).then_some(())).await;
     }
 
+    /// Whether it plans, as far as it answers at all.
+    pub async fn leads(&self) -> bool {
+        let url = format!("http://{}/metrics", self.metrics);
+        let Ok(answer) = self.http.get(url).send().await else { return false };
+        answer.text().await.is_ok_and(|text| text.contains("spark_session_operator_leader 1"))
+    }
+
     /// How many checks wait for their answer.
     pub async fn checks_in_flight(&self) -> u64 {
         self.metric("checks_in_flight").await

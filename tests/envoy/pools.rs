@@ -20,6 +20,14 @@ pub fn one_session_each(mut pool: SparkSessionPool) -> SparkSessionPool {
     pool
 }
 
+/// At most `instances`, each with so many places.
+pub fn with_places(mut pool: SparkSessionPool, instances: i32, places: i32) -> SparkSessionPool {
+    pool.spec.replicas.max = instances;
+    pool.spec.scaling.metrics.target_per_instance = Some(places);
+    pool.spec.scaling.max_sessions_per_instance = Some(places);
+    pool
+}
+
 /// Served with the certificate of this Secret.
 pub fn with_certificate(mut pool: SparkSessionPool, secret: &str) -> SparkSessionPool {
     pool.spec.tls = Some(Tls { secret_name: secret.to_owned() });

@@ -51,16 +51,14 @@ impl Envoy {
         controls: &[SocketAddr],
         files: &MutualTls,
     ) -> Self {
-        Self::with_bootstrap(scenario, listens, controls[0], Some(files), |bootstrap| {
-            let endpoints = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints";
-            let endpoints = bootstrap.pointer_mut(endpoints).unwrap().as_array_mut().unwrap();
-            for control in &controls[1..] {
-                let mut endpoint = endpoints[0].clone();
-                let address = json!({ "address": control.ip(), "port_value": control.port() });
-                *endpoint.pointer_mut("/endpoint/address/socket_address").unwrap() = address;
-                endpoints.push(endpoint);
-            }
-        })
+        let others = &controls[1..];
+        Self::with_bootstrap(scenario, listens, controls[0], Some(files), |bootstrap| add(bootstrap, others))
+    }
+
+    /// The same without TLS.
+    pub fn with_replicas(scenario: &str, listens: SocketAddr, controls: &[SocketAddr]) -> Self {
+        let others = &controls[1..];
+        Self::with_bootstrap(scenario, listens, controls[0], None, |bootstrap| add(bootstrap, others))
     }
 
     /// Its ADS stream ends at `ads`, its checks at `checks`: what a Service in front of two replicas may well do.
@@ -197,5 +195,17 @@ impl Envoy {
     async fn admin(&self, path: &str) -> String {
         let url = format!("http://{}{path}", self.admin);
         self.http.get(url).send().await.unwrap().text().await.unwrap()
+    }
+}
+
+/// Further replicas of the operator.
+fn add(bootstrap: &mut Value, controls: &[SocketAddr]) {
+    let endpoints = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints";
+    let endpoints = bootstrap.pointer_mut(endpoints).unwrap().as_array_mut().unwrap();
+    for control in controls {
+        let mut endpoint = endpoints[0].clone();
+        let address = json!({ "address": control.ip(), "port_value": control.port() });
+        *endpoint.pointer_mut("/endpoint/address/socket_address").unwrap() = address;
+        endpoints.push(endpoint);
     }
 }
