@@ -1,17 +1,19 @@
 //! What the operator has to know of Spark's own protocols, and no more.
 //!
 //! ```text
-//! connect_head   first bytes of a Spark Connect request -> session id          pure
-//! protobuf       the few wire rules which that takes                           pure
-//! thrift_head    first bytes of a Thrift message -> method, sequence id        pure
-//! thrift_type    how Thrift numbers its types
-//! thrift_reply   an error in the words of TCLIService                          pure
-//! thrift_open_session       an OpenSession call and its configuration          pure
-//! thrift_open_session_conf  what that configuration does, and how to add to it pure
-//! start_conf     configuration that no session can change                      pure
-//! redaction      values of configuration, out of what Spark says about them         pure
+//! connect_head   first bytes of a Spark Connect request -> session id             pure
+//! protobuf       the few wire rules which that takes                              pure
+//! thrift_head    first bytes of a Thrift message -> method, sequence id           pure
+//! thrift_session the handle of a session, in calls and in OpenSession's answer    pure
+//! thrift_type    how Thrift numbers its types; thrift_bytes: how it writes values pure
+//! thrift_reply   an error in the words of TCLIService                             pure
+//! thrift_open_session       an OpenSession call and its configuration             pure
+//! thrift_open_session_conf  what that configuration does, and how to add to it    pure
+//! start_conf     configuration that no session can change                         pure
+//! redaction      values of configuration, out of what Spark says about them       pure
 //! probe          does the server in an instance answer?
-//! connect_client calls to a Connect server in a user's name (connect_messages)
+//! connect_client calls to a Connect server in a user's name; connect_messages: what it sends
+//! thrift_client  closes sessions of a Thrift Server
 //! ```
 //!
 //! Requests are read from their first 8 KiB, as Envoy hands them over. Only OpenSession's body is ever parsed as a whole
@@ -26,8 +28,11 @@ pub mod probe;
 mod protobuf;
 mod redaction;
 pub mod start_conf;
+mod thrift_bytes;
+pub mod thrift_client;
 pub mod thrift_head;
 pub mod thrift_open_session;
 pub mod thrift_open_session_conf;
 pub mod thrift_reply;
+pub mod thrift_session;
 mod thrift_type;

@@ -1,8 +1,10 @@
-//! The head of a Thrift binary-protocol message, as the body of an HTTP request: which method is called.
+//! The head of a Thrift binary-protocol message, as the body of an HTTP request: which method is called, and with which
+//! session's handle.
 //!
-//! Nothing else of the message is read: a session handle inside it proves nothing, since Spark's Thrift Server does
-//! not check who owns a handle, and calls on an operation do not carry their session's.
+//! The handle proves nothing: Spark's Thrift Server does not check who owns one, and calls on an operation do not carry
+//! their session's. Nothing is routed by it.
 
+use super::thrift_session;
 use crate::model::ThriftHead;
 
 /// Why a body is no Thrift call, in words for the person who sent it.
@@ -19,16 +21,39 @@ const LONGEST_NAME: usize = 64;
 const STRICT_VERSION: u32 = 0x8001_0000;
 const VERSION_MASK: u32 = 0xffff_0000;
 const CALL: u32 = 1;
+const REPLY: u32 = 2;
+const EXCEPTION: u32 = 3;
 const ONEWAY: u32 = 4;
 
 /// Reads the strict form, `80 01 00 01 | length | name | sequence id`, which today's clients send, and the old one,
 /// `length | name | type | sequence id`.
 pub fn read(body: &[u8]) -> Result<ThriftHead, HeadError> {
-    split(body).map(|(head, _)| head)
+    let (head, arguments) = split(body)?;
+    let session_handle = thrift_session::of_call(&head.method, arguments);
+    Ok(ThriftHead { session_handle, ..head })
 }
 
-/// The head, and the call's arguments behind it.
+/// The head, and the call's arguments behind it, in which no handle was looked for.
 pub(super) fn split(body: &[u8]) -> Result<(ThriftHead, &[u8]), HeadError> {
+    match message(body)? {
+        (CALL | ONEWAY, method, sequence_id, arguments) => {
+            Ok((ThriftHead { method: method.to_owned(), sequence_id, session_handle: None }, arguments))
+        }
+        _ => Err(HeadError::NotThrift),
+    }
+}
+
+/// The method that is answered, and its result; `None` where the answer is an exception.
+pub(super) fn split_reply(body: &[u8]) -> Result<(&str, Option<&[u8]>), HeadError> {
+    match message(body)? {
+        (REPLY, method, _, result) => Ok((method, Some(result))),
+        (EXCEPTION, method, _, _) => Ok((method, None)),
+        _ => Err(HeadError::NotThrift),
+    }
+}
+
+/// Type, method, sequence id, and what comes behind.
+fn message(body: &[u8]) -> Result<(u32, &str, i32, &[u8]), HeadError> {
     let (first, rest) = take_u32(body)?;
     let (kind, name, rest) = if first & 0x8000_0000 != 0 {
         if first & VERSION_MASK != STRICT_VERSION {
@@ -42,14 +67,11 @@ pub(super) fn split(body: &[u8]) -> Result<(ThriftHead, &[u8]), HeadError> {
         let (kind, rest) = rest.split_first().ok_or(HeadError::Cut)?;
         (u32::from(*kind), name, rest)
     };
-    if kind != CALL && kind != ONEWAY {
+    if !(CALL..=ONEWAY).contains(&kind) {
         return Err(HeadError::NotThrift);
     }
-    let (sequence_id, arguments) = take_u32(rest)?;
-    Ok((
-        ThriftHead { method: name.to_owned(), sequence_id: sequence_id.cast_signed(), session_handle: None },
-        arguments,
-    ))
+    let (sequence_id, rest) = take_u32(rest)?;
+    Ok((kind, name, sequence_id.cast_signed(), rest))
 }
 
 fn take_u32(bytes: &[u8]) -> Result<(u32, &[u8]), HeadError> {

@@ -8,8 +8,9 @@
 //! for byte as it came in, fields of later versions included. What its entries mean is not known here, see
 //! `thrift_open_session_conf`.
 
+use super::thrift_bytes::{Bytes, MAX_DEPTH, Malformed};
 use super::thrift_head::{self, HeadError};
-use super::thrift_type::{BOOL, DOUBLE, I8, I16, I32, I64, LIST, MAP, SET, STOP, STRING, STRUCT, UUID};
+use super::thrift_type::{MAP, STRING, STRUCT};
 
 /// Why a message cannot be read, in words for the person who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +36,18 @@ pub enum OpenSessionError {
     NotTexts,
 }
 
-use OpenSessionError::{Cut, NegativeLength, NoRequest, NotTexts, OtherMethod, TooDeep, Twice, UnknownType};
+use OpenSessionError::{Cut, NoRequest, NotTexts, OtherMethod, Twice};
+
+impl From<Malformed> for OpenSessionError {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Cut => Self::Cut,
+            Malformed::NegativeLength => Self::NegativeLength,
+            Malformed::UnknownType => Self::UnknownType,
+            Malformed::TooDeep => Self::TooDeep,
+        }
+    }
+}
 
 /// One pair of the configuration. Bytes, since Thrift's strings need not be UTF-8.
 pub type Entry<'a> = (&'a [u8], &'a [u8]);
@@ -53,8 +65,6 @@ const METHOD: &str = "OpenSession";
 const REQUEST: i16 = 1;
 /// `TOpenSessionReq.configuration`
 const CONFIGURATION: i16 = 4;
-/// Nothing in TCLIService is nested so deeply; it bounds the stack that a hostile message takes.
-const MAX_DEPTH: u8 = 16;
 
 /// Reads one call. Takes memory for the entries only, each of which takes eight bytes of the message at least.
 pub fn read(message: &[u8]) -> Result<OpenSession<'_>, OpenSessionError> {
@@ -87,7 +97,7 @@ fn read_request<'a>(message: &'a [u8], bytes: &mut Bytes<'a>) -> Result<OpenSess
             return Ok(found.unwrap_or(OpenSession { before, configuration: Vec::new(), after }));
         };
         if (kind, id) == (MAP, CONFIGURATION) {
-            let configuration = bytes.texts()?;
+            let configuration = texts(bytes)?;
             let before = message.get(..start).ok_or(Cut)?;
             if found.replace(OpenSession { before, configuration, after: bytes.0 }).is_some() {
                 return Err(Twice);
@@ -122,91 +132,19 @@ impl<'a> OpenSession<'a> {
     }
 }
 
-/// What is left of the message. Every read takes at least one byte of it, so that all loops end.
-struct Bytes<'a>(&'a [u8]);
-
-impl<'a> Bytes<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], OpenSessionError> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Cut)?;
-        self.0 = rest;
-        Ok(taken)
+fn texts<'a>(bytes: &mut Bytes<'a>) -> Result<Vec<Entry<'a>>, OpenSessionError> {
+    let kinds: [u8; 2] = bytes.array()?;
+    let count = bytes.length()?;
+    // Of an empty map some writers leave the types out. HiveServer2 reads texts whatever they say.
+    if count > 0 && kinds != [STRING, STRING] {
+        return Err(NotTexts);
     }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], OpenSessionError> {
-        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Cut)?;
-        self.0 = rest;
-        Ok(*taken)
+    // Grows with what is really there, not with what the message claims.
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        entries.push((bytes.text()?, bytes.text()?));
     }
-
-    fn byte(&mut self) -> Result<u8, OpenSessionError> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn length(&mut self) -> Result<usize, OpenSessionError> {
-        usize::try_from(i32::from_be_bytes(self.array()?)).map_err(|_| NegativeLength)
-    }
-
-    fn text(&mut self) -> Result<&'a [u8], OpenSessionError> {
-        let length = self.length()?;
-        self.take(length)
-    }
-
-    /// Type and number of the next field; `None` at the end of the struct.
-    fn field(&mut self) -> Result<Option<(u8, i16)>, OpenSessionError> {
-        match self.byte()? {
-            STOP => Ok(None),
-            kind => Ok(Some((kind, i16::from_be_bytes(self.array()?)))),
-        }
-    }
-
-    fn texts(&mut self) -> Result<Vec<Entry<'a>>, OpenSessionError> {
-        let kinds: [u8; 2] = self.array()?;
-        let count = self.length()?;
-        // Of an empty map some writers leave the types out. HiveServer2 reads texts whatever they say.
-        if count > 0 && kinds != [STRING, STRING] {
-            return Err(NotTexts);
-        }
-        // Grows with what is really there, not with what the message claims.
-        let mut entries = Vec::new();
-        for _ in 0..count {
-            entries.push((self.text()?, self.text()?));
-        }
-        Ok(entries)
-    }
-
-    fn skip(&mut self, kind: u8, depth: u8) -> Result<(), OpenSessionError> {
-        let depth = depth.checked_sub(1).ok_or(TooDeep)?;
-        match kind {
-            BOOL | I8 => self.take(1).map(drop),
-            DOUBLE | I64 => self.take(8).map(drop),
-            I16 => self.take(2).map(drop),
-            I32 => self.take(4).map(drop),
-            UUID => self.take(16).map(drop),
-            STRING => self.text().map(drop),
-            STRUCT => {
-                while let Some((kind, _)) = self.field()? {
-                    self.skip(kind, depth)?;
-                }
-                Ok(())
-            }
-            MAP => {
-                let [key, value] = self.array()?;
-                for _ in 0..self.length()? {
-                    self.skip(key, depth)?;
-                    self.skip(value, depth)?;
-                }
-                Ok(())
-            }
-            SET | LIST => {
-                let kind = self.byte()?;
-                for _ in 0..self.length()? {
-                    self.skip(kind, depth)?;
-                }
-                Ok(())
-            }
-            _ => Err(UnknownType),
-        }
-    }
+    Ok(entries)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rstest::rstest;
 
+use super::OpenSessionError::{NegativeLength, TooDeep, UnknownType};
 use super::*;
+use crate::spark::thrift_type::STOP;
 
 /// An OpenSession call, put together as hive-jdbc does it.
 #[derive(Clone, Debug)]
