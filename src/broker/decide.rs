@@ -246,16 +246,17 @@ impl Request<'_> {
 
     fn quota(&self) -> Result<(), Denial> {
         let (pool, identity) = (self.pool, self.identity);
-        let alive = |session: &&std::sync::Arc<Session>| !session.is_finished();
-        let of_user =
-            self.inventory.sessions_of(pool.name(), &identity.user).into_iter().filter(alive).count();
-        let in_total = self.inventory.sessions_in(pool.name()).filter(alive).count();
+        let alive = |session: &&Session| !session.is_finished();
+        let of_user = self.inventory.sessions_of(pool.name(), &identity.user).into_iter();
+        let of_user: Vec<&Session> = of_user.map(AsRef::as_ref).filter(alive).collect();
+        let in_total =
+            self.inventory.sessions_in(pool.name()).filter(|session| !session.is_finished()).count();
         quota::check(
             &pool.spec.session_policy,
             pool.name(),
             &identity.user,
             &identity.groups,
-            of_user,
+            &of_user,
             in_total,
         )
         .map_err(|exceeded| Denial::new(DenialKind::QuotaExceeded, exceeded.to_string()))

@@ -128,6 +128,11 @@ impl Pool {
         self
     }
 
+    pub fn with_places_per_instance(mut self, places: i32) -> Self {
+        self.spec.scaling.max_sessions_per_instance = Some(places);
+        self
+    }
+
     pub fn scaling_up_above(mut self, fraction: &str) -> Self {
         self.spec.scaling.scale_up_threshold = fraction.to_owned();
         self

@@ -6,6 +6,7 @@
 //! twice. This module calls no API and reads no clock; `operator::apply` is the only one that
 //! executes actions.
 
+mod admission;
 mod application;
 mod certificate;
 mod conditions;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus, SparkSessionPoolStatus};
 use crate::model::PoolView;
 
+pub use admission::fair_order;
 pub use application::INSTANCE_LABEL;
 pub use application::POOL_LABEL;
 pub use conditions::{Finding, merge as merge_conditions};

@@ -1,62 +1,149 @@
 //! How many sessions a user may have in a pool. Pure; asked by the planner, which decides, and by
 //! the broker, which refuses early what the planner would refuse.
 
-use crate::api::{Quota, SessionPolicy};
+use std::fmt;
+
+use crate::api::{Quota, SessionPolicy, SessionState};
+use crate::model::Session;
+
+/// Sessions that a refusal names; of more it gives the number.
+const NAMED: usize = 5;
 
 /// A limit that is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exceeded {
-    PerUser { pool: String, user: String, limit: i32 },
-    Total { pool: String, limit: i32 },
+pub struct Exceeded {
+    pool: String,
+    user: String,
+    idle_timeout_minutes: i32,
+    limit: Limit,
+    /// The user's sessions, as they are named to them.
+    in_use: Vec<String>,
 }
 
-impl std::fmt::Display for Exceeded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::PerUser { pool, user, limit } => write!(
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    PerUser(i32),
+    Total(i32),
+}
+
+/// For the user: which limit, what is in use, and how to end it.
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pool, user, .. } = self;
+        let count = self.in_use.len();
+        f.write_str("Quota exceeded: ")?;
+        match self.limit {
+            Limit::PerUser(0) => {
+                return write!(f, "user {user} may have no session in pool {pool}. Ask its administrator.");
+            }
+            Limit::PerUser(limit) => write!(
                 f,
-                "Quota exceeded: user {user} may have {limit} session(s) in pool {pool} at the same time, and has \
-                 them all in use. End one of them (spark.stop() in PySpark, or close the JDBC connection's session \
-                 with `kubectl delete sis NAME`) and try again."
-            ),
-            Self::Total { pool, limit } => write!(
-                f,
-                "Quota exceeded: pool {pool} is full, all of its {limit} session(s) are in use. Try again when \
-                 somebody has ended one."
-            ),
+                "user {user} may have {limit} session(s) in pool {pool} at the same time, and has {count}: {}.",
+                named(&self.in_use)
+            )?,
+            Limit::Total(limit) => {
+                write!(f, "pool {pool} is full, all of its {limit} session(s) are in use, ")?;
+                if count == 0 {
+                    return f.write_str("none of them yours. Try again when somebody has ended one.");
+                }
+                write!(f, "{count} of them yours: {}.", named(&self.in_use))?;
+            }
+        }
+        write!(
+            f,
+            " End one: spark.stop() in its program, close the JDBC connection, or `kubectl delete sis NAME`; idle ones \
+             end by themselves after {} min.",
+            self.idle_timeout_minutes
+        )
+    }
+}
+
+fn named(sessions: &[String]) -> String {
+    let (shown, more) = sessions.split_at(sessions.len().min(NAMED));
+    let shown = shown.join(", ");
+    if more.is_empty() { shown } else { format!("{shown} and {} more", more.len()) }
+}
+
+/// The entry that counts for a user.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Matched<'a> {
+    pub quota: &'a Quota,
+    /// Its place in `sessionPolicy.quotas`.
+    pub index: usize,
+    /// The group that it names, where it does not name the user.
+    pub group: Option<&'a str>,
+}
+
+/// As in `quotas[1] (group analysts)`.
+impl fmt::Display for Matched<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.group {
+            Some(group) => write!(f, "quotas[{}] (group {group})", self.index),
+            None => write!(f, "quotas[{}] (named)", self.index),
         }
     }
 }
 
 /// The entry that counts for this user: the first one that matches.
-pub fn matching<'a>(policy: &'a SessionPolicy, user: &str, groups: &[String]) -> Option<&'a Quota> {
-    policy.quotas.iter().find(|quota| {
-        quota.subject.users.iter().any(|name| name == user)
-            || quota.subject.groups.iter().any(|group| groups.contains(group))
+pub fn matching<'a>(policy: &'a SessionPolicy, user: &str, groups: &[String]) -> Option<Matched<'a>> {
+    policy.quotas.iter().enumerate().find_map(|(index, quota)| {
+        let matched = |group| Matched { quota, index, group };
+        if quota.subject.users.iter().any(|name| name == user) {
+            return Some(matched(None));
+        }
+        let group = quota.subject.groups.iter().find(|group| groups.contains(group))?;
+        Some(matched(Some(group)))
     })
 }
 
-/// Whether one more session of this user fits, given how many there are already.
+/// How many sessions this user may have at the same time.
+pub fn limit_of_user(policy: &SessionPolicy, user: &str, groups: &[String]) -> i32 {
+    let own = matching(policy, user, groups).and_then(|matched| matched.quota.max_sessions_per_user);
+    own.unwrap_or(policy.max_sessions_per_user)
+}
+
+/// Whether one more session of this user fits beside those that the user has, and those that the pool has in total.
 pub fn check(
     policy: &SessionPolicy,
     pool: &str,
     user: &str,
     groups: &[String],
-    of_user: usize,
+    of_user: &[&Session],
     in_total: usize,
 ) -> Result<(), Exceeded> {
-    let per_user = matching(policy, user, groups)
-        .and_then(|quota| quota.max_sessions_per_user)
-        .unwrap_or(policy.max_sessions_per_user);
-    if reached(of_user, per_user) {
-        return Err(Exceeded::PerUser { pool: pool.to_owned(), user: user.to_owned(), limit: per_user });
-    }
-    if reached(in_total, policy.max_total_sessions) {
-        return Err(Exceeded::Total { pool: pool.to_owned(), limit: policy.max_total_sessions });
-    }
-    Ok(())
+    let per_user = limit_of_user(policy, user, groups);
+    let limit = if reached(of_user.len(), per_user) {
+        Limit::PerUser(per_user)
+    } else if reached(in_total, policy.max_total_sessions) {
+        Limit::Total(policy.max_total_sessions)
+    } else {
+        return Ok(());
+    };
+    Err(Exceeded {
+        pool: pool.to_owned(),
+        user: user.to_owned(),
+        idle_timeout_minutes: policy.idle_timeout_minutes,
+        limit,
+        in_use: of_user.iter().map(|session| described(session)).collect(),
+    })
 }
 
 fn reached(count: usize, limit: i32) -> bool {
     usize::try_from(limit).is_ok_and(|limit| count >= limit)
+}
+
+fn described(session: &Session) -> String {
+    let status = &session.status;
+    let state = match status.state {
+        SessionState::Idle => {
+            let active =
+                status.conditions.iter().find(|it| it.type_ == "Ready").map(|it| &it.last_transition_time);
+            let since = status.last_activity_at.as_ref().max(active);
+            since.map_or_else(|| "Idle".to_owned(), |at| format!("Idle since {}", at.0.strftime("%H:%M UTC")))
+        }
+        SessionState::Pending => "waiting".to_owned(),
+        SessionState::Terminating => "ending".to_owned(),
+        state => format!("{state:?}"),
+    };
+    format!("{} ({state})", session.meta.name)
 }

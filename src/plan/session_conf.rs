@@ -19,7 +19,7 @@ pub fn session_conf(policy: &SessionPolicy, session: &Session) -> SessionConf {
     let quota = quota::matching(policy, &spec.user, &spec.groups);
     let layers = [
         (ConfSource::Pool, Some(&policy.default_session_conf)),
-        (ConfSource::Quota, quota.map(|quota| &quota.session_conf)),
+        (ConfSource::Quota, quota.map(|matched| &matched.quota.session_conf)),
         (ConfSource::Session, Some(&spec.spark_conf)),
     ];
     for (asked_by, entries) in layers {

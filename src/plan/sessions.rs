@@ -1,14 +1,14 @@
-//! Which sessions get in, where they are placed, and which wait in vain.
+//! The sessions of a pool while its plan is made, and which of them wait in vain.
 
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Plan;
 use super::conditions::seconds;
 use super::endings::Unused;
 use super::outlook::{FAILURES_BEFORE_GIVING_UP, Outlook, describe_start};
-use super::{Plan, quota};
-use crate::api::{SessionState, Sharing};
+use crate::api::SessionState;
 use crate::model::{Instance, InstancePhase, PoolView, Session};
 
 /// `sessionPolicy.startTimeoutSeconds` where the pool does not say.
@@ -39,7 +39,7 @@ pub(super) struct Verdict {
 
 impl Draft<'_> {
     /// Holds a place in the quota.
-    fn counts(&self) -> bool {
+    pub fn counts(&self) -> bool {
         !self.state.is_finished()
     }
 
@@ -48,7 +48,7 @@ impl Draft<'_> {
         self.counts() && self.verdict.is_none()
     }
 
-    fn waits(&self) -> bool {
+    pub fn waits(&self) -> bool {
         self.goes_on() && self.instance.is_none()
     }
 
@@ -80,31 +80,6 @@ impl<'a> Drafts<'a> {
         Self { view, now, instances, drafts }
     }
 
-    /// Sessions that have a place keep it; the others are counted in the order in which they came.
-    pub fn admit(&mut self) {
-        if !self.drafts.iter().any(Draft::waits) {
-            return;
-        }
-        let policy = &self.view.pool.spec.session_policy;
-        let mut of_user: HashMap<&str, usize> = HashMap::new();
-        let mut in_total = 0;
-        for draft in self.drafts.iter().filter(|draft| draft.counts() && draft.instance.is_some()) {
-            *of_user.entry(&draft.session.spec.user).or_default() += 1;
-            in_total += 1;
-        }
-        for draft in self.drafts.iter_mut().filter(|draft| draft.waits()) {
-            let spec = &draft.session.spec;
-            let count = of_user.entry(&spec.user).or_default();
-            match quota::check(policy, self.view.pool.name(), &spec.user, &spec.groups, *count, in_total) {
-                Ok(()) => {
-                    *count += 1;
-                    in_total += 1;
-                }
-                Err(exceeded) => draft.end(SessionState::Failed, "QuotaExceeded", exceeded.to_string()),
-            }
-        }
-    }
-
     /// The owner of every session that needs a place, one entry a session. What a draining instance
     /// still holds needs no other.
     pub fn users(&self) -> Vec<&'a str> {
@@ -128,47 +103,6 @@ impl<'a> Drafts<'a> {
 
     pub fn waiting(&self) -> usize {
         self.drafts.iter().filter(|draft| draft.waits()).count()
-    }
-
-    /// Gives each waiting session the least-loaded instance that answers and that it may share.
-    pub fn place(&mut self, removed: &[String]) {
-        if !self.drafts.iter().any(Draft::waits) {
-            return;
-        }
-        let mut users: HashMap<&'a str, Vec<&'a str>> = HashMap::new();
-        for draft in self.drafts.iter().filter(|draft| draft.counts()) {
-            if let Some(instance) = draft.instance {
-                users.entry(instance).or_default().push(&draft.session.spec.user);
-            }
-        }
-        let sharing = self.view.pool.spec.sharing;
-        let ready: Vec<&'a Instance> = self
-            .view
-            .instances
-            .iter()
-            .filter(|instance| instance.phase == InstancePhase::Ready && !removed.contains(&instance.name))
-            .collect();
-        for draft in self.drafts.iter_mut().filter(|draft| draft.waits()) {
-            let user = draft.session.spec.user.as_str();
-            let load = |instance: &Instance| users.get(instance.name.as_str()).map_or(0, Vec::len);
-            let shares = |instance: &Instance| match sharing {
-                Sharing::Pool => true,
-                Sharing::User => {
-                    users.get(instance.name.as_str()).is_none_or(|users| users.iter().all(|u| *u == user))
-                }
-                Sharing::Session => load(instance) == 0,
-            };
-            // A user's own driver before an empty one, which the next user will need.
-            let not_own = |instance: &Instance| sharing == Sharing::User && load(instance) == 0;
-            let chosen = ready
-                .iter()
-                .filter(|instance| shares(instance))
-                .min_by_key(|i| (not_own(i), load(i), i.ordinal));
-            if let Some(instance) = chosen {
-                draft.instance = Some(&instance.name);
-                users.entry(&instance.name).or_default().push(user);
-            }
-        }
     }
 
     /// Ends the waiting of those for whom no instance will come, with the cause.

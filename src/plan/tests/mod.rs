@@ -6,6 +6,7 @@ mod cluster;
 mod draining;
 mod endings;
 mod failures;
+mod fairness;
 mod identity;
 mod life;
 mod placement;

@@ -3,9 +3,10 @@
 use rstest::rstest;
 
 use super::cluster::Cluster;
-use crate::api::SessionState::{Active, Failed, Terminated};
+use crate::api::SessionState::{Active, Failed, Idle, Pending, Terminated, Terminating};
 use crate::model::fixtures::{connect_pool, ready, session};
 use crate::model::{Pool, Session};
+use crate::plan::quota;
 
 fn pool() -> Pool {
     connect_pool("p").sized(1, 1)
@@ -108,15 +109,94 @@ fn who_is_refused_reads_which_limit_and_what_to_do() {
     assert_eq!((state, reason), (Failed, "QuotaExceeded"));
     assert_eq!(
         message,
-        "Quota exceeded: user alice may have 1 session(s) in pool p at the same time, and has them all in use. End \
-         one of them (spark.stop() in PySpark, or close the JDBC connection's session with `kubectl delete sis \
-         NAME`) and try again."
+        "Quota exceeded: user alice may have 1 session(s) in pool p at the same time, and has 1: alice-0 (waiting). End \
+         one: spark.stop() in its program, close the JDBC connection, or `kubectl delete sis NAME`; idle ones end by \
+         themselves after 720 min."
     );
-    let full =
-        Cluster::of(pool().allowing_in_total(1)).instance(ready("p-0")).sessions(of("alice", 2)).planned();
+}
+
+/// What one more session of alice is told.
+fn refusal(pool: Pool, sessions: impl IntoIterator<Item = Session>) -> String {
+    let cluster = Cluster::of(pool.ending_idle_sessions(60)).instance(ready("p-0")).sessions(sessions);
+    let cluster = cluster.session(session("new").created(9)).planned();
+    let (state, reason, message) = cluster.told("new");
+    assert_eq!((state, reason), (Failed, "QuotaExceeded"));
+    message.to_owned()
+}
+
+const END_ONE: &str = "End one: spark.stop() in its program, close the JDBC connection, or `kubectl delete sis NAME`; \
+                       idle ones end by themselves after 60 min.";
+
+#[test]
+fn a_refusal_names_the_user_s_sessions_and_how_they_are() {
+    let sessions = [
+        session("dev-1").on("p-0").in_state(Idle).used(60),
+        session("dev-2").on("p-0"),
+        session("dev-3").on("p-0").in_state(Terminating),
+    ];
     assert_eq!(
-        full.told("alice-1").2,
-        "Quota exceeded: pool p is full, all of its 1 session(s) are in use. Try again when somebody has ended one."
+        refusal(pool().allowing_each_user(3), sessions),
+        format!(
+            "Quota exceeded: user alice may have 3 session(s) in pool p at the same time, and has 3: dev-1 (Idle since \
+             08:01 UTC), dev-2 (Active), dev-3 (ending). {END_ONE}"
+        )
+    );
+}
+
+#[test]
+fn of_many_sessions_a_refusal_names_five() {
+    let sessions = of("alice", 8).into_iter().map(|session| session.on("p-0"));
+    let message = refusal(pool().allowing_each_user(8), sessions);
+    assert!(message.contains("and has 8: alice-0 (Active), alice-1 (Active), "), "{message}");
+    assert!(message.contains(", alice-4 (Active) and 3 more. End one"), "{message}");
+}
+
+#[test]
+fn a_full_pool_says_which_of_its_sessions_are_the_user_s() {
+    let others = || of("bob", 2).into_iter().map(|session| session.on("p-0"));
+    let full = "Quota exceeded: pool p is full, all of its 3 session(s) are in use";
+    assert_eq!(
+        refusal(pool().allowing_in_total(3), others().chain([session("mine").on("p-0")])),
+        format!("{full}, 1 of them yours: mine (Active). {END_ONE}")
+    );
+    assert_eq!(
+        refusal(pool().allowing_in_total(2), others()),
+        format!("{}, none of them yours. Try again when somebody has ended one.", full.replace('3', "2"))
+    );
+}
+
+#[test]
+fn who_may_have_none_is_not_told_to_end_one() {
+    assert_eq!(
+        refusal(pool().allowing_user("alice", 0), []),
+        "Quota exceeded: user alice may have no session in pool p. Ask its administrator."
+    );
+}
+
+#[test]
+fn the_last_places_of_a_pool_go_round() {
+    let sessions = [of("alice", 4), of("bob", 2)].concat();
+    let cluster =
+        Cluster::of(pool().allowing_in_total(4)).instance(ready("p-0")).sessions(sessions).settled();
+    let placed = cluster.sessions.iter().filter(|session| session.status.state == Active);
+    let placed: Vec<_> = placed.map(|session| session.meta.name.as_str()).collect();
+    assert_eq!(placed, ["alice-0", "alice-1", "bob-0", "bob-1"]);
+}
+
+#[test]
+fn who_was_let_in_before_is_not_refused_for_a_newcomer_with_less() {
+    let mut cluster = Cluster::of(pool().allowing_in_total(3)).sessions(of("alice", 3)).settled();
+    cluster = cluster.session(session("bob").of("bob").created(1)).settled();
+    assert_eq!((cluster.state_of("alice-2"), cluster.state_of("bob")), (Pending, Failed));
+}
+
+#[test]
+fn a_quota_tells_why_it_counts() {
+    let policy = pool().allowing_user("carol", 3).allowing_group("etl", 4).spec.session_policy;
+    let source = |user: &str| quota::matching(&policy, user, &["etl".to_owned()]).unwrap().to_string();
+    assert_eq!(
+        (source("carol"), source("alice")),
+        ("quotas[0] (named)".into(), "quotas[1] (group etl)".into())
     );
 }
 

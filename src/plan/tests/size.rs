@@ -183,3 +183,17 @@ fn a_pool_whose_host_is_taken_gets_no_instances() {
         Cluster::of(connect_pool("p").sized(2, 5)).session(session("s")).with_host_taken_by("older");
     assert_eq!(cluster.creates(), [""; 0]);
 }
+
+#[rstest]
+#[case::no_more_than_the_target_asks_for(10, Sharing::Pool, 1)]
+#[case::more_where_places_are_fewer_than_the_target(3, Sharing::Pool, 4)]
+#[case::more_of_a_user_s_own(3, Sharing::User, 4)]
+fn instances_are_started_for_those_who_find_no_place(
+    #[case] places: i32,
+    #[case] sharing: Sharing,
+    #[case] instances: usize,
+) {
+    let pool = connect_pool("p").sized(0, 9).with_places_per_instance(places).shared_by(sharing);
+    let cluster = Cluster::of(pool.allowing_each_user(99)).sessions(waiting(10));
+    assert_eq!(cluster.creates().len(), instances);
+}

@@ -1,0 +1,120 @@
+//! Which of the waiting sessions get in, in which order, and which instance each of them gets.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+use super::quota;
+use super::sessions::{Draft, Drafts};
+use crate::api::{SessionState, Sharing};
+use crate::model::{Instance, InstancePhase, Session};
+
+impl<'a> Drafts<'a> {
+    /// Sessions that have a place keep it; of the others, those that were let in before are counted first.
+    pub fn admit(&mut self) {
+        if !self.drafts.iter().any(Draft::waits) {
+            return;
+        }
+        let policy = &self.view.pool.spec.session_policy;
+        let mut of_user: HashMap<&str, Vec<&Session>> = HashMap::new();
+        let mut in_total = 0;
+        for draft in self.drafts.iter().filter(|draft| draft.counts() && !draft.waits()) {
+            of_user.entry(&draft.session.spec.user).or_default().push(draft.session);
+            in_total += 1;
+        }
+        let (known, new): (Vec<_>, Vec<_>) =
+            self.queue().into_iter().partition(|n| self.drafts[*n].session.status.created_at.is_some());
+        for n in known.into_iter().chain(new) {
+            let draft = &mut self.drafts[n];
+            let spec = &draft.session.spec;
+            let others = of_user.entry(&spec.user).or_default();
+            match quota::check(policy, self.view.pool.name(), &spec.user, &spec.groups, others, in_total) {
+                Ok(()) => {
+                    others.push(draft.session);
+                    in_total += 1;
+                }
+                Err(exceeded) => draft.end(SessionState::Failed, "QuotaExceeded", exceeded.to_string()),
+            }
+        }
+    }
+
+    /// Gives each waiting session the least-loaded instance that answers and that it may share.
+    pub fn place(&mut self, removed: &[String]) {
+        if !self.drafts.iter().any(Draft::waits) {
+            return;
+        }
+        let mut users: HashMap<&'a str, Vec<&'a str>> = HashMap::new();
+        for draft in self.drafts.iter().filter(|draft| draft.counts()) {
+            if let Some(instance) = draft.instance {
+                users.entry(instance).or_default().push(&draft.session.spec.user);
+            }
+        }
+        let spec = &self.view.pool.spec;
+        let places = spec.scaling.max_sessions_per_instance.and_then(|places| usize::try_from(places).ok());
+        let ready: Vec<&'a Instance> = self
+            .view
+            .instances
+            .iter()
+            .filter(|instance| instance.phase == InstancePhase::Ready && !removed.contains(&instance.name))
+            .collect();
+        for n in self.queue() {
+            let draft = &mut self.drafts[n];
+            let user = draft.session.spec.user.as_str();
+            let load = |instance: &Instance| users.get(instance.name.as_str()).map_or(0, Vec::len);
+            let has_place = |instance: &Instance| places.is_none_or(|places| load(instance) < places);
+            let shares = |instance: &Instance| match spec.sharing {
+                Sharing::Pool => true,
+                Sharing::User => {
+                    users.get(instance.name.as_str()).is_none_or(|users| users.iter().all(|u| *u == user))
+                }
+                Sharing::Session => load(instance) == 0,
+            };
+            // A user's own driver before an empty one, which the next user will need.
+            let not_own = |instance: &Instance| spec.sharing == Sharing::User && load(instance) == 0;
+            let chosen = ready
+                .iter()
+                .filter(|instance| shares(instance) && has_place(instance))
+                .min_by_key(|i| (not_own(i), load(i), i.ordinal));
+            if let Some(instance) = chosen {
+                draft.instance = Some(&instance.name);
+                users.entry(&instance.name).or_default().push(user);
+            }
+        }
+    }
+
+    /// The waiting sessions in fair order.
+    pub fn queue(&self) -> Vec<usize> {
+        let mut in_use: HashMap<&str, usize> = HashMap::new();
+        for draft in self.drafts.iter().filter(|draft| draft.counts() && !draft.waits()) {
+            *in_use.entry(&draft.session.spec.user).or_default() += 1;
+        }
+        let waiting: Vec<usize> = (0..self.drafts.len()).filter(|n| self.drafts[*n].waits()).collect();
+        let users: Vec<&str> = waiting.iter().map(|n| self.drafts[*n].session.spec.user.as_str()).collect();
+        fair_order(&in_use, &users).into_iter().map(|n| waiting[n]).collect()
+    }
+}
+
+/// The order in which waiting sessions are served: next is always one of a user who has the fewest, counting what each
+/// has in use and what was served before in this order; among such users, who came first. `waiting` are the owners of
+/// the sessions in the order in which they came; the answer has each of its indices once.
+///
+/// So of two who wait nobody gets a second place before the other has a first.
+pub fn fair_order(in_use: &HashMap<&str, usize>, waiting: &[&str]) -> Vec<usize> {
+    let mut of_user: HashMap<&str, VecDeque<usize>> = HashMap::new();
+    for (n, user) in waiting.iter().enumerate() {
+        of_user.entry(user).or_default().push_back(n);
+    }
+    let has = |user: &str| in_use.get(user).copied().unwrap_or(0);
+    let mut next: BinaryHeap<_> =
+        of_user.iter().filter_map(|(user, own)| Some(Reverse((has(user), *own.front()?)))).collect();
+    let mut order = Vec::with_capacity(waiting.len());
+    while let Some(Reverse((count, n))) = next.pop() {
+        order.push(n);
+        let own = of_user.get_mut(waiting[n]);
+        let following = own.and_then(|own| {
+            own.pop_front();
+            own.front().copied()
+        });
+        next.extend(following.map(|n| Reverse((count + 1, n))));
+    }
+    order
+}
