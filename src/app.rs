@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::authn::{self, Authenticator};
-use crate::broker::{Broker, MaxHold, SessionConfs, SessionWriter};
+use crate::broker::{Broker, MaxHold, SessionConfs, SessionWriter, Traces};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
-    Applier, Candidate, Leadership, Liveness, Readiness, Reconciler, Stores, Takeover, programmed, watches,
+    Activity, ActivityWriter, Applier, Candidate, Leadership, Liveness, Readiness, Reconciler, Stores,
+    Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
@@ -57,6 +58,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     background.spawn(Liveness::new(stores.clone()).run());
     let applier = Arc::new(Applier::new(&client, &settings.namespace, stores.clone()));
     background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
+    let activity = Activity::new(settings.activity_interval);
+    let activity_writer = ActivityWriter::new(&client, &settings.namespace, stores.clone(), activity.clone());
+    background.spawn(activity_writer.run());
     let leadership = match settings.leader_election.clone() {
         Some(election) => stand_for_election(&client, election, &stores, &metrics, &stop, &mut servers),
         None => {
@@ -65,7 +69,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
     let takeover = Takeover::new(&client, &settings.namespace);
-    Reconciler::new(stores.clone(), applier, takeover, leadership).spawn(&mut background);
+    Reconciler::new(stores.clone(), applier, takeover, leadership, activity.clone()).spawn(&mut background);
     background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
 
     let writer = SessionWriter::new(&client, &settings.namespace, stores.clone());
@@ -76,7 +80,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         publisher.clone(),
         writer,
         settings.max_hold,
-        metrics.clone(),
+        Traces { activity, metrics: metrics.clone() },
         stop.clone(),
     );
     let (reporter, grpc_health) = tonic_health::server::health_reporter();

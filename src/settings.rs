@@ -95,6 +95,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     thrift_max_hold: u64,
 
+    /// How often at most the last use of a session is written to its status. Envoy tells of requests that are still open
+    /// four times as often.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    activity_interval: u64,
+
     // Before the groups, whose headings would go on over them.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -143,6 +148,8 @@ pub struct Settings {
     pub health_addr: SocketAddr,
     pub metrics_addr: Option<SocketAddr>,
     pub max_hold: MaxHold,
+    /// How often at most the last use of a session is written.
+    pub activity_interval: Duration,
     pub authn: AuthnSettings,
     pub log_format: LogFormat,
     pub log_level: String,
@@ -183,6 +190,7 @@ impl RunArgs {
                 connect: Duration::from_secs(self.connect_max_hold),
                 thrift: Duration::from_secs(self.thrift_max_hold),
             },
+            activity_interval: Duration::from_secs(self.activity_interval),
             authn: self.oidc.validate()?,
             log_format: self.log_format,
             log_level: self.log_level,

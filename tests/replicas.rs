@@ -18,8 +18,8 @@ use serde_json::json;
 use spark_session_operator::api::{SparkApplication, SparkSessionPool};
 use spark_session_operator::model::Policy;
 use spark_session_operator::operator::{
-    Applier, Candidate, HolderIdentity, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler, Stores,
-    Takeover, watches,
+    Activity, Applier, Candidate, HolderIdentity, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler,
+    Stores, Takeover, watches,
 };
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
@@ -73,7 +73,9 @@ impl Replica {
         let (candidate, leadership) = Candidate::new(&client, lease, timing, leads.clone());
         let applier = Arc::new(Applier::new(&client, namespace, Arc::clone(&stores)));
         let takeover = Takeover::new(&client, namespace);
-        Reconciler::new(Arc::clone(&stores), applier, takeover, leadership.clone()).spawn(&mut tasks);
+        let activity = Activity::new(Duration::from_secs(60));
+        Reconciler::new(Arc::clone(&stores), applier, takeover, leadership.clone(), activity)
+            .spawn(&mut tasks);
         let watching = Arc::clone(&stores);
         let candidate =
             tokio::spawn(candidate.run(async move { watching.until_probed().await }, stop.clone()));

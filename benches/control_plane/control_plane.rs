@@ -7,11 +7,10 @@ use std::time::Duration;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use spark_session_operator::authn::{self, Authenticator, AuthnSettings};
-use spark_session_operator::broker::{Broker, MaxHold, SessionWriter};
+use spark_session_operator::broker::{Broker, MaxHold, SessionWriter, Traces};
 use spark_session_operator::edge;
 use spark_session_operator::model::Routing;
-use spark_session_operator::operator::Stores;
-use spark_session_operator::telemetry::Metrics;
+use spark_session_operator::operator::{Activity, Stores};
 use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, translate_after};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +57,7 @@ impl ControlPlane {
             publisher.clone(),
             SessionWriter::new(&client, "spark-dev", stores.clone()),
             MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(300) },
-            Arc::new(Metrics::default()),
+            Traces { activity: Activity::new(Duration::from_secs(60)), metrics: Arc::default() },
             stop.clone(),
         );
         Self::serve(publisher, stop, |server| server.add_service(edge::service(Arc::new(broker))))

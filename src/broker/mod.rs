@@ -27,7 +27,7 @@ pub use self::writer::SessionWriter;
 use crate::authn::{Authenticator, AuthnError, AuthnErrorKind, Origin};
 use crate::edge::Checker;
 use crate::model::{Call, Check, CredentialsError, Denial, DenialKind, Identity, Protocol, Route, Verdict};
-use crate::operator::Stores;
+use crate::operator::{Activity, Stores};
 use crate::telemetry::audit::{self, Event, News, Record};
 use crate::telemetry::{Metrics, Outcome};
 use crate::xds::{Programmed, Publisher};
@@ -47,12 +47,19 @@ pub struct Broker {
     writer: SessionWriter,
     creations: Creations,
     max_hold: MaxHold,
+    activity: Activity,
     metrics: Arc<Metrics>,
     /// User, pool, session.
     refused: News<(String, String, Option<String>)>,
     /// Lists that the API server is asked for at the same time.
     refreshes: Semaphore,
     stop: CancellationToken,
+}
+
+/// What a check leaves behind besides its answer.
+pub struct Traces {
+    pub activity: Activity,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Checker for Broker {
@@ -99,7 +106,7 @@ impl Broker {
         publisher: Publisher,
         writer: SessionWriter,
         max_hold: MaxHold,
-        metrics: Arc<Metrics>,
+        Traces { activity, metrics }: Traces,
         stop: CancellationToken,
     ) -> Self {
         let creations = Creations::new(writer.clone());
@@ -110,6 +117,7 @@ impl Broker {
             writer,
             creations,
             max_hold,
+            activity,
             metrics,
             refused: News::new(),
             refreshes: Semaphore::new(REFRESHES),
@@ -225,6 +233,11 @@ impl Broker {
                     Decision::Deny(Denial::new(DenialKind::UnknownHost, format!("Pool {pool} was deleted.")))
                 }
             });
+            if let Decision::Route(Route { session, .. }) | Decision::Wait { session, .. } = &decision
+                && check.call.counts_as_activity()
+            {
+                self.activity.note(session, Timestamp::now());
+            }
             match decision {
                 Decision::Route(route) => return Ok((route, wait.session.is_some())),
                 Decision::Deny(denial) => return Err(denial),

@@ -108,7 +108,7 @@ fn broker_with(stores: &Arc<Stores>, api_server: &Arc<ApiServer>, settings: Auth
         Publisher::new(),
         SessionWriter::new(&api_server.client(), "spark-dev", Arc::clone(stores)),
         MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(60) },
-        Arc::new(Metrics::default()),
+        Traces { activity: Activity::new(Duration::from_secs(60)), metrics: Arc::default() },
         CancellationToken::new(),
     ))
 }
@@ -285,4 +285,32 @@ async fn a_login_in_the_user_id_is_told_where_it_belongs_and_counts_only_if_that
     settled().await;
     placed(&stores);
     assert!(matches!(call.await.unwrap(), Verdict::Route(route) if route.user == "alice"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_in_use_while_it_is_waited_for_and_worked_in_but_not_by_cleaning_up() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    api_server.answers();
+    let broker = broker(&stores, &api_server);
+    let call = |method| {
+        let head = ConnectHead { session_id: ID, observed_server_session_id: None };
+        Check { call: Call::Connect { method, head }, ..first_call() }
+    };
+    let held = tokio::spawn({
+        let (broker, call) = (Arc::clone(&broker), call(ConnectMethod::ExecutePlan));
+        async move { broker.check(call).await }
+    });
+    settled().await;
+    let waited = broker.activity.latest(&name()).expect("it is waited for");
+    placed(&stores);
+    assert!(matches!(held.await.unwrap(), Verdict::Route(_)));
+    assert!(broker.activity.latest(&name()).unwrap() >= waited);
+
+    let worked = broker.activity.latest(&name());
+    for method in [ConnectMethod::ReleaseExecute, ConnectMethod::Interrupt] {
+        assert!(matches!(broker.check(call(method)).await, Verdict::Route(_)));
+    }
+    assert_eq!(broker.activity.latest(&name()), worked);
+    assert!(matches!(broker.check(call(ConnectMethod::Config)).await, Verdict::Route(_)));
+    assert!(broker.activity.latest(&name()) > worked);
 }

@@ -56,6 +56,20 @@ pub enum ConnectMethod {
     Unknown,
 }
 
+impl Call {
+    /// Whether somebody works in the session who makes this call. Clients also clean up, some of them long after their
+    /// user has gone.
+    pub fn counts_as_activity(&self) -> bool {
+        match self {
+            Self::Connect { method, .. } => method.starts_session(),
+            Self::Thrift { head, .. } => head.as_ref().is_some_and(|head| {
+                !matches!(head.method.as_str(), "CloseSession" | "CloseOperation" | "CancelOperation")
+            }),
+            Self::Malformed { .. } | Self::Other { .. } => false,
+        }
+    }
+}
+
 impl ConnectMethod {
     /// Whether this call is reason enough to start a session (and with it an instance).
     /// Clean-up calls are not: without a session there is nothing to clean up.
@@ -154,4 +168,35 @@ pub enum DenialKind {
     Unavailable,
     /// A defect of the operator itself; details are in its log.
     Internal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleaning_up_is_no_activity() {
+        let connect = |method| {
+            let head = ConnectHead { session_id: Uuid::nil(), observed_server_session_id: None };
+            Call::Connect { method, head }.counts_as_activity()
+        };
+        use ConnectMethod::*;
+        for method in [ExecutePlan, ReattachExecute, AnalyzePlan, Config, AddArtifacts, CloneSession, Unknown]
+        {
+            assert!(connect(method), "{method:?}");
+        }
+        for method in [ReleaseSession, ReleaseExecute, Interrupt, FetchErrorDetails] {
+            assert!(!connect(method), "{method:?}");
+        }
+        let thrift = |method: &str| {
+            let head = Some(ThriftHead { method: method.to_owned(), sequence_id: 1 });
+            Call::Thrift { session_name: "default".to_owned(), head }.counts_as_activity()
+        };
+        for method in ["OpenSession", "ExecuteStatement", "GetOperationStatus", "FetchResults"] {
+            assert!(thrift(method), "{method}");
+        }
+        for method in ["CloseSession", "CloseOperation", "CancelOperation"] {
+            assert!(!thrift(method), "{method}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ mod stores;
 mod takeover;
 mod tokens;
 pub mod watches;
+mod watching;
 
 #[cfg(test)]
 mod replicas_tests;

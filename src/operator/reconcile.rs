@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
+use super::activity::Activity;
 use super::apply::{Applier, ApplyError};
 use super::endings;
 use super::leadership::{Leadership, Term};
 use super::stores::Stores;
 use super::takeover::Takeover;
+use super::watching::Watching;
 use crate::plan::{self, Action, Observations, Plan, Refusal};
 
 /// Pools that are planned at the same time.
@@ -29,7 +31,10 @@ pub struct Reconciler {
     applier: Arc<Applier>,
     takeover: Takeover,
     leadership: Leadership,
+    activity: Activity,
     memory: Mutex<HashMap<String, Memory>>,
+    /// Of this term.
+    watching: Mutex<Option<Watching>>,
     /// The term for which everything that was written before it is known.
     taken_over: Mutex<Option<Term>>,
 }
@@ -48,9 +53,10 @@ impl Reconciler {
         applier: Arc<Applier>,
         takeover: Takeover,
         leadership: Leadership,
+        activity: Activity,
     ) -> Arc<Self> {
-        let (memory, taken_over) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { stores, applier, takeover, leadership, memory, taken_over })
+        let (memory, watching, taken_over) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { stores, applier, takeover, leadership, activity, memory, watching, taken_over })
     }
 
     /// Starts the workers. Nothing is planned before every watch has listed its objects once and the
@@ -93,6 +99,7 @@ impl Reconciler {
                 continue;
             }
             lock(&self.memory).clear();
+            *lock(&self.watching) = Some(Watching::begin(Instant::now(), Timestamp::now()));
             *lock(&self.taken_over) = Some(term);
             for pool in self.stores.read(Takeover::pools) {
                 self.stores.queue.add(&pool);
@@ -109,7 +116,12 @@ impl Reconciler {
     async fn reconcile(&self, pool: &str, term: Term) -> Option<Duration> {
         let now = Timestamp::now();
         let mut memory = self.remembered(pool);
-        let view = self.stores.read(|inventory| inventory.pool_view(pool));
+        memory.observations.watching_since =
+            lock(&self.watching).as_mut().map(|watching| watching.since(Instant::now(), now));
+        let mut view = self.stores.read(|inventory| inventory.pool_view(pool));
+        if let Some(view) = &mut view {
+            view.activity = self.activity.of(view.sessions.iter().map(|session| session.name()));
+        }
         let plan = match &view {
             Some(view) => plan::plan(view, &memory.observations, now),
             None => {
