@@ -27,6 +27,8 @@ use crate::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, TlsListen
 const DRAIN: Duration = Duration::from_secs(10);
 /// First bytes of a request's body that Envoy shows.
 const BODY_HEAD_BYTES: u32 = 8192;
+/// Envoy waits that long to send its access log, so more often would tell no more.
+const SHORTEST_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The control plane's cluster in `envoy/bootstrap.yaml`.
 const CONTROL_CLUSTER: &str = "spark-session-operator";
 
@@ -80,7 +82,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         publisher.clone(),
         writer,
         settings.max_hold,
-        Traces { activity, metrics: metrics.clone() },
+        Traces { activity: activity.clone(), metrics: metrics.clone() },
         stop.clone(),
     );
     let (reporter, grpc_health) = tonic_health::server::health_reporter();
@@ -90,7 +92,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .add_routes(DiscoveryService::new(publisher.clone(), stop.clone()).into_routes())
         .add_service(grpc_health)
         .add_service(edge::service(Arc::new(broker)))
-        .add_service(edge::open_session_service(Arc::new(SessionConfs::new(stores.clone()))));
+        .add_service(edge::open_session_service(Arc::new(SessionConfs::new(stores.clone()))))
+        .add_service(edge::access_log_service(activity, metrics.access_log_entries.clone(), stop.clone()));
     if let Some(certificates) = &certificates {
         background.spawn(Arc::clone(certificates).follow());
     }
@@ -158,6 +161,7 @@ fn envoy_settings(settings: &Settings) -> EnvoySettings {
         rate_limit: settings.envoy_rate_limit,
         ext_authz_timeout: connect.max(thrift) + MaxHold::MARGIN,
         max_body_head: BODY_HEAD_BYTES,
+        activity_report_interval: (settings.activity_interval / 4).max(SHORTEST_REPORT_INTERVAL),
         control_cluster: CONTROL_CLUSTER.to_owned(),
     }
 }

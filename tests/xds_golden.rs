@@ -83,6 +83,7 @@ impl Case {
             rate_limit: NonZeroU32::new(10_000),
             ext_authz_timeout: Duration::from_secs(130),
             max_body_head: 8192,
+            activity_report_interval: Duration::from_secs(15),
             control_cluster: "spark-session-operator".to_owned(),
         };
         translate(&inventory.routing(), &settings)

@@ -94,6 +94,7 @@ impl ControlPlane {
             rate_limit: None,
             ext_authz_timeout: Duration::from_secs(315),
             max_body_head: 8192,
+            activity_report_interval: Duration::from_secs(15),
             control_cluster: "spark-session-operator".to_owned(),
         }
     }

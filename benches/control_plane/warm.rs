@@ -42,8 +42,9 @@ pub async fn measure(size: Size) {
         token: None,
     };
     let mut ours = ControlPlane::with_broker(&world.stores);
-    let mut no_op =
-        ControlPlane::with_no_op(allow::response(&route, Allowed::Connect { session_id: session }).unwrap());
+    let mut no_op = ControlPlane::with_no_op(
+        allow::response(&route, Allowed::Connect { session_id: session }, true).unwrap(),
+    );
     let mut envoys = Vec::new();
     for (node, plane) in [("ours", &mut ours), ("no-op", &mut no_op)] {
         let snapshot = plane.translated(&world.stores);

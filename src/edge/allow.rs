@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::headers;
 use crate::model::{Call, Denial, DenialKind, Protocol, Route};
-use crate::xds::{CLUSTER_HEADER, OPEN_SESSION_HEADER, SESSION_ID_HEADER, THRIFT_PATH, USER_HEADER};
+use crate::xds::{
+    ACTIVITY, CLUSTER_HEADER, COUNTS, OPEN_SESSION_HEADER, SESSION_ID_HEADER, THRIFT_PATH, USER_HEADER,
+};
 
 /// What a route can be given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,10 @@ impl Allowed {
 /// business to see (`xds::route`). A Connect server is told the user and the session that were checked, which count for
 /// it because the instance's token comes with them (`deploy/spark`). A Thrift request loses the session's name and its
 /// query string: the Thrift Server takes `?doAs=eve` as an order to act as eve.
-pub fn response(route: &Route, allowed: Allowed) -> Result<CheckResponse, Denial> {
+///
+/// `counts`: whether the session is in use for as long as the request takes (`Call::counts_as_activity`), which Envoy's
+/// access log is to know (`xds::access_log`).
+pub fn response(route: &Route, allowed: Allowed, counts: bool) -> Result<CheckResponse, Denial> {
     let mut ok = OkHttpResponse {
         headers: vec![headers::set(CLUSTER_HEADER, &route.cluster)],
         ..OkHttpResponse::default()
@@ -77,14 +82,15 @@ pub fn response(route: &Route, allowed: Allowed) -> Result<CheckResponse, Denial
     if allowed == Allowed::ThriftOpenSession {
         ok.headers.push(headers::set(OPEN_SESSION_HEADER, "1"));
     }
+    let about = [
+        ("session", route.session.as_str()),
+        ("pool", &route.pool),
+        ("user", &route.user),
+        ("protocol", allowed.protocol().as_str()),
+    ];
     Ok(CheckResponse {
         status: Some(Status::default()),
-        dynamic_metadata: headers::metadata([
-            ("session", route.session.as_str()),
-            ("pool", &route.pool),
-            ("user", &route.user),
-            ("protocol", allowed.protocol().as_str()),
-        ]),
+        dynamic_metadata: headers::metadata(about.into_iter().chain(counts.then_some((ACTIVITY, COUNTS)))),
         http_response: Some(HttpResponse::OkResponse(ok)),
     })
 }
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn connect_is_told_user_and_session_and_gets_in_by_the_instance_s_token() {
-        let (ok, set) = parts(response(&route("Änne"), CONNECT).unwrap());
+        let (ok, set) = parts(response(&route("Änne"), CONNECT, true).unwrap());
         let expected = [
             ("x-spark-session-cluster", "p/i/u"),
             ("authorization", "Bearer tok"),
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_instance_that_asks_for_no_token_sees_no_credentials_at_all() {
-        let (ok, set) = parts(response(&Route { token: None, ..route("ana") }, CONNECT).unwrap());
+        let (ok, set) = parts(response(&Route { token: None, ..route("ana") }, CONNECT, true).unwrap());
         assert!(set.iter().all(|(key, _)| key != "authorization"));
         assert_eq!(ok.headers_to_remove, ["authorization"]);
     }
@@ -142,7 +148,7 @@ mod tests {
     #[test]
     #[allow(deprecated)]
     fn a_client_s_own_value_of_a_header_is_never_kept() {
-        let (ok, _) = parts(response(&route("ana"), Allowed::Thrift).unwrap());
+        let (ok, _) = parts(response(&route("ana"), Allowed::Thrift, true).unwrap());
         for option in ok.headers {
             assert_eq!(option.append.map(|append| append.value), Some(false));
             assert_eq!(option.append_action, 2, "OVERWRITE_IF_EXISTS_OR_ADD");
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn thrift_is_told_the_user_and_nothing_else() {
-        let (ok, set) = parts(response(&route("ana"), Allowed::Thrift).unwrap());
+        let (ok, set) = parts(response(&route("ana"), Allowed::Thrift, true).unwrap());
         assert_eq!(set[1], ("authorization".to_owned(), "Basic YW5hOng=".to_owned()));
         assert_eq!(set[2], (":path".to_owned(), "/cliservice".to_owned()));
         assert!(ok.headers_to_remove.is_empty());
@@ -164,7 +170,7 @@ mod tests {
             head: Some(ThriftHead { method: method.into(), sequence_id: 1, session_handle: None }),
         };
         let marked = |call: &Call| {
-            let (_, set) = parts(response(&route("ana"), Allowed::by(call).unwrap()).unwrap());
+            let (_, set) = parts(response(&route("ana"), Allowed::by(call).unwrap(), true).unwrap());
             set.contains(&(OPEN_SESSION_HEADER.to_owned(), "1".to_owned()))
         };
         assert!(marked(&call("OpenSession")));
@@ -178,18 +184,22 @@ mod tests {
     fn a_user_whose_name_holds_another_user_s_is_refused() {
         for user in ["ana:eve", "", "ana\n"] {
             assert_eq!(
-                response(&route(user), Allowed::Thrift).unwrap_err().kind,
+                response(&route(user), Allowed::Thrift, true).unwrap_err().kind,
                 DenialKind::PermissionDenied
             );
-            assert!(response(&route(user), CONNECT).is_ok());
+            assert!(response(&route(user), CONNECT, true).is_ok());
         }
     }
 
     #[test]
-    fn access_logs_learn_session_pool_and_user() {
-        let metadata = response(&route("ana"), CONNECT).unwrap().dynamic_metadata.unwrap();
-        let mut keys: Vec<_> = metadata.fields.keys().map(String::as_str).collect();
-        keys.sort_unstable();
-        assert_eq!(keys, ["pool", "protocol", "session", "user"]);
+    fn access_logs_learn_session_pool_and_user_and_whether_it_counts() {
+        let keys = |counts| {
+            let metadata = response(&route("ana"), CONNECT, counts).unwrap().dynamic_metadata.unwrap();
+            let mut keys: Vec<_> = metadata.fields.into_keys().collect();
+            keys.sort_unstable();
+            keys
+        };
+        assert_eq!(keys(true), ["activity", "pool", "protocol", "session", "user"]);
+        assert_eq!(keys(false), ["pool", "protocol", "session", "user"]);
     }
 }

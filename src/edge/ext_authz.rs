@@ -49,12 +49,12 @@ impl<C: Checker> Authorization for ExtAuthz<C> {
 async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> Option<CheckResponse> {
     let check = check::read(request);
     let form = Form::of(request, &check.call);
-    let allowed = Allowed::by(&check.call);
+    let (allowed, counts) = (Allowed::by(&check.call), check.call.counts_as_activity());
     let denial = match checker.check(check).await {
         Verdict::AskAgain => return None,
         Verdict::Deny(denial) => denial,
         Verdict::Route(route) => match allowed {
-            Some(allowed) => match allow::response(&route, allowed) {
+            Some(allowed) => match allow::response(&route, allowed, counts) {
                 Ok(response) => return Some(response),
                 Err(denial) => denial,
             },

@@ -1,4 +1,5 @@
-//! Where Envoy's questions come in: the only place that reads and writes the protobuf of ext_authz and ext_proc.
+//! Where Envoy's questions come in: the only place that reads and writes the protobuf of ext_authz, ext_proc and
+//! ALS.
 //!
 //! ```text
 //! CheckRequest ──► check::read ──► model::Check ──► Checker (the broker) ──► model::Verdict
@@ -9,10 +10,13 @@
 //!
 //! [`open_session`] is the way of one Thrift call after its check: it is given the session's Spark configuration.
 //!
-//! Everything but [`ext_authz`] and [`open_session`], the gRPC services, is pure. Nothing is decided here: who may do what is
+//! [`access_log`] hears of requests that are open for long: their sessions are in use.
+//!
+//! Everything but [`ext_authz`], [`open_session`] and [`access_log`], the gRPC services, is pure. Nothing is decided here: who may do what is
 //! the broker's business. What is forced here is form: an answer that Envoy would take for a yes is only ever made from
 //! a route, and no client credential passes on to Spark.
 
+pub mod access_log;
 pub mod allow;
 pub mod check;
 pub mod deny;
@@ -20,6 +24,7 @@ pub mod ext_authz;
 mod headers;
 pub mod open_session;
 
+pub use access_log::{ActivitySink, access_log_service};
 pub use ext_authz::{Checker, service};
 pub use open_session::{SessionConfs, open_session_service};
 

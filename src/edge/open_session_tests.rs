@@ -35,7 +35,7 @@ fn call(entries: &[(&str, &str)]) -> Vec<u8> {
 fn message(session: &str, body: Vec<u8>) -> ProcessingRequest {
     let [cluster, pool, user] = ["c", "p", "ana"].map(str::to_owned);
     let route = Route { cluster, session: session.to_owned(), pool, user, token: None };
-    let checked = allow::response(&route, Allowed::ThriftOpenSession).unwrap();
+    let checked = allow::response(&route, Allowed::ThriftOpenSession, true).unwrap();
     let filter_metadata = HashMap::from([(EXT_AUTHZ.to_owned(), checked.dynamic_metadata.unwrap())]);
     ProcessingRequest {
         metadata_context: Some(Metadata { filter_metadata, ..Metadata::default() }),

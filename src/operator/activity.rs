@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 use super::convert::Watched;
 use super::stores::Stores;
 use crate::api::{SessionState, SparkInteractiveSession};
+use crate::edge::ActivitySink;
 use crate::model::Session;
 
 /// Owner of `status.lastActivityAt`.
@@ -129,6 +130,12 @@ impl Activity {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // A panic while the lock was held leaves data that is whole: every edit is one operation.
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ActivitySink for Activity {
+    fn note(&self, session: &str, at: Timestamp) {
+        self.note(session, at);
     }
 }
 

@@ -49,6 +49,7 @@ fn versions(stores: &Stores) -> Vec<(Kind, String, String)> {
         rate_limit: None,
         ext_authz_timeout: Duration::from_secs(60),
         max_body_head: 8192,
+        activity_report_interval: Duration::from_secs(15),
         control_cluster: "operator".to_owned(),
     };
     let snapshot: Snapshot = translate(&stores.read(|inventory| inventory.routing()), &settings);

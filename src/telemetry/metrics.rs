@@ -14,6 +14,8 @@ pub struct Metrics {
     pub checks_in_flight: Gauge,
     /// From a check's arrival to its answer.
     pub check_seconds: Histogram,
+    /// Entries of Envoys' access logs, which are about requests that are open for long.
+    pub access_log_entries: Counter,
     /// 1 while this replica plans and writes. Over all replicas the sum is at most 1.
     pub leader: Gauge,
 }
@@ -36,9 +38,15 @@ impl Default for Metrics {
         );
         let check_seconds = Histogram::new(exponential_buckets(0.0005, 4.0, 10));
         registry.register("check_seconds", "Time to answer an authorization check", check_seconds.clone());
+        let access_log_entries = Counter::default();
+        registry.register(
+            "access_log_entries",
+            "Entries of Envoy's access log, about requests that are open for long",
+            access_log_entries.clone(),
+        );
         let leader = Gauge::default();
         registry.register("leader", "1 while this replica plans and writes", leader.clone());
-        Self { registry, checks, checks_in_flight, check_seconds, leader }
+        Self { registry, checks, checks_in_flight, check_seconds, access_log_entries, leader }
     }
 }
 

@@ -32,7 +32,7 @@ use super::open_session::{self, EXT_PROC};
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
 use super::{
     CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, ROUTES,
-    SESSION_ID_HEADER, USER_HEADER, local_reply, rate_limit,
+    SESSION_ID_HEADER, USER_HEADER, access_log, local_reply, rate_limit,
 };
 use crate::model::{Denial, DenialKind};
 
@@ -124,6 +124,8 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
         }),
         early_header_mutation_extensions: vec![forget_what_only_we_may_say()],
         http_filters: http_filters(settings),
+        access_log: vec![access_log::access_log(settings)],
+        access_log_options: Some(access_log::options(settings)),
         local_reply_config: Some(local_reply::in_words(settings)),
         ..Default::default()
     }

@@ -13,6 +13,7 @@
 //! Not here: who may use which session (`broker`), reading Envoy's checks (`edge`), and reading
 //! certificates (`model::certificate`).
 
+mod access_log;
 mod cluster;
 mod connection;
 mod discovery;
@@ -32,6 +33,7 @@ mod subscription;
 mod tls_listener;
 mod translate;
 
+pub use access_log::{ACTIVITY, COUNTS};
 pub use discovery::{DiscoveryService, MAX_REQUEST_BYTES};
 pub use listener::EXT_AUTHZ;
 pub use open_session::OPEN_SESSION_HEADER;

@@ -35,6 +35,8 @@ pub struct EnvoySettings {
     pub ext_authz_timeout: Duration,
     /// How many bytes of a request's body a check carries: enough for the head of a Spark Connect request.
     pub max_body_head: u32,
+    /// How often Envoy tells of a request that is still open; of shorter ones it tells nothing.
+    pub activity_report_interval: Duration,
     /// The bootstrap's static cluster that leads to the operator.
     pub control_cluster: String,
 }

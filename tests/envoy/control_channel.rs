@@ -63,6 +63,7 @@ impl Replica {
             rate_limit: None,
             ext_authz_timeout: Duration::from_secs(60),
             max_body_head: 8192,
+            activity_report_interval: Duration::from_secs(15),
             control_cluster: "spark-session-operator".to_owned(),
         };
         self.publisher.publish(translate(&routing, &settings));

@@ -151,6 +151,7 @@ fn settings(listens: SocketAddr) -> EnvoySettings {
         rate_limit: None,
         ext_authz_timeout: Duration::from_secs(2),
         max_body_head: 8192,
+        activity_report_interval: Duration::from_secs(15),
         control_cluster: "spark-session-operator".to_owned(),
     }
 }

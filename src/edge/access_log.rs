@@ -1,0 +1,115 @@
+//! The gRPC service to which Envoy streams its access log (ALS): it says which sessions have requests that are open for
+//! long. `xds::access_log` says what gets into that log.
+//!
+//! Which session an entry is about comes from the check of its request, as the metadata that `allow` gave it, never from
+//! the client. An entry that cannot be understood is left out: the stream ends for none of them, since all others of this
+//! Envoy would be lost with it.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::data::accesslog::v3::{AccessLogCommon, AccessLogType};
+use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::{
+    AccessLogService, AccessLogServiceServer,
+};
+use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::LogEntries;
+use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
+use envoy_types::pb::google::protobuf;
+use envoy_types::pb::google::protobuf::value::Kind;
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::metrics::counter::Counter;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::xds::{ACTIVITY, COUNTS, EXT_AUTHZ};
+
+/// Of one message, in bytes. Envoy sends what it has as soon as that is 16 KiB.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// Whoever wants to know when sessions were used; in production `operator::Activity`.
+pub trait ActivitySink: Send + Sync + 'static {
+    fn note(&self, session: &str, at: Timestamp);
+}
+
+/// `envoy.service.accesslog.v3.AccessLogService`. `entries` counts what Envoys send. Envoy never ends a stream, so all of
+/// them end with `stop`.
+pub fn access_log_service<S: ActivitySink>(
+    sink: S,
+    entries: Counter,
+    stop: CancellationToken,
+) -> AccessLogServiceServer<AccessLogs<S>> {
+    let service = AccessLogs { sink, entries, stop };
+    AccessLogServiceServer::from_arc(Arc::new(service)).max_decoding_message_size(MAX_MESSAGE)
+}
+
+#[derive(Debug)]
+pub struct AccessLogs<S> {
+    sink: S,
+    entries: Counter,
+    stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl<S: ActivitySink> AccessLogService for AccessLogs<S> {
+    async fn stream_access_logs(
+        &self,
+        request: Request<Streaming<StreamAccessLogsMessage>>,
+    ) -> Result<Response<StreamAccessLogsResponse>, Status> {
+        let mut messages = request.into_inner();
+        loop {
+            let message = tokio::select! {
+                message = messages.message() => message?,
+                () = self.stop.cancelled() => None,
+            };
+            let Some(message) = message else { return Ok(Response::new(StreamAccessLogsResponse {})) };
+            let now = Timestamp::now();
+            for entry in entries(&message) {
+                self.entries.inc();
+                if let Some((session, at)) = read(entry, now) {
+                    self.sink.note(session, at);
+                }
+            }
+        }
+    }
+}
+
+/// What the message says of HTTP requests.
+pub fn entries(message: &StreamAccessLogsMessage) -> impl Iterator<Item = &AccessLogCommon> {
+    let entries = match &message.log_entries {
+        Some(LogEntries::HttpLogs(http)) => http.log_entry.as_slice(),
+        _ => &[],
+    };
+    entries.iter().filter_map(|entry| entry.common_properties.as_ref())
+}
+
+/// The session that this entry is about, and when it was in use: never later than `now`, whatever Envoy's clock says.
+/// `None` for an entry that says nothing of the kind.
+pub fn read(entry: &AccessLogCommon, now: Timestamp) -> Option<(&str, Timestamp)> {
+    let check = &entry.metadata.as_ref()?.filter_metadata.get(EXT_AUTHZ)?.fields;
+    let text = |key: &str| match check.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) if !text.is_empty() => Some(text.as_str()),
+        _ => None,
+    };
+    if text(ACTIVITY)? != COUNTS {
+        return None;
+    }
+    let at = match AccessLogType::try_from(entry.access_log_type).ok()? {
+        AccessLogType::DownstreamPeriodic => now,
+        AccessLogType::DownstreamEnd => end(entry)?.min(now),
+        _ => return None,
+    };
+    Some((text("session")?, at))
+}
+
+fn end(entry: &AccessLogCommon) -> Option<Timestamp> {
+    let protobuf::Timestamp { seconds, nanos } = entry.start_time?;
+    let start = Timestamp::new(seconds, nanos).ok()?;
+    let protobuf::Duration { seconds, nanos } = entry.duration?;
+    // `SignedDuration::new` panics where the two overflow together.
+    let took =
+        SignedDuration::from_secs(seconds).checked_add(SignedDuration::from_nanos(i64::from(nanos)))?;
+    start.checked_add(took).ok()
+}
+
+#[cfg(test)]
+#[path = "access_log_tests.rs"]
+mod tests;

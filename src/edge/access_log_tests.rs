@@ -1,0 +1,140 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use envoy_types::pb::envoy::config::core::v3::Metadata;
+use envoy_types::pb::envoy::data::accesslog::v3::HttpAccessLogEntry;
+use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
+use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
+    HttpAccessLogEntries, TcpAccessLogEntries,
+};
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use futures::stream;
+use rstest::rstest;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use super::*;
+use crate::model::fixtures::at;
+
+const PERIODIC: AccessLogType = AccessLogType::DownstreamPeriodic;
+const END: AccessLogType = AccessLogType::DownstreamEnd;
+
+fn metadata(filter: &str, fields: &[(&str, &str)]) -> Metadata {
+    let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), text(value))).collect();
+    let filter_metadata = HashMap::from([(filter.to_owned(), Struct { fields })]);
+    Metadata { filter_metadata, ..Metadata::default() }
+}
+
+/// About session `s`, which the check of the request has found.
+fn entry(kind: AccessLogType) -> AccessLogCommon {
+    AccessLogCommon {
+        metadata: Some(metadata(EXT_AUTHZ, &[("session", "s"), ("activity", "1"), ("user", "ana")])),
+        access_log_type: kind.into(),
+        ..AccessLogCommon::default()
+    }
+}
+
+fn ended(start: i64, seconds: i64, nanos: i32) -> AccessLogCommon {
+    AccessLogCommon {
+        start_time: Some(protobuf::Timestamp { seconds: at(start).as_second(), nanos: 500_000_000 }),
+        duration: Some(protobuf::Duration { seconds, nanos }),
+        ..entry(END)
+    }
+}
+
+#[test]
+fn an_open_request_is_in_use_now_whatever_envoys_clock_says() {
+    let entry = AccessLogCommon { access_log_type: PERIODIC.into(), ..ended(-9999, 0, 0) };
+    assert_eq!(read(&entry, at(100)), Some(("s", at(100))));
+}
+
+#[rstest]
+#[case::then(ended(10, 20, 500_000_000), Some(31))]
+#[case::but_not_later_than_now(ended(90, 20, 0), Some(100))]
+#[case::of_a_clock_far_ahead(ended(1_000_000_000, 20, 0), Some(100))]
+#[case::of_no_time_at_all(entry(END), None)]
+#[case::after_an_endless_time(ended(0, i64::MAX, 999_999_999), None)]
+#[case::before_all_times(ended(0, i64::MIN, -999_999_999), None)]
+#[case::with_too_many_nanoseconds(ended(10, 20, i32::MAX), Some(32))]
+#[case::out_of_range(
+    AccessLogCommon { start_time: Some(protobuf::Timestamp { seconds: i64::MAX, nanos: -1 }), ..ended(0, 0, 0) },
+    None
+)]
+fn a_long_request_was_in_use_when_it_ended(#[case] entry: AccessLogCommon, #[case] used: Option<i64>) {
+    let second = |(session, used): (&str, Timestamp)| {
+        assert_eq!(session, "s");
+        used.duration_since(at(0)).as_secs()
+    };
+    assert_eq!(read(&entry, at(100)).map(second), used);
+}
+
+#[rstest]
+#[case::without_metadata(AccessLogCommon { metadata: None, ..entry(PERIODIC) })]
+#[case::of_another_filter(with(metadata("envoy.lb", &[("session", "s"), ("activity", "1")])))]
+#[case::that_does_not_count(with(metadata(EXT_AUTHZ, &[("session", "s")])))]
+#[case::that_says_it_does_not_count(with(metadata(EXT_AUTHZ, &[("session", "s"), ("activity", "0")])))]
+#[case::without_a_session(with(metadata(EXT_AUTHZ, &[("activity", "1")])))]
+#[case::of_an_unnamed_session(with(metadata(EXT_AUTHZ, &[("session", ""), ("activity", "1")])))]
+#[case::of_the_beginning(entry(AccessLogType::DownstreamStart))]
+#[case::of_an_unknown_kind(AccessLogCommon { access_log_type: 9999, ..entry(PERIODIC) })]
+fn an_entry_says_nothing(#[case] entry: AccessLogCommon) {
+    assert_eq!(read(&entry, at(100)), None);
+}
+
+fn with(metadata: Metadata) -> AccessLogCommon {
+    AccessLogCommon { metadata: Some(metadata), ..entry(PERIODIC) }
+}
+
+#[derive(Clone, Default)]
+struct Noted(Arc<Mutex<Vec<String>>>);
+
+impl ActivitySink for Noted {
+    fn note(&self, session: &str, _: Timestamp) {
+        self.0.lock().unwrap().push(session.to_owned());
+    }
+}
+
+async fn serve(noted: &Noted, entries: &Counter, stop: &CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server =
+        Server::builder().add_service(access_log_service(noted.clone(), entries.clone(), stop.clone()));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+fn http(common: Option<AccessLogCommon>) -> StreamAccessLogsMessage {
+    let entry = HttpAccessLogEntry { common_properties: common, ..HttpAccessLogEntry::default() };
+    let entries = LogEntries::HttpLogs(HttpAccessLogEntries { log_entry: vec![entry] });
+    StreamAccessLogsMessage { log_entries: Some(entries), ..StreamAccessLogsMessage::default() }
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_entries_that_say_nothing() {
+    let (noted, counter, stop) = (Noted::default(), Counter::default(), CancellationToken::new());
+    let address = serve(&noted, &counter, &stop).await;
+    let tcp = LogEntries::TcpLogs(TcpAccessLogEntries::default());
+    let messages = [
+        StreamAccessLogsMessage::default(),
+        http(None),
+        StreamAccessLogsMessage { log_entries: Some(tcp), ..StreamAccessLogsMessage::default() },
+        http(Some(entry(AccessLogType::NotSet))),
+        http(Some(entry(PERIODIC))),
+    ];
+    let mut envoy = AccessLogServiceClient::connect(format!("http://{address}")).await.unwrap();
+    envoy.stream_access_logs(stream::iter(messages)).await.unwrap();
+    assert_eq!((noted.0.lock().unwrap().as_slice(), counter.get()), (&["s".to_owned()][..], 2));
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_operator() {
+    let (noted, counter, stop) = (Noted::default(), Counter::default(), CancellationToken::new());
+    let address = serve(&noted, &counter, &stop).await;
+    let mut envoy = AccessLogServiceClient::connect(format!("http://{address}")).await.unwrap();
+    stop.cancel();
+    // Envoy's own end of it never comes.
+    envoy.stream_access_logs(stream::pending()).await.unwrap();
+}
