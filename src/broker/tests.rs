@@ -294,7 +294,7 @@ async fn a_session_is_in_use_while_it_is_waited_for_and_worked_in_but_not_by_cle
     let broker = broker(&stores, &api_server);
     let call = |method| {
         let head = ConnectHead { session_id: ID, observed_server_session_id: None };
-        Check { call: Call::Connect { method, head }, ..first_call() }
+        Check { call: Call::Connect { method, head, session_name: None }, ..first_call() }
     };
     let held = tokio::spawn({
         let (broker, call) = (Arc::clone(&broker), call(ConnectMethod::ExecutePlan));

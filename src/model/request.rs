@@ -178,7 +178,7 @@ mod tests {
     fn cleaning_up_is_no_activity() {
         let connect = |method| {
             let head = ConnectHead { session_id: Uuid::nil(), observed_server_session_id: None };
-            Call::Connect { method, head }.counts_as_activity()
+            Call::Connect { method, head, session_name: None }.counts_as_activity()
         };
         use ConnectMethod::*;
         for method in [ExecutePlan, ReattachExecute, AnalyzePlan, Config, AddArtifacts, CloneSession, Unknown]
@@ -189,7 +189,7 @@ mod tests {
             assert!(!connect(method), "{method:?}");
         }
         let thrift = |method: &str| {
-            let head = Some(ThriftHead { method: method.to_owned(), sequence_id: 1 });
+            let head = Some(ThriftHead { method: method.to_owned(), sequence_id: 1, session_handle: None });
             Call::Thrift { session_name: "default".to_owned(), head }.counts_as_activity()
         };
         for method in ["OpenSession", "ExecuteStatement", "GetOperationStatus", "FetchResults"] {
