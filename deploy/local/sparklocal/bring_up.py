@@ -107,7 +107,7 @@ class BringUp:
             if "DEV_NODE_MASTER" in os.environ:
                 env["DEV_NODE_MASTER"] = os.environ["DEV_NODE_MASTER"]
             sources = sorted((LOCAL / "sparklocal" / "dev_node").glob("*.py"))
-            self.services.ensure("dev-node", argv, env=env, files=sources)
+            self.services.ensure("dev-node", argv, ["kubelet"], env=env, files=sources)
             step.outcome = self.services.outcome("dev-node")
 
     def _keycloak(self) -> None:

@@ -155,6 +155,7 @@ def dev_node_command(settings: Settings, with_: Installation) -> list[str]:
         *("--spark-home", str(with_.spark_home)),
         *("--java-home", str(with_.java_home)),
         *("--pod-address-library", str(with_.pod_address_library)),
+        *("--kubelet-port", str(settings.ports["kubelet"])),
         *("--connect-archive", str(with_.archives[CONNECT])),
         *("--thrift-archive", str(with_.archives[THRIFT])),
     ]

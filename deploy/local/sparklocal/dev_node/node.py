@@ -28,8 +28,11 @@ DRIVERS = "labelSelector=spark-role%3Ddriver"
 
 
 class Node:
-    def __init__(self, api: KubeApi, namespace: str, state: Path, seed: str, installation: Installation):
+    def __init__(
+        self, api: KubeApi, namespace: str, state: Path, seed: str, installation: Installation, kubelet_port: int
+    ):
         self.api = api
+        self.kubelet_port = kubelet_port
         self.apps_path = f"/apis/sparkoperator.k8s.io/v1beta2/namespaces/{namespace}/sparkapplications"
         self.pods_path = f"/api/v1/namespaces/{namespace}/pods"
         self.wake = threading.Event()
@@ -60,7 +63,7 @@ class Node:
         except ApiError as error:
             if error.code != 409:
                 raise
-        self.api.patch(f"/api/v1/nodes/{objects.NODE}/status", objects.node_status())
+        self.api.patch(f"/api/v1/nodes/{objects.NODE}/status", objects.node_status(self.kubelet_port))
 
     def _adopt(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -19,10 +19,12 @@ def node() -> dict:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
 
 
-def node_status() -> dict:
+def node_status(kubelet_port: int) -> dict:
     """Ready, since otherwise the Pod garbage collector and readers of `kubectl get nodes` draw conclusions."""
+    endpoints = {"kubeletEndpoint": {"Port": kubelet_port}}
     ready = {"type": "Ready", "status": "True", "reason": "DevNode", "message": "processes, not containers"}
-    return {"status": {"conditions": [ready], "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}}
+    addresses = [{"type": "InternalIP", "address": "127.0.0.1"}]
+    return {"status": {"conditions": [ready], "addresses": addresses, "daemonEndpoints": endpoints}}
 
 
 def pod_name(app: dict) -> str:
