@@ -120,7 +120,9 @@ impl<'a> Drafts<'a> {
             }
             let session = draft.session;
             let outcome = self.view.spark_sides.get(&session.meta.uid).and_then(|side| side.release.as_ref());
-            let server = self.server_of(session).filter(|_| outcome.is_none() && !self.is_closed(session));
+            // What its clients have released they have closed themselves, each its own part.
+            let open = outcome.is_none() && session.status.released_at.is_none();
+            let server = self.server_of(session).filter(|_| open);
             let server = server.map(|instance| instance.name.clone());
             let draft = &mut self.drafts[n];
             if let Some(instance) = server {
@@ -148,13 +150,6 @@ impl<'a> Drafts<'a> {
             let instance = self.instances.get(name.as_str()).copied();
             instance.filter(|instance| instance.is_alive() && instance.cluster().is_some())
         })
-    }
-
-    /// Its clients have closed it on Spark themselves. In a named Connect session each of them closes its own part, and
-    /// nobody what the operator has set up under the session's own id.
-    fn is_closed(&self, session: &Session) -> bool {
-        let named_connect = self.view.pool.protocol() == Protocol::Connect && session.spec.name.is_some();
-        session.status.released_at.is_some() && !named_connect
     }
 }
 

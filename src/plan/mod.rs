@@ -14,8 +14,10 @@ mod endings;
 mod identity;
 mod instances;
 mod outlook;
+mod preparation;
 pub mod quota;
 mod session_conf;
+mod session_objects;
 mod session_status;
 mod sessions;
 mod size;
@@ -37,7 +39,7 @@ pub use application::INSTANCE_LABEL;
 pub use application::POOL_LABEL;
 pub use conditions::{Finding, merge as merge_conditions};
 pub use session_conf::session_conf;
-pub use session_status::plan_without_pool;
+pub use session_objects::plan_without_pool;
 
 /// One thing to do. The order within a plan is the order of execution.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,6 +190,7 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     drafts.admit();
     let outlook = instances::plan_instances(view, &drafts, observations, now, &mut plan);
     drafts.place(&outlook.removed);
+    drafts.prepare(&mut plan);
     drafts.give_up(&outlook, &mut plan);
     let certificate = certificate::finding(view, now, &mut plan);
     let status = status::pool_status(view, &drafts, &outlook, certificate.as_ref(), now);

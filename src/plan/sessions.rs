@@ -8,8 +8,9 @@ use super::Plan;
 use super::conditions::seconds;
 use super::endings::Unused;
 use super::outlook::{FAILURES_BEFORE_GIVING_UP, Outlook, describe_start};
-use crate::api::SessionState;
-use crate::model::{Instance, InstancePhase, PoolView, Session};
+use super::preparation::Setup;
+use crate::api::{SessionState, SparkInteractiveSessionSpec};
+use crate::model::{Instance, InstancePhase, PoolView, Protocol, Session, SessionKey};
 
 /// `sessionPolicy.startTimeoutSeconds` where the pool does not say.
 const DEFAULT_START_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
@@ -24,12 +25,15 @@ pub struct Drafts<'a> {
 
 pub(super) struct Draft<'a> {
     pub session: &'a Session,
+    protocol: Protocol,
     pub state: SessionState,
     pub instance: Option<&'a str>,
     /// Of the end that is decided: now, or in an earlier plan if the session is still being released.
     pub verdict: Option<Verdict>,
     /// Of an idle session.
     pub unused: Option<Unused>,
+    /// Of a Connect session that has a place.
+    pub setup: Option<Setup>,
 }
 
 pub(super) struct Verdict {
@@ -52,6 +56,22 @@ impl Draft<'_> {
         self.goes_on() && self.instance.is_none()
     }
 
+    /// What keeps it from being used though it has a place, in words.
+    pub fn preparing(&self) -> Option<&str> {
+        self.setup.as_ref()?.preparing.as_deref()
+    }
+
+    /// Spark Connect's id of the session where it does not come from a client: from the spec, or from its name.
+    pub fn own_session_id(&self) -> Option<String> {
+        let SparkInteractiveSessionSpec { session_id, name, user, pool, .. } = &self.session.spec;
+        let told = || self.session.status.session_id.clone();
+        session_id.clone().or_else(|| {
+            let name = name.clone().filter(|_| self.protocol == Protocol::Connect)?;
+            let key = SessionKey::Named { pool: pool.clone(), user: user.clone(), name };
+            told().or_else(|| Some(key.spark_session_id().to_string()))
+        })
+    }
+
     pub fn end(&mut self, state: SessionState, reason: &'static str, message: String) {
         self.state = state;
         self.verdict = Some(Verdict { reason, message });
@@ -70,10 +90,12 @@ impl<'a> Drafts<'a> {
         let drafts = drafts
             .map(|session| Draft {
                 session,
+                protocol: view.pool.protocol(),
                 state: session.status.state,
                 instance: session.status.assigned_instance.as_deref().filter(|_| !session.is_finished()),
                 verdict: None,
                 unused: None,
+                setup: None,
             })
             .collect();
         let instances = view.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();

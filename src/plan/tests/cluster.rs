@@ -6,12 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::api::{SessionState, SparkInteractiveSessionStatus};
 use crate::model::fixtures::{at, starting};
 use crate::model::{
-    Instance, InstancePhase, Pool, PoolCertificate, PoolView, ReleaseOutcome, Session, SparkSide, TokenState,
-    is_host_name,
+    Instance, InstancePhase, Pool, PoolCertificate, PoolView, Preparation, Progress, ReleaseOutcome, Session,
+    SparkSide, TokenState, is_host_name,
 };
 use crate::plan::{About, Action, Observations, Plan, Refusal, plan};
 
@@ -40,6 +41,8 @@ pub struct Cluster {
     pub activity: HashMap<String, Timestamp>,
     /// Sessions, and their instance, that the plans had closed on Spark's side.
     pub releases: BTreeMap<String, String>,
+    /// Configurations that the plans had set: of a session, on its instance, for a Spark session.
+    pub preparations: BTreeMap<(String, String, Uuid), BTreeMap<String, String>>,
     pool_is_gone: bool,
     names: BTreeSet<String>,
 }
@@ -61,6 +64,7 @@ impl Cluster {
             spark_sides: HashMap::new(),
             activity: HashMap::new(),
             releases: BTreeMap::new(),
+            preparations: BTreeMap::new(),
             pool_is_gone: false,
             names: BTreeSet::new(),
         }
@@ -139,6 +143,9 @@ impl Cluster {
     fn is_done(&self, action: &Action) -> bool {
         match action {
             Action::ReleaseSpark { session, instance, .. } => self.releases.get(session) == Some(instance),
+            Action::PrepareSpark { session, instance, spark_session_id, .. } => {
+                self.preparations.contains_key(&(session.clone(), instance.clone(), *spark_session_id))
+            }
             _ => false,
         }
     }
@@ -179,10 +186,18 @@ impl Cluster {
                 Action::UpdateSessionStatus { session, uid, status } => {
                     let session = self.find_session(&session);
                     assert_eq!(uid, session.meta.uid);
-                    assert_eq!((&status.session_id, &status.last_activity_at), (&None, &None), "not its own");
+                    assert_eq!(
+                        (&status.released_at, &status.last_activity_at),
+                        (&None, &None),
+                        "not its own"
+                    );
+                    let others = std::mem::take(&mut session.status);
                     session.status = SparkInteractiveSessionStatus {
-                        session_id: session.status.session_id.take(),
-                        last_activity_at: session.status.last_activity_at.take(),
+                        session_id: status.session_id.clone().or(others.session_id),
+                        last_activity_at: others.last_activity_at,
+                        released_at: others.released_at,
+                        client_session_ids: others.client_session_ids,
+                        connections: others.connections,
                         ..as_stored(&*status)
                     };
                 }
@@ -208,7 +223,15 @@ impl Cluster {
                     assert!(self.find_instance(&instance).is_alive(), "{instance} is not there");
                     self.releases.insert(session, instance);
                 }
-                Action::PrepareSpark { .. } => panic!("not planned yet: {action:?}"),
+                Action::PrepareSpark { session, uid, instance, spark_session_id, conf } => {
+                    let place = self.find_session(&session);
+                    assert_eq!(
+                        (&uid, place.status.assigned_instance.as_ref()),
+                        (&place.meta.uid, Some(&instance))
+                    );
+                    assert!(!conf.is_empty(), "nothing to set");
+                    self.preparations.insert((session, instance, spark_session_id), conf);
+                }
                 Action::Event(event) => self.events.push((event.reason, event.note)),
             }
         }
@@ -228,6 +251,16 @@ impl Cluster {
     pub fn released(mut self, session: &str, outcome: ReleaseOutcome) -> Self {
         let uid = self.find_session(session).meta.uid.clone();
         self.spark_sides.entry(uid).or_default().release = Some(outcome);
+        self
+    }
+
+    /// What came of setting the configuration for a Spark session, on the instance that the session is on.
+    pub fn prepared(mut self, session: &str, id: Uuid, progress: Progress) -> Self {
+        let on = self.place_of(session).unwrap().to_owned();
+        let cluster = self.find_instance(&on).cluster().unwrap();
+        let uid = self.find_session(session).meta.uid.clone();
+        let side = self.spark_sides.entry(uid).or_default();
+        side.prepared.insert(id, Preparation { cluster, progress });
         self
     }
 

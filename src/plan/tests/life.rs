@@ -152,14 +152,6 @@ fn what_its_client_has_released_is_over_at_once() {
 }
 
 #[test]
-fn of_a_named_session_the_operators_own_part_is_closed_too() {
-    let ending = cluster(placed().named("etl").released(5)).at(6).settled();
-    assert_eq!((ending.state_of("s"), ending.releases.len()), (Terminating, 1));
-    let over = ending.released("s", ReleaseOutcome::Released).settled();
-    assert_eq!(over.told("s"), (Terminated, "Released", "The client ended the session."));
-}
-
-#[test]
 fn a_deleted_session_is_released_on_spark_before_its_object_goes() {
     let mut cluster = cluster(placed()).settled();
     cluster.delete_session("s");

@@ -10,6 +10,7 @@ mod fairness;
 mod identity;
 mod life;
 mod placement;
+mod preparation;
 mod properties;
 mod quota;
 mod session_conf;

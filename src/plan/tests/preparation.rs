@@ -1,0 +1,168 @@
+//! How Connect sessions get their configuration before anybody uses them.
+
+use uuid::Uuid;
+
+use super::cluster::Cluster;
+use crate::api::SessionState::{Active, Pending, Terminated};
+use crate::api::{ConfStatus, RefusedConfStatus};
+use crate::model::fixtures::{connect_pool, ready, session, thrift_pool};
+use crate::model::{AppliedConf, Pool, Progress, SessionKey};
+
+const ONE: Uuid = Uuid::from_u128(1);
+const TWO: Uuid = Uuid::from_u128(2);
+
+/// A pool whose sessions start with one setting.
+fn pool() -> Pool {
+    with_conf(connect_pool("p").sized(1, 1), "spark.sql.shuffle.partitions")
+}
+
+fn with_conf(mut pool: Pool, key: &str) -> Pool {
+    pool.spec.session_policy.default_session_conf.insert(key.to_owned(), "8".to_owned());
+    pool
+}
+
+fn done() -> Progress {
+    Progress::Done(AppliedConf {
+        applied: vec!["spark.sql.shuffle.partitions".to_owned()],
+        refused: Vec::new(),
+    })
+}
+
+fn prepared_ids(cluster: &Cluster) -> Vec<Uuid> {
+    cluster.sessions[0].status.prepared_session_ids.iter().map(|id| id.parse().unwrap()).collect()
+}
+
+fn preparing() -> Cluster {
+    Cluster::of(pool()).instance(ready("p-0")).session(session("s").with_spark_id(ONE)).settled()
+}
+
+#[test]
+fn a_session_is_active_when_it_has_its_configuration_and_not_before() {
+    let cluster = preparing();
+    assert_eq!(
+        cluster.told("s"),
+        (Pending, "ApplyingConf", "Its configuration is being set on instance p-0.")
+    );
+    assert_eq!(cluster.place_of("s"), Some("p-0"));
+    let asked = &cluster.preparations[&("s".to_owned(), "p-0".to_owned(), ONE)];
+    assert_eq!(asked["spark.sql.shuffle.partitions"], "8");
+    assert!(prepared_ids(&cluster).is_empty());
+
+    let cluster = cluster.prepared("s", ONE, done()).settled();
+    assert_eq!(cluster.told("s"), (Active, "Placed", "Served by instance p-0."));
+    assert_eq!(prepared_ids(&cluster), [ONE]);
+    let conf = ConfStatus { applied: vec!["spark.sql.shuffle.partitions".to_owned()], refused: Vec::new() };
+    assert_eq!(cluster.sessions[0].status.conf, Some(conf));
+}
+
+#[test]
+fn a_failing_attempt_is_told_and_not_the_end() {
+    let failing =
+        preparing().prepared("s", ONE, Progress::Failing("p-0 does not answer.".to_owned())).settled();
+    let message = "Setting its configuration on instance p-0 failed: p-0 does not answer; trying again.";
+    assert_eq!(failing.told("s"), (Pending, "ApplyingConf", message));
+    assert_eq!(failing.prepared("s", ONE, done()).settled().state_of("s"), Active);
+}
+
+#[test]
+fn without_configuration_nothing_is_waited_for() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(ready("p-0"));
+    let cluster = cluster.session(session("s").with_spark_id(ONE)).planned();
+    assert_eq!((cluster.state_of("s"), prepared_ids(&cluster)), (Active, vec![ONE]));
+    assert_eq!(cluster.sessions[0].status.conf, None);
+}
+
+#[test]
+fn what_is_refused_is_named_with_its_reason() {
+    let pool = with_conf(pool(), "spark.executor.memory");
+    let cluster = Cluster::of(pool).instance(ready("p-0")).session(session("s").with_spark_id(ONE)).settled();
+    let by_spark = ("spark.sql.ansi.enabled".to_owned(), "is not a boolean".to_owned());
+    let progress = Progress::Done(AppliedConf { applied: Vec::new(), refused: vec![by_spark] });
+    let cluster = cluster.prepared("s", ONE, progress).settled();
+    assert_eq!(cluster.state_of("s"), Active, "refused keys keep nobody out");
+    let refused =
+        |key: &str, reason: &str| RefusedConfStatus { key: key.to_owned(), reason: reason.to_owned() };
+    let memory = refused(
+        "spark.executor.memory",
+        "spark.executor.memory of the pool's defaultSessionConf is not set, because Spark takes it only when a server \
+         starts: it belongs into the pool's sparkApplicationTemplate",
+    );
+    let ansi = refused("spark.sql.ansi.enabled", "is not a boolean");
+    assert_eq!(
+        cluster.sessions[0].status.conf,
+        Some(ConfStatus { applied: Vec::new(), refused: vec![memory, ansi] })
+    );
+}
+
+#[test]
+fn one_made_by_kubectl_is_prepared_when_a_client_has_claimed_it() {
+    let mut cluster = Cluster::of(pool()).instance(ready("p-0")).session(session("s")).settled();
+    assert_eq!(cluster.told("s"), (Active, "Placed", "Served by instance p-0."));
+    assert!(cluster.preparations.is_empty());
+    cluster.find_session("s").status.session_id = Some(ONE.to_string());
+    cluster.settle();
+    assert_eq!((cluster.state_of("s"), prepared_ids(&cluster)), (Active, vec![]));
+    let cluster = cluster.prepared("s", ONE, done()).settled();
+    assert_eq!(prepared_ids(&cluster), [ONE]);
+    assert!(cluster.sessions[0].status.conf.is_some());
+}
+
+#[test]
+fn a_new_leader_believes_the_status_and_prepares_nothing_again() {
+    let mut cluster = preparing().prepared("s", ONE, done()).settled();
+    cluster.spark_sides.clear();
+    cluster.preparations.clear();
+    cluster.settle();
+    assert_eq!((prepared_ids(&cluster), cluster.preparations.len()), (vec![ONE], 0));
+    assert!(cluster.sessions[0].status.conf.is_some());
+}
+
+#[test]
+fn what_was_set_on_another_server_does_not_count() {
+    let mut cluster = preparing().prepared("s", ONE, done()).settled();
+    cluster.preparations.clear();
+    cluster.find_instance("p-0").pod = Some(("p-0-driver".to_owned(), "another uid".to_owned()));
+    cluster.settle();
+    assert_eq!((prepared_ids(&cluster), cluster.preparations.len()), (vec![], 1));
+}
+
+#[test]
+fn a_named_session_has_an_id_of_its_own_and_each_client_is_prepared() {
+    let shared = session("s").named("etl").shared_by_clients(&[ONE]);
+    let mut cluster = Cluster::of(pool()).instance(ready("p-0")).session(shared).settled();
+    let key = SessionKey::Named { pool: "p".to_owned(), user: "alice".to_owned(), name: "etl".to_owned() };
+    assert_eq!(cluster.sessions[0].status.session_id, Some(key.spark_session_id().to_string()));
+    assert_eq!(cluster.state_of("s"), Pending);
+    cluster = cluster.prepared("s", ONE, done()).settled();
+    assert_eq!((cluster.state_of("s"), prepared_ids(&cluster)), (Active, vec![ONE]));
+
+    cluster.find_session("s").status.client_session_ids.push(TWO.to_string());
+    cluster.settle();
+    assert_eq!(
+        (cluster.state_of("s"), prepared_ids(&cluster)),
+        (Active, vec![ONE]),
+        "the first one works on"
+    );
+    cluster = cluster.prepared("s", TWO, done()).settled();
+    assert_eq!(prepared_ids(&cluster), [ONE, TWO]);
+
+    cluster.find_session("s").status.client_session_ids.remove(0);
+    cluster.settle();
+    assert_eq!(prepared_ids(&cluster), [TWO], "the first one has left");
+}
+
+#[test]
+fn a_thrift_session_gets_its_configuration_when_it_is_opened() {
+    let pool = with_conf(thrift_pool("p").sized(1, 1), "spark.sql.shuffle.partitions");
+    let cluster = Cluster::of(pool).instance(ready("p-0")).session(session("s").named("etl")).settled();
+    assert_eq!((cluster.state_of("s"), cluster.preparations.len()), (Active, 0));
+    assert_eq!(cluster.sessions[0].status.session_id, None);
+}
+
+#[test]
+fn nothing_of_an_ended_session_is_prepared() {
+    let mut cluster = preparing().prepared("s", ONE, done()).settled();
+    cluster.find_session("s").status.released_at = Some(crate::model::fixtures::time(9));
+    cluster.settle();
+    assert_eq!((cluster.state_of("s"), prepared_ids(&cluster)), (Terminated, vec![]));
+}
