@@ -100,6 +100,11 @@ impl ConnectClient {
         self.unary("Config", &[]).await
     }
 
+    /// What clients send after each query, and some of them long after.
+    pub async fn release_execute(&self) -> Result<Arrived, Status> {
+        self.unary("ReleaseExecute", &[]).await
+    }
+
     /// With this message instead.
     pub async fn config_of(&self, message: impl Into<Bytes>) -> Result<Arrived, Status> {
         let request = self.request(message.into());

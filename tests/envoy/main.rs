@@ -26,6 +26,7 @@ mod tls_client;
 mod wait;
 mod world;
 
+mod activity;
 mod attacks;
 mod cancelled;
 mod certificates_refused;

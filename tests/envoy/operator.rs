@@ -99,6 +99,11 @@ impl Operator {
         self.metric("checks_in_flight").await
     }
 
+    /// What Envoys have told of requests that are open for long.
+    pub async fn access_log_entries(&self) -> u64 {
+        self.metric("access_log_entries_total").await
+    }
+
     async fn metric(&self, name: &str) -> u64 {
         let url = format!("http://{}/metrics", self.metrics);
         let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
