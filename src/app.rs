@@ -16,8 +16,8 @@ use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
-    Activity, ActivityWriter, Applier, Candidate, Leadership, Liveness, Readiness, Reconciler, Stores,
-    Takeover, programmed, watches,
+    Activity, ActivityWriter, Applier, Candidate, DriverLogs, Leadership, Liveness, Readiness, Reconciler,
+    Stores, Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
@@ -58,6 +58,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     watches::spawn(&client, &settings.namespace, &stores, &mut background);
     background.spawn(Readiness::new(stores.clone()).run());
     background.spawn(Liveness::new(stores.clone()).run());
+    background.spawn(DriverLogs::new(&client, &settings.namespace, stores.clone()).run());
     let applier = Arc::new(Applier::new(&client, &settings.namespace, stores.clone()));
     background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
     let activity = Activity::new(settings.activity_interval);

@@ -329,6 +329,7 @@ pub fn ready(name: &str) -> Instance {
         endpoint: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 15002)),
         launcher_state: "RUNNING".to_owned(),
         message: None,
+        last_words: None,
         token: TokenState::Kept,
         forces_identity: true,
     }

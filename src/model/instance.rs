@@ -27,6 +27,8 @@ pub struct Instance {
     pub launcher_state: String,
     /// What it waits for, or why it failed.
     pub message: Option<String>,
+    /// Of a failed one: the end of its driver's log, once that is read.
+    pub last_words: Option<String>,
     pub token: TokenState,
     /// Whether the server takes the user from Envoy, whatever the request says.
     pub forces_identity: bool,
@@ -125,6 +127,7 @@ impl Instance {
             endpoint,
             launcher_state: application.state.clone(),
             message,
+            last_words: None,
             token,
             forces_identity,
         }

@@ -39,6 +39,8 @@ pub struct Inventory {
     trusted_tokens: HashSet<String>,
     /// UIDs of the driver Pods whose server answered.
     answering: HashSet<String>,
+    /// What the drivers of failed instances said last, by the Pod's UID.
+    last_words: HashMap<String, String>,
     /// Of those whose server answered once and can be reached no more.
     lost: HashSet<String>,
 
@@ -126,13 +128,15 @@ impl Inventory {
         let application = self.applications.get(name)?;
         let pool = self.pools.get(&application.pool)?;
         let pod = self.current_pod(name);
-        Some(Instance::assemble(
+        let mut instance = Instance::assemble(
             pool,
             application,
             pod.map(AsRef::as_ref),
             self.reach(pod.map(|pod| &pod.meta)),
             self.token_state(application),
-        ))
+        );
+        instance.last_words = pod.and_then(|pod| self.last_words.get(&pod.meta.uid)).cloned();
+        Some(instance)
     }
 
     pub fn instances_of(&self, pool: &str) -> Vec<Instance> {
@@ -286,6 +290,7 @@ impl Inventory {
         let Some(old) = self.pods.remove(name) else { return Vec::new() };
         self.answering.remove(&old.meta.uid);
         self.lost.remove(&old.meta.uid);
+        self.last_words.remove(&old.meta.uid);
         self.forget_route(&old);
         if let Some(names) = self.pods_by_instance.get_mut(&old.instance) {
             names.remove(name);

@@ -7,6 +7,7 @@
 mod activity;
 mod apply;
 mod convert;
+mod driver_log;
 mod endings;
 mod leadership;
 mod lease;
@@ -29,6 +30,7 @@ mod replicas_tests;
 pub use activity::{Activity, ActivityWriter};
 pub use apply::{Applier, FIELD_MANAGER};
 pub use convert::Watched;
+pub use driver_log::DriverLogs;
 pub use leadership::{Candidate, Leadership, LeaseName, Term};
 pub use lease::{HolderIdentity, LeaseTiming};
 pub use liveness::Liveness;

@@ -18,6 +18,8 @@ pub struct Stores {
     pub servers_changed: Notify,
     /// The same for the second listener: a `Notify` wakes one.
     pub routing_changed: Notify,
+    /// And for the third.
+    pub drivers_changed: Notify,
     watches: usize,
     synced: watch::Sender<usize>,
     probed: watch::Sender<bool>,
@@ -68,6 +70,7 @@ impl Stores {
             queue: WorkQueue::default(),
             servers_changed: Notify::new(),
             routing_changed: Notify::new(),
+            drivers_changed: Notify::new(),
             synced: watch::Sender::new(0),
             probed: watch::Sender::new(false),
         })
@@ -145,6 +148,14 @@ impl Stores {
         });
     }
 
+    /// Notes the last lines of the log of a driver that failed.
+    pub fn driver_said(&self, pod_uid: &str, words: String) {
+        self.change(|state| {
+            let pools = state.inventory.driver_said(pod_uid, words).into_iter().collect();
+            Touched { pools, servers: false }
+        });
+    }
+
     /// Notes what came of an attempt on the session's Spark server.
     pub fn note_spark_side(&self, session: &str, uid: &str, note: impl FnOnce(&mut SparkSide)) {
         self.change(|state| {
@@ -174,6 +185,7 @@ impl Stores {
         if touched.servers {
             self.servers_changed.notify_one();
             self.routing_changed.notify_one();
+            self.drivers_changed.notify_one();
         }
     }
 

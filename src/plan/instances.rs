@@ -158,6 +158,9 @@ fn count_failures(view: &PoolView, now: Timestamp) -> Failures {
         if was(instance) != Some(InstanceState::Failed) {
             failures.consecutive = failures.consecutive.saturating_add(1);
             failures.last_time = Some(now);
+        }
+        // Also of one that is counted already: its log is read after that.
+        if failures.consecutive > 0 {
             failures.last_message = Some(describe_failure(instance));
         }
     }

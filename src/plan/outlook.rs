@@ -32,10 +32,14 @@ pub struct Failures {
 }
 
 pub fn describe_failure(instance: &Instance) -> String {
-    match &instance.message {
+    let mut text = match &instance.message {
         Some(message) => format!("instance {} failed: {}", instance.name, first_lines(message)),
         None => format!("instance {} failed ({})", instance.name, or_new(&instance.launcher_state)),
+    };
+    if let Some(words) = &instance.last_words {
+        text.push_str(&format!(". Its driver's log ends: {words}"));
     }
+    text
 }
 
 /// What a person waiting for this instance should know.

@@ -10,7 +10,7 @@ use super::outlook::{Outlook, describe_failure, describe_start};
 use super::sessions::Drafts;
 use super::{About, Event, identity};
 use crate::api::{InstanceState, InstanceStatus, SparkSessionPoolStatus};
-use crate::model::{Instance, InstancePhase, PoolView};
+use crate::model::{Instance, InstancePhase, Pool, PoolView};
 
 pub fn pool_status(
     view: &PoolView,
@@ -172,7 +172,8 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
                 );
                 events.push(event(false, "InstanceDraining", note));
             }
-            InstancePhase::Failed if was != Some(InstanceState::Failed) => {
+            // Once more when the end of its log is there.
+            InstancePhase::Failed if was != Some(InstanceState::Failed) || news_of(pool, instance) => {
                 let mut note = describe_failure(instance);
                 note[..1].make_ascii_uppercase();
                 events.push(event(true, "InstanceFailed", note));
@@ -196,6 +197,13 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
         }
     }
     events
+}
+
+/// Whether the driver's last words are not in the status yet.
+fn news_of(pool: &Pool, instance: &Instance) -> bool {
+    let mut told = pool.status.instances.iter().filter(|told| told.name == instance.name);
+    let told = told.next().and_then(|told| told.message.as_ref());
+    instance.last_words.as_ref().is_some_and(|words| told.is_none_or(|told| !told.contains(words)))
 }
 
 fn ready_count(view: &PoolView) -> usize {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Inventory;
 use crate::model::instance::{Reach, endpoint_of};
-use crate::model::{Endpoint, Meta};
+use crate::model::{Endpoint, InstancePhase, Meta};
 
 impl Inventory {
     pub(super) fn reach(&self, pod: Option<&Meta>) -> Reach {
@@ -55,6 +55,21 @@ impl Inventory {
             .collect()
     }
 
+    /// Name and UID of every driver Pod of a failed instance.
+    pub fn failed_drivers(&self) -> Vec<(String, String)> {
+        let instances = self.applications.keys().filter_map(|name| self.instance(name));
+        let failed = instances.filter(|instance| instance.phase == InstancePhase::Failed);
+        failed.filter_map(|instance| instance.pod).collect()
+    }
+
+    /// Notes what a failed driver said last. Returns the pool if that is news.
+    pub fn driver_said(&mut self, pod_uid: &str, words: String) -> Option<String> {
+        let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
+        let pool = pod.pool.clone();
+        let news = !words.is_empty() && self.last_words.insert(pod_uid.to_owned(), words).is_none();
+        news.then_some(pool)
+    }
+
     /// Notes that the server in this Pod cannot be reached any more. Returns the pool if that is news.
     pub fn server_lost(&mut self, pod_uid: &str) -> Option<String> {
         let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
@@ -65,8 +80,9 @@ impl Inventory {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::model::Object;
     use crate::model::fixtures::{application, connect_pool, driver};
-    use crate::model::{InstancePhase, Inventory, Object};
 
     #[test]
     fn a_server_that_can_be_reached_no_more_makes_its_instance_a_failed_one() {

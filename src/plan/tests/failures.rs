@@ -183,3 +183,17 @@ fn a_refusal_does_not_end_sessions_that_an_instance_can_take() {
         .settled();
     assert_eq!(cluster.state_of("s"), Pending);
 }
+
+#[test]
+fn what_the_driver_said_last_is_told_when_it_is_known() {
+    let mut cluster =
+        Cluster::of(connect_pool("p").sized(1, 1)).instance(failed("p-0", "exit code 1")).settled();
+    cluster.find_instance("p-0").last_words = Some("port 15002 is taken".to_owned());
+    cluster.settle();
+    let told = "instance p-0 failed: exit code 1. Its driver's log ends: port 15002 is taken";
+    assert_eq!(cluster.pool.status.last_failure_message.as_deref(), Some(told));
+    assert_eq!(cluster.pool.status.consecutive_failures, 1);
+    let notes: Vec<_> = cluster.events.iter().filter(|(reason, _)| *reason == "InstanceFailed").collect();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert_eq!(notes[1].1, told.replacen('i', "I", 1));
+}

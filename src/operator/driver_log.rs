@@ -1,0 +1,126 @@
+//! What the drivers of failed instances said last. A Pod tells an exit code; why it ended so is in its log.
+//!
+//! Only the end of the log, once for each Pod, and without lines that name a secret: the words go into the pool's
+//! status, which more people may read than logs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::LogParams;
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::stores::Stores;
+
+/// What is read; frames of stacks are among it.
+const TAIL_LINES: i64 = 100;
+const TAIL_BYTES: i64 = 64 * 1024;
+/// What is kept.
+const LINES: usize = 4;
+const LONGEST_LINE: usize = 200;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Words after which a line is not for everyone, as Spark itself redacts its configuration, and more.
+const SECRETIVE: [&str; 8] =
+    ["secret", "password", "passwd", "token", "access.key", "accesskey", "access_key", "credential"];
+
+pub struct DriverLogs {
+    pods: Api<Pod>,
+    stores: Arc<Stores>,
+}
+
+impl DriverLogs {
+    pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>) -> Self {
+        Self { pods: Api::namespaced(client.clone(), namespace), stores }
+    }
+
+    pub async fn run(self) -> anyhow::Result<()> {
+        self.stores.until_synced().await;
+        let mut read: HashSet<String> = HashSet::new();
+        let mut reading = JoinSet::new();
+        loop {
+            let failed = self.stores.read(|inventory| inventory.failed_drivers());
+            read.retain(|uid| failed.iter().any(|(_, failed)| failed == uid));
+            for (pod, uid) in failed {
+                if read.insert(uid.clone()) {
+                    reading.spawn(tell(self.pods.clone(), self.stores.clone(), pod, uid));
+                }
+            }
+            tokio::select! {
+                () = self.stores.drivers_changed.notified() => {}
+                Some(ended) = reading.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!(%error, "reading a driver's log failed");
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn tell(pods: Api<Pod>, stores: Arc<Stores>, pod: String, uid: String) {
+    let params =
+        LogParams { tail_lines: Some(TAIL_LINES), limit_bytes: Some(TAIL_BYTES), ..LogParams::default() };
+    match timeout(PATIENCE, pods.logs(&pod, &params)).await {
+        Ok(Ok(log)) => stores.driver_said(&uid, last_words(&log)),
+        Ok(Err(error)) => tracing::debug!(pod, %error, "the failed driver's log cannot be read"),
+        Err(_) => tracing::debug!(pod, "the failed driver's log was not read within {PATIENCE:?}"),
+    }
+}
+
+/// The last lines that say something, joined by ` | `. Empty if there are none.
+fn last_words(log: &str) -> String {
+    let lines = log.lines().map(str::trim_end).filter(|line| !line.trim().is_empty());
+    // The frames of a stack: what happened stands in front of them.
+    let telling: Vec<&str> =
+        lines.filter(|line| !line.starts_with("\tat ") && !line.starts_with("\t... ")).collect();
+    let last = &telling[telling.len().saturating_sub(LINES)..];
+    let words: Vec<String> = last.iter().map(|line| shown(line.trim())).collect();
+    words.join(" | ")
+}
+
+fn shown(line: &str) -> String {
+    let lower = line.to_lowercase();
+    if SECRETIVE.iter().any(|word| lower.contains(word)) {
+        return "(a line that names a secret)".to_owned();
+    }
+    match line.char_indices().nth(LONGEST_LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_told_and_not_where() {
+        let log = "26/11/22 INFO SparkContext: Running Spark\nException in thread \"main\" java.net.BindException: in use\n\
+                   \tat java.base/sun.nio.ch.Net.bind0(Native Method)\n\t... 12 more\nCaused by: port 15002 is taken\n\n";
+        assert_eq!(
+            last_words(log),
+            "26/11/22 INFO SparkContext: Running Spark | Exception in thread \"main\" java.net.BindException: in use | \
+             Caused by: port 15002 is taken"
+        );
+    }
+
+    #[test]
+    fn only_the_end_is_told_and_long_lines_are_cut() {
+        let log: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        assert_eq!(last_words(&log), "line 96 | line 97 | line 98 | line 99");
+        assert_eq!(last_words(&"ä".repeat(300)), format!("{}…", "ä".repeat(200)));
+        assert_eq!(last_words(""), "");
+    }
+
+    #[test]
+    fn lines_that_name_a_secret_are_left_out() {
+        let log = "spark.hadoop.fs.s3a.secret.key=hunter2\nPassword: hunter2\nOut of memory\n";
+        assert_eq!(
+            last_words(log),
+            "(a line that names a secret) | (a line that names a secret) | Out of memory"
+        );
+    }
+}
