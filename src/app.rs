@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::authn::{self, Authenticator};
-use crate::broker::{Broker, MaxHold, SessionConfs, SessionWriter, Traces};
+use crate::broker::{Broker, MaxHold, SessionWriter, ThriftSessions, Traces, Writers};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
@@ -76,12 +76,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
 
     let writer = SessionWriter::new(&client, &settings.namespace, stores.clone());
+    let thrift_sessions = ThriftSessions::new(stores.clone(), writer.clone())?;
+    background.spawn(thrift_sessions.clone().run());
     let authenticator = Authenticator::new(settings.authn, http);
     let broker = Broker::new(
         stores.clone(),
         authenticator,
         publisher.clone(),
-        writer,
+        Writers { sessions: writer, connections: thrift_sessions.clone() },
         settings.max_hold,
         Traces { activity: activity.clone(), metrics: metrics.clone() },
         stop.clone(),
@@ -93,7 +95,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .add_routes(DiscoveryService::new(publisher.clone(), stop.clone()).into_routes())
         .add_service(grpc_health)
         .add_service(edge::service(Arc::new(broker)))
-        .add_service(edge::open_session_service(Arc::new(SessionConfs::new(stores.clone()))))
+        .add_service(edge::open_session_service(Arc::new(thrift_sessions)))
         .add_service(edge::access_log_service(activity, metrics.access_log_entries.clone(), stop.clone()));
     if let Some(certificates) = &certificates {
         background.spawn(Arc::clone(certificates).follow());

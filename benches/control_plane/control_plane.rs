@@ -7,7 +7,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use spark_session_operator::authn::{self, Authenticator, AuthnSettings};
-use spark_session_operator::broker::{Broker, MaxHold, SessionWriter, Traces};
+use spark_session_operator::broker::{Broker, MaxHold, SessionWriter, ThriftSessions, Traces, Writers};
 use spark_session_operator::edge;
 use spark_session_operator::model::Routing;
 use spark_session_operator::operator::{Activity, Stores};
@@ -51,11 +51,13 @@ impl ControlPlane {
         // A warm check asks Kubernetes nothing: nobody serves what this client would send.
         let (service, _) = tower_test::mock::pair::<http::Request<kube::client::Body>, _>();
         let client = kube::Client::new::<_, kube::client::Body, _>(service, "spark-dev");
+        let sessions = SessionWriter::new(&client, "spark-dev", stores.clone());
+        let connections = ThriftSessions::new(stores.clone(), sessions.clone()).unwrap();
         let broker = Broker::new(
             stores.clone(),
             Authenticator::new(settings, authn::client_builder().no_proxy().build().unwrap()),
             publisher.clone(),
-            SessionWriter::new(&client, "spark-dev", stores.clone()),
+            Writers { sessions, connections },
             MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(300) },
             Traces { activity: Activity::new(Duration::from_secs(60)), metrics: Arc::default() },
             stop.clone(),

@@ -7,8 +7,10 @@
 
 mod creations;
 mod decide;
+mod held_handles;
 mod hold;
 mod session_confs;
+mod thrift_sessions;
 mod writer;
 
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::creations::Creations;
 use self::decide::{Decision, Wait, decide};
 pub use self::hold::MaxHold;
-pub use self::session_confs::SessionConfs;
+pub use self::thrift_sessions::ThriftSessions;
 pub use self::writer::SessionWriter;
 use crate::authn::{Authenticator, AuthnError, AuthnErrorKind, Origin};
 use crate::edge::Checker;
@@ -40,11 +42,18 @@ const REFRESHES: usize = 4;
 /// When a client that was told to wait should come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Who writes what the broker decides.
+pub struct Writers {
+    pub sessions: SessionWriter,
+    pub connections: ThriftSessions,
+}
+
 pub struct Broker {
     stores: Arc<Stores>,
     authenticator: Authenticator,
     publisher: Publisher,
     writer: SessionWriter,
+    connections: ThriftSessions,
     creations: Creations,
     max_hold: MaxHold,
     activity: Activity,
@@ -104,7 +113,7 @@ impl Broker {
         stores: Arc<Stores>,
         authenticator: Authenticator,
         publisher: Publisher,
-        writer: SessionWriter,
+        Writers { sessions: writer, connections }: Writers,
         max_hold: MaxHold,
         Traces { activity, metrics }: Traces,
         stop: CancellationToken,
@@ -115,6 +124,7 @@ impl Broker {
             authenticator,
             publisher,
             writer,
+            connections,
             creations,
             max_hold,
             activity,
@@ -257,7 +267,12 @@ impl Broker {
                     return route.map(|route| (route, false)).ok_or_else(closed);
                 }
                 Decision::Close { session, connection, route } => {
-                    let _ = (session, connection);
+                    let connections = self.connections.clone();
+                    let close = async move {
+                        connections.client_closes(&session, connection, Timestamp::now()).await;
+                        Ok(())
+                    };
+                    detached(close).await?;
                     return route.map(|route| (route, false)).ok_or_else(closed);
                 }
                 Decision::Create(draft) => self.creations.create(draft, None, check.peer).await?,

@@ -1,9 +1,7 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::edge;
 use crate::model::{Denial, DenialKind, Inventory, Opening, SessionConf};
 use crate::operator::Stores;
 use crate::plan;
@@ -11,30 +9,18 @@ use crate::plan;
 /// How long a session may take to appear here, if another replica has answered the check: less than Envoy waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The Spark configuration of sessions that are being opened.
-pub struct SessionConfs {
-    stores: Arc<Stores>,
-}
-
-impl SessionConfs {
-    pub fn new(stores: Arc<Stores>) -> Self {
-        Self { stores }
-    }
-}
-
-impl edge::SessionConfs for SessionConfs {
-    async fn conf_of(&self, opening: &Opening) -> Result<SessionConf, Denial> {
-        let deadline = Instant::now() + PATIENCE;
-        // Subscribed before the first look, so that no change falls between look and wait.
-        let mut changes = self.stores.changes(&opening.pool);
-        loop {
-            changes.mark_unchanged();
-            if let Some(answer) = self.stores.read(|inventory| conf_of(inventory, opening)) {
-                return answer;
-            }
-            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
-                return Err(gone(opening));
-            }
+/// The Spark configuration of a session that is being opened.
+pub async fn conf_of_opened(stores: &Stores, opening: &Opening) -> Result<SessionConf, Denial> {
+    let deadline = Instant::now() + PATIENCE;
+    // Subscribed before the first look, so that no change falls between look and wait.
+    let mut changes = stores.changes(&opening.pool);
+    loop {
+        changes.mark_unchanged();
+        if let Some(answer) = stores.read(|inventory| conf_of(inventory, opening)) {
+            return answer;
+        }
+        if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            return Err(gone(opening));
         }
     }
 }

@@ -1,6 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::api::SessionState::Terminated;
-use crate::edge::SessionConfs as _;
 use crate::model::fixtures::{session, thrift_pool};
 use crate::model::{Object, Pool, Session};
 
@@ -23,7 +24,7 @@ fn knowing(sessions: impl IntoIterator<Item = Session>) -> Arc<Stores> {
 
 #[tokio::test]
 async fn a_session_is_given_what_its_pool_says() {
-    let conf = SessionConfs::new(knowing([session("s")])).conf_of(&opening("alice")).await.unwrap();
+    let conf = conf_of_opened(&knowing([session("s")]), &opening("alice")).await.unwrap();
     assert_eq!(conf.set["team"], "all");
 }
 
@@ -31,9 +32,8 @@ async fn a_session_is_given_what_its_pool_says() {
 async fn a_session_that_another_replica_found_is_waited_for() {
     let before = session("s").ended(Terminated, "Released", "", 0);
     let stores = knowing([before]);
-    let confs = SessionConfs::new(Arc::clone(&stores));
     let opening = opening("alice");
-    let (conf, ()) = tokio::join!(confs.conf_of(&opening), async {
+    let (conf, ()) = tokio::join!(conf_of_opened(&stores, &opening), async {
         tokio::time::sleep(PATIENCE / 2).await;
         stores.shown(Object::Session(session("s").version(2)));
     });
@@ -42,7 +42,7 @@ async fn a_session_that_another_replica_found_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_does_not_come_is_refused_in_words() {
-    let denial = SessionConfs::new(knowing([])).conf_of(&opening("alice")).await.unwrap_err();
+    let denial = conf_of_opened(&knowing([]), &opening("alice")).await.unwrap_err();
     assert_eq!(denial.kind, DenialKind::SessionClosed);
     assert_eq!(denial.message, "Session s in pool p has just ended. Connect again.");
 }
@@ -50,5 +50,5 @@ async fn a_session_that_does_not_come_is_refused_in_words() {
 #[tokio::test]
 async fn nobody_gets_the_configuration_of_somebody_else_s_session() {
     let stores = knowing([session("s").of("bob")]);
-    assert!(SessionConfs::new(stores).conf_of(&opening("alice")).await.is_err());
+    assert!(conf_of_opened(&stores, &opening("alice")).await.is_err());
 }

@@ -102,11 +102,13 @@ fn broker_with(stores: &Arc<Stores>, api_server: &Arc<ApiServer>, settings: Auth
     let settings = AuthnSettings { skip_validation: true, ..settings };
     // Another test of this process may have installed it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let sessions = SessionWriter::new(&api_server.client(), "spark-dev", Arc::clone(stores));
+    let connections = ThriftSessions::new(Arc::clone(stores), sessions.clone()).unwrap();
     Arc::new(Broker::new(
         Arc::clone(stores),
         Authenticator::new(settings, client_builder().build().unwrap()),
         Publisher::new(),
-        SessionWriter::new(&api_server.client(), "spark-dev", Arc::clone(stores)),
+        Writers { sessions, connections },
         MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(60) },
         Traces { activity: Activity::new(Duration::from_secs(60)), metrics: Arc::default() },
         CancellationToken::new(),

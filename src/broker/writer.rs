@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::decide::Draft;
-use crate::api::SparkInteractiveSession;
+use crate::api::{SparkInteractiveSession, ThriftConnection};
 use crate::model::{FINALIZER, Session};
 use crate::operator::{FIELD_MANAGER, Stores, Watched};
 use crate::telemetry::audit::{self, Event, Record};
 
-/// Owners of the fields of a session's status that the planner does not write: `sessionId`, `releasedAt` and
-/// `clientSessionIds`. One each, since an owner who leaves out a field that it wrote before removes it.
+/// Owners of the fields of a session's status that the planner does not write: `sessionId`, `releasedAt`,
+/// `clientSessionIds` and `connections`. One each, since an owner who leaves out a field that it wrote before removes it.
 const CLAIM_MANAGER: &str = "spark-session-operator-claim";
 const RELEASE_MANAGER: &str = "spark-session-operator-release";
 const CLIENTS_MANAGER: &str = "spark-session-operator-clients";
+const CONNECTIONS_MANAGER: &str = "spark-session-operator-connections";
 
 const LEAVE_ATTEMPTS: usize = 5;
 
@@ -169,7 +170,21 @@ impl SessionWriter {
         Ok(written.then_some(clients.len()))
     }
 
-    async fn refresh_one(&self, name: &str) -> Result<(), kube::Error> {
+    /// Replaces the connections of this very version of the session. Whether it was written: not if the session is gone
+    /// or has changed.
+    pub(super) async fn set_connections(
+        &self,
+        session: &Session,
+        connections: &[ThriftConnection],
+    ) -> Result<bool, kube::Error> {
+        let version = session.meta.resource_version.to_string();
+        let metadata = json!({ "name": session.name(), "resourceVersion": version });
+        let status = json!({ "connections": connections });
+        self.patch_status(session.name(), CONNECTIONS_MANAGER, metadata, status).await
+    }
+
+    /// Learns what the API server has of the session.
+    pub(super) async fn refresh_one(&self, name: &str) -> Result<(), kube::Error> {
         if let Some(session) = self.sessions.get_opt(name).await? {
             self.written(session);
         }

@@ -8,7 +8,8 @@
 //!               ◄── deny::response  (refusal in the client's own protocol)   ◄─┘
 //! ```
 //!
-//! [`open_session`] is the way of one Thrift call after its check: it is given the session's Spark configuration.
+//! [`open_session`] is the way of one Thrift call after its check: it is given the session's Spark configuration, and its
+//! answer tells the handle of what was opened.
 //!
 //! [`access_log`] hears of requests that are open for long: their sessions are in use.
 //!
@@ -26,7 +27,7 @@ pub mod open_session;
 
 pub use access_log::{ActivitySink, access_log_service};
 pub use ext_authz::{Checker, service};
-pub use open_session::{SessionConfs, open_session_service};
+pub use open_session::{Openings, open_session_service};
 
 #[cfg(test)]
 mod testing;

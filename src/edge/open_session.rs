@@ -1,9 +1,9 @@
 //! The gRPC service to which Envoy brings OpenSession calls (ext_proc), and no others: it puts the session's Spark
-//! configuration into them. `xds::open_session` says what reaches it.
+//! configuration into them, and reads the handle in their answers. `xds::open_session` says what reaches it.
 //!
 //! Which session it is comes from the check of the same request, as the metadata that `allow` gave it, never from the
 //! client. What cannot be answered is refused: to end Envoy's stream without an error would let the request pass as it
-//! is.
+//! is. Answers pass as they are, whatever becomes of the handle.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 };
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::value::Kind;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -28,6 +28,7 @@ use super::{deny, headers};
 use crate::model::{
     ConfRefusal, ConfSource, Denial, DenialKind, Opening, RefusedConf, SessionConf, ThriftHead,
 };
+use crate::spark::thrift_session::{self, SessionHandle};
 use crate::spark::{thrift_head, thrift_open_session, thrift_open_session_conf};
 use crate::telemetry::panic_text;
 use crate::xds::EXT_AUTHZ;
@@ -35,63 +36,106 @@ use crate::xds::EXT_AUTHZ;
 /// The longest OpenSession call that is read, in bytes: what Envoy buffers by default. Usual ones have a few hundred.
 pub const MAX_BODY: usize = 1 << 20;
 
-/// Whoever knows the sessions and their pools; in production `broker::SessionConfs`.
-pub trait SessionConfs: Send + Sync + 'static {
+/// Whoever knows the sessions and their pools; in production `broker::ThriftSessions`.
+pub trait Openings: Send + Sync + 'static {
+    /// What the session that is being opened shall have.
     fn conf_of(&self, opening: &Opening) -> impl Future<Output = Result<SessionConf, Denial>> + Send;
+
+    /// It was opened. The client waits for its answer until this has ended.
+    fn opened(&self, opening: &Opening, handle: SessionHandle) -> impl Future<Output = ()> + Send;
 }
 
-/// `envoy.service.ext_proc.v3.ExternalProcessor`, with the configuration that `confs` knows.
-pub fn open_session_service<C: SessionConfs>(confs: Arc<C>) -> ExternalProcessorServer<OpenSessions<C>> {
-    ExternalProcessorServer::new(OpenSessions { confs })
+/// `envoy.service.ext_proc.v3.ExternalProcessor`, with the configuration that `openings` knows.
+pub fn open_session_service<O: Openings>(openings: Arc<O>) -> ExternalProcessorServer<OpenSessions<O>> {
+    ExternalProcessorServer::new(OpenSessions { openings })
 }
 
 #[derive(Debug)]
-pub struct OpenSessions<C> {
-    confs: Arc<C>,
+pub struct OpenSessions<O> {
+    openings: Arc<O>,
 }
 
 #[tonic::async_trait]
-impl<C: SessionConfs> ExternalProcessor for OpenSessions<C> {
+impl<O: Openings> ExternalProcessor for OpenSessions<O> {
     type ProcessStream = BoxStream<'static, Result<ProcessingResponse, Status>>;
 
-    /// One stream is one HTTP request. Each message is answered before the next is read.
+    /// One stream is one HTTP request and its response. Each message is answered before the next is read.
     async fn process(
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
-        let confs = Arc::clone(&self.confs);
-        let answers = request.into_inner().then(move |message| {
-            let confs = Arc::clone(&confs);
-            async move { answer(&*confs, message?).await }
-        });
+        let exchange = Exchange { openings: Arc::clone(&self.openings), opening: None };
+        let answers =
+            stream::unfold((request.into_inner(), exchange), |(mut messages, mut exchange)| async {
+                let message = messages.next().await?;
+                let answer = match message {
+                    Ok(message) => exchange.answer(message).await,
+                    Err(status) => Err(status),
+                };
+                Some((answer, (messages, exchange)))
+            });
         Ok(Response::new(answers.boxed()))
     }
 }
 
-async fn answer<C: SessionConfs>(
-    confs: &C,
-    request: ProcessingRequest,
-) -> Result<ProcessingResponse, Status> {
-    let opening = opening(&request);
-    let Some(Part::RequestBody(body)) = request.request else {
-        return Err(Status::invalid_argument("only bodies of requests are looked at here"));
-    };
-    let opened = AssertUnwindSafe(open(confs, opening, &body)).catch_unwind().await;
-    let answer = opened.unwrap_or_else(|panic| {
-        tracing::error!(panic = panic_text(&*panic), "an OpenSession ended in a panic: it is refused");
-        Err(defect())
-    });
-    let answer = match answer {
-        Ok(replacement) => pass(replacement),
-        Err(denial) => refuse(&denial, &body.body),
-    };
-    Ok(ProcessingResponse { response: Some(answer), ..ProcessingResponse::default() })
+/// One HTTP request and its response.
+struct Exchange<O> {
+    openings: Arc<O>,
+    /// From the request, when it has passed.
+    opening: Option<Opening>,
+}
+
+impl<O: Openings> Exchange<O> {
+    async fn answer(&mut self, message: ProcessingRequest) -> Result<ProcessingResponse, Status> {
+        let opening = opening(&message);
+        let answer = match message.request {
+            Some(Part::RequestBody(body)) => self.request(opening, &body).await,
+            Some(Part::ResponseBody(body)) => self.response(&body).await,
+            _ => return Err(Status::invalid_argument("only bodies are looked at here")),
+        };
+        Ok(ProcessingResponse { response: Some(answer), ..ProcessingResponse::default() })
+    }
+
+    async fn request(&mut self, opening: Option<Opening>, body: &HttpBody) -> Answer {
+        let opened = AssertUnwindSafe(open(&*self.openings, opening.as_ref(), body)).catch_unwind().await;
+        let opened = opened.unwrap_or_else(|panic| {
+            tracing::error!(panic = panic_text(&*panic), "an OpenSession ended in a panic: it is refused");
+            Err(defect())
+        });
+        match opened {
+            Ok(replacement) => {
+                self.opening = opening;
+                Answer::RequestBody(pass(replacement))
+            }
+            Err(denial) => refuse(&denial, &body.body),
+        }
+    }
+
+    async fn response(&mut self, body: &HttpBody) -> Answer {
+        // Only the first part of an answer that comes in several can hold the handle.
+        if let Some(opening) = self.opening.take() {
+            match thrift_session::opened(&body.body) {
+                Ok(Some(handle)) => {
+                    let noted = AssertUnwindSafe(self.openings.opened(&opening, handle)).catch_unwind().await;
+                    if let Err(panic) = noted {
+                        let panic = panic_text(&*panic);
+                        tracing::error!(panic, "the answer to an OpenSession ended in a panic: it passes");
+                    }
+                }
+                Ok(None) => tracing::debug!(session = opening.session, "Spark has opened no session"),
+                Err(error) => {
+                    tracing::debug!(session = opening.session, %error, "an answer to OpenSession tells no handle");
+                }
+            }
+        }
+        Answer::ResponseBody(pass(None))
+    }
 }
 
 /// The call as the server shall see it, or `None` if it is right already.
-async fn open<C: SessionConfs>(
-    confs: &C,
-    opening: Option<Opening>,
+async fn open<O: Openings>(
+    openings: &O,
+    opening: Option<&Opening>,
     body: &HttpBody,
 ) -> Result<Option<Vec<u8>>, Denial> {
     if !body.end_of_stream || body.body.len() > MAX_BODY {
@@ -107,10 +151,10 @@ async fn open<C: SessionConfs>(
     })?;
     let call = thrift_open_session::read(&body.body)
         .map_err(|error| Denial::new(DenialKind::BadRequest, error.to_string()))?;
-    let conf = confs.conf_of(&opening).await?;
+    let conf = openings.conf_of(opening).await?;
     let merged =
         thrift_open_session_conf::merge(call.configuration(), &conf.set, |key| conf.protected.contains(key));
-    tell(&opening, &conf, &merged.withheld);
+    tell(opening, &conf, &merged.withheld);
     if !merged.changed {
         return Ok(None);
     }
@@ -143,14 +187,14 @@ fn opening(request: &ProcessingRequest) -> Option<Opening> {
     Some(Opening { session: text("session")?, pool: text("pool")?, user: text("user")? })
 }
 
-fn pass(replacement: Option<Vec<u8>>) -> Answer {
+fn pass(replacement: Option<Vec<u8>>) -> BodyResponse {
     let mutation = |body| BodyMutation { mutation: Some(body_mutation::Mutation::Body(body)) };
-    Answer::RequestBody(BodyResponse {
+    BodyResponse {
         response: Some(CommonResponse {
             body_mutation: replacement.map(mutation),
             ..CommonResponse::default()
         }),
-    })
+    }
 }
 
 fn refuse(denial: &Denial, body: &[u8]) -> Answer {

@@ -1,16 +1,19 @@
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::service::ext_proc::v3::HttpHeaders;
+use uuid::Uuid;
 
 use super::*;
 use crate::edge::allow::{self, Allowed};
 use crate::model::{ProtectedConf, Route};
 
-/// Knows one session, whose pool protects `secret`.
-struct One;
+/// Knows one session, whose pool protects `secret`, and what was opened of it.
+#[derive(Default)]
+struct One(Mutex<Vec<(Opening, SessionHandle)>>);
 
-impl SessionConfs for One {
+impl Openings for One {
     async fn conf_of(&self, opening: &Opening) -> Result<SessionConf, Denial> {
         match opening.session.as_str() {
             "s" => Ok(SessionConf {
@@ -22,6 +25,15 @@ impl SessionConfs for One {
             _ => Err(Denial::new(DenialKind::SessionClosed, "It has ended.")),
         }
     }
+
+    async fn opened(&self, opening: &Opening, handle: SessionHandle) {
+        assert_ne!(handle.id, Uuid::nil(), "defect");
+        self.0.lock().unwrap().push((opening.clone(), handle));
+    }
+}
+
+fn exchange() -> Exchange<One> {
+    Exchange { openings: Arc::default(), opening: None }
 }
 
 /// An OpenSession call of hive-jdbc with these entries.
@@ -45,7 +57,7 @@ fn message(session: &str, body: Vec<u8>) -> ProcessingRequest {
 }
 
 async fn answered(request: ProcessingRequest) -> Answer {
-    answer(&One, request).await.unwrap().response.unwrap()
+    exchange().answer(request).await.unwrap().response.unwrap()
 }
 
 fn replaced(answer: Answer) -> Option<Vec<u8>> {
@@ -125,5 +137,63 @@ async fn a_panic_is_a_no_in_words() {
 #[tokio::test]
 async fn what_was_not_asked_for_ends_in_an_error_which_envoy_takes_for_a_no() {
     let part = Some(Part::RequestHeaders(HttpHeaders::default()));
-    assert!(answer(&One, ProcessingRequest { request: part, ..message("s", Vec::new()) }).await.is_err());
+    assert!(
+        exchange().answer(ProcessingRequest { request: part, ..message("s", Vec::new()) }).await.is_err()
+    );
+}
+
+/// Spark's answer to an OpenSession, with this handle.
+fn opened(id: Uuid) -> ProcessingRequest {
+    let head = b"\x80\x01\0\x02\0\0\0\x0bOpenSession\0\0\0\x07\x0c\0\0\x0c\0\x01\x08\0\x01\0\0\0\0\0";
+    let handle = b"\x0c\0\x03\x0c\0\x01\x0b\0\x01\0\0\0\x10";
+    let secret = b"\x0b\0\x02\0\0\0\x10secret secret 16\0\0\0\0";
+    answer_of([head.as_slice(), handle, id.as_bytes(), secret].concat())
+}
+
+/// As Envoy sends it: the metadata need not come again.
+fn answer_of(body: Vec<u8>) -> ProcessingRequest {
+    let body = HttpBody { body, end_of_stream: true, ..HttpBody::default() };
+    ProcessingRequest { request: Some(Part::ResponseBody(body)), ..ProcessingRequest::default() }
+}
+
+async fn passes(exchange: &mut Exchange<One>, answer: ProcessingRequest) {
+    let passed = exchange.answer(answer).await.unwrap().response.unwrap();
+    assert_eq!(passed, Answer::ResponseBody(pass(None)));
+}
+
+#[tokio::test]
+async fn the_handle_in_the_answer_is_noted_and_the_answer_passes_as_it_is() {
+    let mut exchange = exchange();
+    exchange.answer(message("s", call(&[]))).await.unwrap();
+    let id = Uuid::from_u128(7);
+    passes(&mut exchange, opened(id)).await;
+    let opening = Opening { session: "s".into(), pool: "p".into(), user: "ana".into() };
+    let handle = SessionHandle::new(id, *b"secret secret 16");
+    assert_eq!(*exchange.openings.0.lock().unwrap(), [(opening, handle)]);
+}
+
+#[tokio::test]
+async fn an_answer_that_tells_no_handle_passes_too() {
+    let empty = b"\x80\x01\0\x02\0\0\0\x0bOpenSession\0\0\0\x07\0".to_vec();
+    for body in [Vec::new(), b"<html>".to_vec(), empty] {
+        let mut exchange = exchange();
+        exchange.answer(message("s", call(&[]))).await.unwrap();
+        passes(&mut exchange, answer_of(body)).await;
+        assert!(exchange.openings.0.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_panic_over_an_answer_does_not_keep_it_from_its_client() {
+    let mut exchange = exchange();
+    exchange.answer(message("s", call(&[]))).await.unwrap();
+    passes(&mut exchange, opened(Uuid::nil())).await;
+}
+
+#[tokio::test]
+async fn an_answer_to_nothing_that_has_passed_is_not_looked_at() {
+    let mut exchange = exchange();
+    exchange.answer(message("gone", call(&[]))).await.unwrap();
+    passes(&mut exchange, opened(Uuid::from_u128(7))).await;
+    assert!(exchange.openings.0.lock().unwrap().is_empty());
 }

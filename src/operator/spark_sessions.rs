@@ -246,9 +246,7 @@ fn is_there(inventory: &Inventory, instance: &str, cluster: &str) -> bool {
 
 /// Of a named session: of every client that is there.
 async fn release_ids(place: &Place, session: &Session) -> Result<(), String> {
-    let shared = session.status.client_session_ids.iter().filter_map(|id| id.parse().ok());
-    let ids: HashSet<Uuid> = session.spark_session_id().into_iter().chain(shared).collect();
-    let calls = ids.into_iter().map(|session_id| async move {
+    let calls = session.spark_session_ids().map(|session_id| async move {
         let caller = Caller { user: place.user.clone(), session_id };
         connect_client::release_session(&place.server, &caller).await.map_err(|error| error.to_string())
     });

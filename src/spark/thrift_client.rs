@@ -14,6 +14,8 @@ use super::thrift_type::{I32, STRING, STRUCT};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Of an answer, in bytes: an error may hold a Java stack trace.
 const LONGEST_ANSWER: usize = 64 * 1024;
+/// In the words of Spark 4.1, which says the same of a wrong secret half.
+const NO_SUCH_SESSION: &str = "Session does not exist";
 
 /// Why a session may still be open, in words for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +69,7 @@ impl ThriftClient {
         }
         match outcome(&answer) {
             Some(Ok(())) => Ok(()),
-            Some(Err(reason)) if reason.contains("Invalid SessionHandle") => Ok(()),
+            Some(Err(reason)) if reason.contains(NO_SUCH_SESSION) => Ok(()),
             Some(Err(reason)) => Err(CloseError::Refused { address, reason }),
             None => Err(CloseError::Unreadable { address }),
         }

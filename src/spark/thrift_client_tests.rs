@@ -39,7 +39,7 @@ async fn closed(server: &MockServer) -> Result<(), CloseError> {
 #[case::closed(0, "")]
 #[case::closed_with_a_word(1, "")]
 #[case::no_such_handle(4, "")]
-#[case::no_such_handle_in_words(3, "Invalid SessionHandle: SessionHandle [0011]")]
+#[case::no_such_handle_in_the_words_of_spark(3, "Session does not exist!")]
 #[tokio::test]
 async fn a_session_that_is_gone_is_closed(#[case] code: u8, #[case] message: &str) {
     assert_eq!(closed(&server(200, &answer(code, message)).await).await, Ok(()));

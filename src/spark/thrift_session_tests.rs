@@ -47,6 +47,14 @@ fn the_handle_of_an_answer_is_read(#[values(true, false)] strict: bool) {
     assert_eq!(opened(&answer(strict, Some(&written(&handle())))), Ok(Some(handle())));
 }
 
+/// Spark answers in the strict form, whatever form the call has.
+#[test]
+fn the_answer_of_spark_4_1_is_read() {
+    let answer = include_bytes!("../../tests/fuzz/corpus/thrift_session/spark-4.1");
+    let id = opened(answer).unwrap().unwrap().id;
+    assert_eq!(id.to_string(), "0ec5ea62-4d7a-4753-a65a-7c97f2261b28");
+}
+
 #[test]
 fn without_a_session_there_is_no_handle() {
     assert_eq!(opened(&answer(true, None)), Ok(None));

@@ -1,4 +1,4 @@
-//! How OpenSession calls, and nothing else, come to the operator as a whole (`edge::open_session`).
+//! How OpenSession calls and their answers, and nothing else, come to the operator as a whole (`edge::open_session`).
 //!
 //! The check marks them with a header, Envoy matches anew, and the route for marked calls is the only one on which the
 //! ext_proc filter is on. It is off for all others by a setting of routes: `disabled` of the filter itself is looked at
@@ -68,7 +68,8 @@ pub fn processor(settings: &EnvoySettings) -> ExternalProcessor {
             request_body_mode: BodySendMode::BufferedPartial.into(),
             request_trailer_mode: HeaderSendMode::Skip.into(),
             response_header_mode: HeaderSendMode::Skip.into(),
-            response_body_mode: BodySendMode::None.into(),
+            // Holds the handle of what was opened. It comes whole, as long as it is not longer than any real one.
+            response_body_mode: BodySendMode::BufferedPartial.into(),
             response_trailer_mode: HeaderSendMode::Skip.into(),
         }),
         message_timeout: seconds(TIMEOUT_SECONDS),
