@@ -32,6 +32,7 @@ mod cancelled;
 mod certificates_refused;
 mod churn;
 mod cold_start;
+mod connections;
 mod control_channel;
 mod crowd;
 mod failover;

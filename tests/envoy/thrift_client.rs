@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use http::HeaderMap;
+use uuid::Uuid;
 
 use super::stand_in::{POD, RECEIVED};
 
@@ -51,11 +52,29 @@ impl ThriftClient {
 
     /// `Err` with what a JDBC tool would show or hide.
     pub async fn call(&self, method: &str) -> Result<Arrived, String> {
+        self.send(method, &[]).await
+    }
+
+    /// On the session with this handle. Nobody looks at its secret half.
+    pub async fn call_of(&self, method: &str, session: Uuid) -> Result<Arrived, String> {
+        // {1: {1: {1: guid, 2: secret}}}
+        let mut handle = vec![12, 0, 1, 12, 0, 1];
+        for (number, half) in [(1, session), (2, Uuid::nil())] {
+            handle.extend([11, 0, number, 0, 0, 0, 16]);
+            handle.extend(half.as_bytes());
+        }
+        handle.extend([0, 0]);
+        self.send(method, &handle).await
+    }
+
+    async fn send(&self, method: &str, fields: &[u8]) -> Result<Arrived, String> {
         let mut body = vec![0x80, 1, 0, 1];
         body.extend(u32::try_from(method.len()).unwrap().to_be_bytes());
         body.extend(method.as_bytes());
-        // Sequence id 1; `{req: {}}`.
-        body.extend([0, 0, 0, 1, 12, 0, 1, 0, 0]);
+        // Sequence id 1; `{req: {…}}`.
+        body.extend([0, 0, 0, 1, 12, 0, 1]);
+        body.extend(fields);
+        body.extend([0, 0]);
         let request = self.http.post(&self.url).header("content-type", "application/x-thrift");
         let request = request.headers(self.headers.clone()).body(body);
         let answer = request.basic_auth(&self.user, Some("password")).send().await;

@@ -1,5 +1,7 @@
-//! Spark Connect's service: every method is answered with the least that a client needs.
+//! Spark Connect's service: every method is answered with the least that a client needs. Configuration is kept, and a
+//! session that was released answers no more.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,12 +13,14 @@ use prost::Message;
 use prost::bytes::Bytes;
 use spark_session_operator::model::ConnectMethod;
 use spark_session_operator::spark::connect_head;
+use spark_session_operator::xds::USER_HEADER;
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::raw::Raw;
+use super::seen::{Seen, SparkSession};
 use super::{UNTIL_RELEASED, instance};
 
 /// Spark's own limit of one message.
@@ -54,10 +58,40 @@ struct AddArtifactsReply {
     session_id: String,
 }
 
+/// The fields of `ConfigRequest` that set something.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ConfigRequest {
+    #[prost(message, optional, tag = "3")]
+    operation: Option<Operation>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Operation {
+    #[prost(message, optional, tag = "1")]
+    set: Option<Set>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Set {
+    #[prost(map = "string, string", tag = "1")]
+    pairs: HashMap<String, String>,
+    #[prost(bool, tag = "2")]
+    silent: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ConfigReply {
+    #[prost(string, tag = "1")]
+    session_id: String,
+    #[prost(string, repeated, tag = "3")]
+    warnings: Vec<String>,
+}
+
 #[derive(Clone)]
 pub struct ConnectService {
     pub pod: Arc<str>,
     pub streams: watch::Receiver<bool>,
+    pub seen: Seen,
 }
 
 impl NamedService for ConnectService {
@@ -115,14 +149,49 @@ async fn answer(
         bytes += message.len();
         head.get_or_insert(message);
     }
-    let head = Head::decode(head.unwrap_or_default())
+    let message = head.unwrap_or_default();
+    let head = Head::decode(message.clone())
         .map_err(|error| Status::invalid_argument(format!("not a request: {error}")))?;
 
+    let session = session(&service, &head, &metadata);
     let headers = metadata.into_headers();
-    let mut response = Response::new(replies(method, head.session_id, &headers, service.streams));
+    let mut response = Response::new(match changed(&service.seen, method, &session, message)? {
+        Some(warnings) => one(&ConfigReply { session_id: head.session_id, warnings }).boxed(),
+        None => replies(method, head.session_id, &headers, service.streams),
+    });
     let echo = instance::answer_headers(&service.pod, &uri, &headers, bytes);
     *response.metadata_mut() = MetadataMap::from_headers(echo);
     Ok(response)
+}
+
+fn session(service: &ConnectService, head: &Head, metadata: &MetadataMap) -> SparkSession {
+    let told = metadata.get_bin(USER_HEADER).and_then(|user| user.to_bytes().ok());
+    let told = told.map(|user| String::from_utf8_lossy(&user).into_owned());
+    let claimed = || head.user_context.clone().unwrap_or_default().user_id;
+    let (pod, id) = (service.pod.to_string(), head.session_id.clone());
+    SparkSession { pod, user: told.unwrap_or_else(claimed), id }
+}
+
+/// Does what the call asks for. Warnings, where it has set something; Spark's own error, where it cannot be.
+fn changed(
+    seen: &Seen,
+    method: ConnectMethod,
+    session: &SparkSession,
+    message: Bytes,
+) -> Result<Option<Vec<String>>, Status> {
+    if method == ConnectMethod::ReleaseSession {
+        seen.with(|seen| seen.released.insert(session.clone()));
+        return Ok(None);
+    }
+    if seen.with(|seen| seen.released.contains(session)) {
+        return Err(Status::internal(format!(
+            "[INVALID_HANDLE.SESSION_CLOSED] The handle {} is invalid. Session was closed. SQLSTATE: HY000",
+            session.id
+        )));
+    }
+    let config = (method == ConnectMethod::Config).then(|| ConfigRequest::decode(message).ok()).flatten();
+    let Some(set) = config.and_then(|config| config.operation?.set) else { return Ok(None) };
+    seen.set(session, set.pairs, set.silent).map(Some).map_err(Status::internal)
 }
 
 fn replies(

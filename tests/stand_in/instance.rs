@@ -140,7 +140,8 @@ async fn serve(
     let pod: Arc<str> = pod.metadata.name.as_deref().unwrap_or_default().into();
     match protocol {
         Protocol::Connect => {
-            let service = ConnectService { pod, streams: gates.streams.subscribe() };
+            let service =
+                ConnectService { pod, streams: gates.streams.subscribe(), seen: gates.seen.clone() };
             let server = tonic::transport::Server::builder()
                 .initial_connection_window_size(8 << 20)
                 .initial_stream_window_size(1 << 20)
@@ -152,7 +153,7 @@ async fn serve(
             tokio::spawn(server);
         }
         Protocol::Thrift => {
-            let server = axum::serve(listener, thrift::router(pod));
+            let server = axum::serve(listener, thrift::router(pod, gates.seen.clone()));
             tokio::spawn(server.with_graceful_shutdown(ended.cancelled_owned()).into_future());
         }
     }

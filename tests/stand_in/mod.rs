@@ -15,6 +15,7 @@ mod token_secret;
 mod connect;
 mod instance;
 mod raw;
+mod seen;
 mod thrift;
 
 use std::collections::HashMap;
@@ -30,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use connect::{Head, UserContext};
 pub use raw::Raw;
+#[allow(unused_imports, reason = "not every test asks for what Spark was told")]
+pub use seen::{REFUSED_KEY, Seen, SparkSession};
 
 /// Before the name of each header that the client's request had when it arrived; `:path` and `:authority` are
 /// `path` and `authority`.
@@ -50,16 +53,21 @@ pub struct StandIn {
     watching: AbortHandle,
 }
 
-/// What a test holds back.
+/// What a test holds back, and asks for.
 #[derive(Clone)]
 struct Gates {
     starts: watch::Sender<bool>,
     streams: watch::Sender<bool>,
+    seen: Seen,
 }
 
 impl StandIn {
     pub fn start(client: Client, namespace: &str) -> Self {
-        let gates = Gates { starts: watch::Sender::new(true), streams: watch::Sender::new(false) };
+        let gates = Gates {
+            starts: watch::Sender::new(true),
+            streams: watch::Sender::new(false),
+            seen: Seen::default(),
+        };
         let stop = CancellationToken::new();
         let watching = tokio::spawn(follow(client, namespace.to_owned(), gates.clone(), stop.clone()));
         Self { gates, stop, watching: watching.abort_handle() }
@@ -72,6 +80,12 @@ impl StandIn {
 
     pub fn let_start(&self) {
         self.gates.starts.send_replace(true);
+    }
+
+    /// What its servers have been told.
+    #[allow(dead_code, reason = "not every test asks for it")]
+    pub fn seen(&self) -> seen::State {
+        self.gates.seen.state()
     }
 
     /// Lets the streams go on that asked to wait for this.

@@ -1,4 +1,4 @@
-//! TCLIService over HTTP: every call succeeds, and OpenSession gives a handle.
+//! TCLIService over HTTP: every call succeeds, OpenSession gives a handle, and CloseSession takes it back.
 
 use std::sync::Arc;
 
@@ -10,7 +10,10 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use spark_session_operator::model::ThriftHead;
 use spark_session_operator::spark::thrift_head;
 
+use uuid::Uuid;
+
 use super::instance;
+use super::seen::Seen;
 
 const STRICT_REPLY: [u8; 4] = [0x80, 1, 0, 2];
 const STOP: u8 = 0;
@@ -18,12 +21,12 @@ const I32: u8 = 8;
 const STRING: u8 = 11;
 const STRUCT: u8 = 12;
 
-pub fn router(pod: Arc<str>) -> Router {
-    Router::new().fallback(answer).with_state(pod)
+pub fn router(pod: Arc<str>, seen: Seen) -> Router {
+    Router::new().fallback(answer).with_state((pod, seen))
 }
 
 async fn answer(
-    State(pod): State<Arc<str>>,
+    State((pod, seen)): State<(Arc<str>, Seen)>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -36,14 +39,20 @@ async fn answer(
         return (StatusCode::INTERNAL_SERVER_ERROR, "no call of TCLIService").into_response();
     };
     tokio::time::sleep(instance::pause(&headers)).await;
-    let mut answer = reply(&head).into_response();
+    let mut answer = reply(&head, &seen).into_response();
     answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/x-thrift"));
     answer.headers_mut().extend(instance::answer_headers(&pod, &uri, &headers, body.len()));
     answer
 }
 
 /// `{success: {status: {statusCode: SUCCESS}, …}}`
-fn reply(call: &ThriftHead) -> Vec<u8> {
+fn reply(call: &ThriftHead, seen: &Seen) -> Vec<u8> {
+    if let Some(handle) = call.session_handle.filter(|_| call.method == "CloseSession") {
+        seen.with(|seen| {
+            seen.open.remove(&handle);
+            seen.closed.insert(handle);
+        });
+    }
     let mut reply = STRICT_REPLY.to_vec();
     string(&mut reply, call.method.as_bytes());
     reply.extend(call.sequence_id.to_be_bytes());
@@ -58,9 +67,11 @@ fn reply(call: &ThriftHead) -> Vec<u8> {
         reply.extend(7_i32.to_be_bytes());
         field(&mut reply, STRUCT, 3);
         field(&mut reply, STRUCT, 1);
-        for number in [1, 2] {
+        let (handle, secret) = (Uuid::new_v4(), Uuid::new_v4());
+        seen.with(|seen| seen.open.insert(handle));
+        for (number, half) in [(1, handle), (2, secret)] {
             field(&mut reply, STRING, number);
-            string(&mut reply, &[7; 16]);
+            string(&mut reply, half.as_bytes());
         }
         reply.extend([STOP, STOP]);
     }
