@@ -19,7 +19,7 @@ use crate::plan::{self, Action, Observations, Plan, Refusal};
 
 /// Pools that are planned at the same time.
 const WORKERS: usize = 8;
-/// Sessions of one pool whose status is written at the same time.
+/// Sessions of one pool that are written at the same time.
 const WRITES: usize = 16;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -163,22 +163,40 @@ impl Reconciler {
         again.filter(|_| view.is_some() || wake_at.is_some())
     }
 
-    /// In order, except for the sessions' statuses, which do not depend on each other.
+    /// In order, except for the sessions' statuses, which do not depend on each other. But places are given away only
+    /// when those who had them are written off: otherwise the API would show one too many for a moment, and for longer
+    /// if this replica died in between.
     async fn carry_out(&self, plan: Plan, term: Term) -> Result<(), ApplyError> {
-        let mut statuses = Vec::new();
+        let mut waves: [Vec<Action>; 4] = Default::default();
+        let [holds, ends, statuses, releases] = &mut waves;
         let mut events = Vec::new();
         for action in plan.actions {
             match action {
+                Action::SetFinalizer { hold: true, .. } => holds.push(action),
+                Action::UpdateSessionStatus { ref status, .. } if status.state.is_finished() => {
+                    ends.push(action)
+                }
                 Action::UpdateSessionStatus { .. } | Action::DeleteSession { .. } => statuses.push(action),
+                Action::SetFinalizer { hold: false, .. } => releases.push(action),
                 Action::Event(_) => events.push(action),
                 action => self.apply(action, term).await?,
             }
         }
-        let writes = statuses.into_iter().map(|action| self.apply(action, term));
-        let outcomes: Vec<_> = futures::stream::iter(writes).buffer_unordered(WRITES).collect().await;
+        let mut written = Ok(());
+        for wave in waves {
+            if written.is_ok() {
+                written = self.write(wave, term).await;
+            }
+        }
         for event in events {
             self.apply(event, term).await?;
         }
+        written
+    }
+
+    async fn write(&self, wave: Vec<Action>, term: Term) -> Result<(), ApplyError> {
+        let writes = wave.into_iter().map(|action| self.apply(action, term));
+        let outcomes: Vec<_> = futures::stream::iter(writes).buffer_unordered(WRITES).collect().await;
         outcomes.into_iter().collect()
     }
 
