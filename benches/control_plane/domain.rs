@@ -73,6 +73,7 @@ impl World {
             instance: name.to_owned(),
             ip: Some(IpAddr::V4(Ipv4Addr::new(127, b, c, d))),
             ended: false,
+            creating: false,
             message: None,
         };
         (application, pod)

@@ -326,6 +326,7 @@ pub fn ready(name: &str) -> Instance {
         created_at: at(0),
         phase: InstancePhase::Ready,
         pod: Some((format!("{name}-driver"), format!("uid-of-{name}-driver"))),
+        creating: false,
         endpoint: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 15002)),
         launcher_state: "RUNNING".to_owned(),
         message: None,
@@ -400,6 +401,7 @@ pub fn driver(instance: &str) -> DriverPod {
         instance: instance.to_owned(),
         ip: None,
         ended: false,
+        creating: false,
         message: None,
     }
 }

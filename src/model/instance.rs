@@ -21,6 +21,8 @@ pub struct Instance {
     pub phase: InstancePhase,
     /// Name and UID of the driver Pod.
     pub pod: Option<(String, String)>,
+    /// The container of its driver is being created on its node.
+    pub creating: bool,
     /// Where the server listens, once the Pod has an address.
     pub endpoint: Option<SocketAddr>,
     /// What the launcher calls the state.
@@ -124,6 +126,7 @@ impl Instance {
             created_at: application.meta.created_at,
             phase,
             pod: pod.map(|pod| (pod.meta.name.clone(), pod.meta.uid.clone())),
+            creating: pod.is_some_and(|pod| pod.creating),
             endpoint,
             launcher_state: application.state.clone(),
             message,

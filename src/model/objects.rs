@@ -121,6 +121,8 @@ pub struct DriverPod {
     pub ip: Option<IpAddr>,
     /// Has ended, well or badly.
     pub ended: bool,
+    /// Has a node, and its container is being created there: its image is pulled if the node does not have it.
+    pub creating: bool,
     /// Why it waits or ended, in the kubelet's words: `ImagePullBackOff: …`.
     pub message: Option<String>,
 }

@@ -85,6 +85,7 @@ impl Watched for Pod {
             instance,
             ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
             ended: matches!(phase, "Failed" | "Succeeded"),
+            creating: containers.iter().any(is_being_created),
             message: containers.iter().find_map(trouble).or(unschedulable).or(status.message),
         }))
     }
@@ -148,6 +149,11 @@ impl Watched for InstanceSecret {
             token: InstanceToken::new(token),
         }))
     }
+}
+
+fn is_being_created(container: &ContainerStatus) -> bool {
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+    waiting.and_then(|waiting| waiting.reason.as_deref()) == Some("ContainerCreating")
 }
 
 /// What keeps a container from running, in the kubelet's words.

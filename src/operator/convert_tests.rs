@@ -66,6 +66,16 @@ fn a_pod_with_our_labels_is_a_driver_of_that_instance() {
 }
 
 #[rstest]
+#[case::on_its_node("ContainerCreating", true)]
+#[case::with_an_image_that_is_not_there("ErrImagePull", false)]
+fn a_driver_is_being_created_while_the_kubelet_says_so(#[case] reason: &str, #[case] creating: bool) {
+    let waiting = json!({ "name": "driver", "state": { "waiting": { "reason": reason } }, "ready": false,
+                          "image": "i", "imageID": "", "restartCount": 0 });
+    assert_eq!(pod(json!({ "phase": "Pending", "containerStatuses": [waiting] })).creating, creating);
+    assert!(!pod(json!({ "phase": "Running" })).creating);
+}
+
+#[rstest]
 #[case(json!({}))]
 #[case(json!({ "labels": {} }))]
 #[case(json!({ "labels": { POOL_LABEL: "p" } }))]

@@ -24,6 +24,7 @@ mod size;
 mod status;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::BTreeMap;
 
@@ -40,6 +41,7 @@ pub use application::POOL_LABEL;
 pub use conditions::{Finding, merge as merge_conditions};
 pub use session_conf::session_conf;
 pub use session_objects::plan_without_pool;
+pub use waiting::{Waiting, waiting};
 
 /// One thing to do. The order within a plan is the order of execution.
 #[derive(Clone, Debug, PartialEq)]
@@ -191,7 +193,8 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     let outlook = instances::plan_instances(view, &drafts, observations, now, &mut plan);
     drafts.place(&outlook.removed);
     drafts.prepare(&mut plan);
-    drafts.give_up(&outlook, &mut plan);
+    let waits = drafts.waits(&outlook);
+    drafts.give_up(&waits, &outlook, &mut plan);
     let certificate = certificate::finding(view, now, &mut plan);
     let status = status::pool_status(view, &drafts, &outlook, certificate.as_ref(), now);
     let status_changed = status != view.pool.status;
@@ -207,7 +210,7 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
         plan.actions.insert(0, update);
     }
     drafts.hold(&mut plan);
-    drafts.report(&outlook, &mut plan);
+    drafts.report(&waits, &mut plan);
     plan.actions.extend(events.into_iter().map(Action::Event));
     plan
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::api::SparkSessionPoolStatus;
 use crate::model::Instance;
 
 /// After so many failures in a row, sessions stop waiting for the next attempt.
@@ -46,6 +47,11 @@ pub fn describe_failure(instance: &Instance) -> String {
 pub fn describe_start(instance: &Instance) -> String {
     let mut text = format!("instance {} is starting", instance.name);
     match (&instance.endpoint, &instance.pod) {
+        (_, Some((pod, _))) if instance.creating => {
+            text.push_str(&format!(
+                ": driver Pod {pod} is being created, its image pulled if its node lacks it"
+            ));
+        }
         (Some(endpoint), _) => text.push_str(&format!(": its server does not answer at {endpoint} yet")),
         (None, Some((pod, _))) => text.push_str(&format!(": driver Pod {pod} has no address yet")),
         (None, None) => {
@@ -65,12 +71,44 @@ fn or_new(state: &str) -> &str {
 /// Enough of a stack trace to know what happened: status messages are read in a terminal.
 fn first_lines(message: &str) -> String {
     const LONGEST: usize = 400;
+    const LONGEST_BEFORE_OTHERS: usize = 160;
+    // Lines that say why, wherever they stand among those that say where.
+    const TELLING: [&str; 4] = ["exceeded quota", "forbidden", "Caused by:", "Message:"];
     // The JVM's warnings stand first and explain nothing.
-    let telling = |line: &&str| !line.is_empty() && !line.starts_with("WARNING:");
-    let lines: Vec<&str> = message.lines().map(str::trim).filter(telling).take(4).collect();
-    let text = lines.join(" ").trim_end_matches('.').to_owned();
-    match text.char_indices().nth(LONGEST) {
+    let says = |line: &&str| !line.is_empty() && !line.starts_with("WARNING:");
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(says).collect();
+    let (first, rest) = lines.split_first().map_or(("", &[][..]), |(first, rest)| (*first, rest));
+    let mut telling: Vec<&str> =
+        rest.iter().copied().filter(|line| TELLING.iter().any(|word| line.contains(word))).collect();
+    telling.dedup();
+    let text = if telling.is_empty() {
+        lines.into_iter().take(4).collect::<Vec<_>>().join(" ")
+    } else {
+        let first = shortened(first, LONGEST_BEFORE_OTHERS);
+        [&[&*first], &telling[..telling.len().min(3)]].concat().join(" ")
+    };
+    shortened(text.trim_end_matches('.'), LONGEST)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.to_owned(),
     }
+}
+
+/// Of a clause.
+pub fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let rest = characters.as_str();
+    let stop = if rest.ends_with(['.', '…', ')']) { "" } else { "." };
+    format!("{first}{rest}{stop}")
+}
+
+/// Seconds that an instance of this pool takes until it answers: the median of the recent ones.
+pub fn usual_start(status: &SparkSessionPoolStatus) -> Option<i64> {
+    let mut recent = status.recent_start_seconds.clone();
+    recent.sort_unstable();
+    recent.get(recent.len() / 2).map(|seconds| i64::from(*seconds))
 }

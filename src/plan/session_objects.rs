@@ -81,6 +81,8 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
             state,
             finished_at: Some(seconds(now)),
             endpoint: None,
+            wait: None,
+            prepared_session_ids: Vec::new(),
             observed_generation: Some(session.meta.generation),
             conditions: conditions::merge(
                 &session.status.conditions,

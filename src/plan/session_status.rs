@@ -5,24 +5,23 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::conditions::{self, Finding, seconds};
-use super::outlook::{Outlook, describe_start};
+use super::outlook::{describe_start, sentence};
 use super::preparation::serves;
 use super::session_objects::{finished_ttl, let_go, remove_when_due};
-use super::sessions::{Draft, Drafts, Verdict, why_waiting};
+use super::sessions::{Draft, Drafts, Verdict};
+use super::waiting::{Waiting, written};
 use super::{About, Action, Event, Plan};
-use crate::api::{SessionState, SparkInteractiveSessionStatus};
+use crate::api::{SessionState, SparkInteractiveSessionStatus, WaitStatus};
 use crate::model::{Instance, InstancePhase, Session};
 
 impl Drafts<'_> {
     /// The status of every session that changes, events about it, and the removal of those that
     /// ended long enough ago.
-    pub fn report(&self, outlook: &Outlook, plan: &mut Plan) {
-        let (reason, message) = why_waiting(self.view, outlook);
-        let waiting = Standing::new(None, None, ready(false, reason, sentence(&message)));
+    pub fn report(&self, waits: &HashMap<usize, Waiting>, plan: &mut Plan) {
         let standings: HashMap<&str, Standing<'_>> =
             self.instances.iter().map(|(name, instance)| (*name, Standing::on(instance))).collect();
         let ttl = finished_ttl(&self.view.pool.spec.session_policy);
-        for draft in &self.drafts {
+        for (n, draft) in self.drafts.iter().enumerate() {
             let session = draft.session;
             if session.is_finished() {
                 if !let_go(session, plan) {
@@ -44,20 +43,25 @@ impl Drafts<'_> {
                     own = Standing::new(draft.instance, endpoint, ready(false, reason, message.clone()));
                     &own
                 }
-                (None, Some(on)) if draft.preparing().is_some() => {
-                    let message = draft.preparing().unwrap_or_default().to_owned();
-                    let finding = ready(false, "ApplyingConf", message);
-                    own = Standing::new(on.instance, on.endpoint.clone(), finding);
-                    &own
-                }
                 (None, Some(on)) if on.finding.status && draft.unused.is_some() => {
                     let finding =
                         ready(true, "Idle", draft.unused.map(|it| it.to_string()).unwrap_or_default());
                     own = Standing::new(on.instance, on.endpoint.clone(), finding);
                     &own
                 }
-                (None, Some(on)) => on,
-                (None, None) => &waiting,
+                (None, on) => match (waits.get(&n), on) {
+                    (Some(waiting), on) => {
+                        let (wait, message) = written(session, waiting, self.view, self.now, plan);
+                        let endpoint = on.and_then(|on| on.endpoint.clone());
+                        let finding = ready(false, waiting.reason, message);
+                        own =
+                            Standing { wait: Some(wait), ..Standing::new(draft.instance, endpoint, finding) };
+                        &own
+                    }
+                    (None, Some(on)) => on,
+                    // Placed on an instance that is not in the view: nothing is known of it.
+                    (None, None) => continue,
+                },
             };
             let state = match draft.state {
                 SessionState::Pending if standing.activates => SessionState::Active,
@@ -79,6 +83,7 @@ struct Standing<'a> {
     /// A session that waits is active now.
     activates: bool,
     finding: Finding,
+    wait: Option<WaitStatus>,
 }
 
 pub(super) fn ready(status: bool, reason: &'static str, message: String) -> Finding {
@@ -87,7 +92,7 @@ pub(super) fn ready(status: bool, reason: &'static str, message: String) -> Find
 
 impl<'a> Standing<'a> {
     fn new(instance: Option<&'a str>, endpoint: Option<String>, finding: Finding) -> Self {
-        Self { instance, endpoint, activates: false, finding }
+        Self { instance, endpoint, activates: false, finding, wait: None }
     }
 
     fn on(instance: &'a Instance) -> Self {
@@ -124,6 +129,7 @@ impl<'a> Standing<'a> {
             && told.finished_at.is_none()
             && told.assigned_instance.as_deref() == self.instance
             && told.endpoint == self.endpoint
+            && told.wait == self.wait
             && (session.spec.session_id.is_none() || told.session_id == session.spec.session_id)
             && (session.spec.name.is_none() || told.session_id.is_some() || draft.own_session_id().is_none())
             && draft
@@ -157,7 +163,7 @@ impl<'a> Standing<'a> {
             prepared_session_ids: if state.is_finished() { Vec::new() } else { prepared },
             connections: Vec::new(),
             conf,
-            wait: None,
+            wait: self.wait.clone(),
             last_activity_at: None,
             released_at: None,
             finished_at: state.is_finished().then(|| seconds(now)),
@@ -219,12 +225,4 @@ pub(super) fn update_if_changed(session: &Session, status: SparkInteractiveSessi
 fn told(session: &Session, warning: bool, reason: &'static str, note: String) -> Action {
     let about = About::Session { name: session.meta.name.clone(), uid: session.meta.uid.clone() };
     Action::Event(Event { about, warning, reason, note })
-}
-
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    let first = characters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    let rest = characters.as_str();
-    let stop = if rest.ends_with(['.', '…', ')']) { "" } else { "." };
-    format!("{first}{rest}{stop}")
 }

@@ -1,19 +1,13 @@
-//! The sessions of a pool while its plan is made, and which of them wait in vain.
+//! The sessions of a pool while its plan is made.
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::Plan;
-use super::conditions::seconds;
 use super::endings::Unused;
-use super::outlook::{FAILURES_BEFORE_GIVING_UP, Outlook, describe_start};
 use super::preparation::Setup;
 use crate::api::{SessionState, SparkInteractiveSessionSpec};
 use crate::model::{Instance, InstancePhase, PoolView, Protocol, Session, SessionKey};
-
-/// `sessionPolicy.startTimeoutSeconds` where the pool does not say.
-const DEFAULT_START_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
 
 /// The sessions of a pool while the plan is made: each starts as its status says.
 pub struct Drafts<'a> {
@@ -126,102 +120,4 @@ impl<'a> Drafts<'a> {
     pub fn waiting(&self) -> usize {
         self.drafts.iter().filter(|draft| draft.waits()).count()
     }
-
-    /// Ends the waiting of those for whom no instance will come, with the cause.
-    pub fn give_up(&mut self, outlook: &Outlook, plan: &mut Plan) {
-        let view = self.view;
-        let now = self.now;
-        let policy = &view.pool.spec.session_policy;
-        let patience = policy
-            .start_timeout_seconds
-            .map_or(DEFAULT_START_TIMEOUT, |seconds| SignedDuration::from_secs(seconds.into()));
-        let hopeless = hopeless(view, outlook);
-        for draft in self.drafts.iter_mut().filter(|draft| draft.waits()) {
-            if let Some((reason, message)) = &hopeless {
-                draft.end(SessionState::Failed, reason, message.clone());
-                continue;
-            }
-            let deadline = waiting_since(draft.session, now).checked_add(patience).unwrap_or(Timestamp::MAX);
-            if deadline <= now {
-                let (_, cause) = why_waiting(view, outlook);
-                let message = format!(
-                    "No instance of pool {} was ready within {} s: {cause}. {MORE}",
-                    view.pool.name(),
-                    patience.as_secs()
-                );
-                draft.end(SessionState::Failed, "StartTimeout", message);
-            } else {
-                plan.wake_at(deadline);
-            }
-        }
-    }
-}
-
-/// Since when the session waits: since its `Ready` condition became false, or since it exists.
-fn waiting_since(session: &Session, now: Timestamp) -> Timestamp {
-    let ready = session.status.conditions.iter().find(|condition| condition.type_ == "Ready");
-    match ready {
-        Some(condition) if condition.status == "False" => condition.last_transition_time.0,
-        Some(_) => now,
-        None => session.meta.created_at,
-    }
-}
-
-const MORE: &str = "Try again later; the pool's administrator finds more with `kubectl describe ssp`.";
-
-/// Whether waiting is in vain, and why.
-fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)> {
-    let pool = view.pool.name();
-    if view.instances.iter().any(|instance| instance.takes_sessions()) {
-        return None;
-    }
-    if let Some(refusal) = &outlook.refusal {
-        let message = format!(
-            "Pool {pool} cannot start an instance, its sparkApplicationTemplate is refused: {refusal}. The \
-             administrator of the pool has to correct it."
-        );
-        return Some(("TemplateRefused", message));
-    }
-    if view.lacks_interceptor() {
-        let message = format!(
-            "Pool {pool} cannot start an instance: its spec.identity is Enforced, and the operator was started without \
-             --identity-jar-url. The administrator of the operator has to set it."
-        );
-        return Some(("NoInterceptor", message));
-    }
-    let failures = &outlook.failures;
-    if failures.consecutive >= FAILURES_BEFORE_GIVING_UP && outlook.next_attempt.is_some() {
-        let cause = failures.last_message.as_deref().unwrap_or("no cause is known");
-        let message = format!(
-            "Pool {pool} cannot start an instance, {} in a row failed. The last: {cause}. {MORE}",
-            failures.consecutive
-        );
-        return Some(("InstanceFailed", message));
-    }
-    None
-}
-
-/// What the waiting sessions of this pool wait for.
-pub fn why_waiting(view: &PoolView, outlook: &Outlook) -> (&'static str, String) {
-    if let Some(other) = &view.host_taken_by {
-        return ("HostTaken", format!("pool {other} has this pool's host and type already"));
-    }
-    if view.host_invalid {
-        return ("InvalidHost", "the host of this pool is no DNS name, so no instance is started".to_owned());
-    }
-    if let Some(refusal) = &outlook.refusal {
-        return ("TemplateRefused", format!("the API server refuses the template: {refusal}"));
-    }
-    let starting = view.instances.iter().find(|instance| instance.phase == InstancePhase::Starting);
-    if let Some(instance) = starting {
-        return ("InstanceStarting", describe_start(instance));
-    }
-    if let Some(name) = outlook.created.first() {
-        return ("InstanceStarting", format!("instance {name} is being created"));
-    }
-    if let Some(at) = outlook.next_attempt {
-        let cause = outlook.failures.last_message.as_deref().unwrap_or("the last instance failed");
-        return ("InstanceFailed", format!("{cause}; the next attempt is at {}", seconds(at).0));
-    }
-    ("NoPlace", "every instance is in use, and the pool is at its maximum".to_owned())
 }

@@ -43,12 +43,29 @@ pub fn pool_status(
         last_scale_time: if outlook.scaled { Some(seconds(now)) } else { old.last_scale_time.clone() },
         next_ordinal: outlook.next_ordinal,
         consecutive_failures: outlook.failures.consecutive,
-        recent_start_seconds: old.recent_start_seconds.clone(),
+        recent_start_seconds: recent_starts(view, now),
         last_failure_time: outlook.failures.last_time.map(seconds),
         last_failure_message: outlook.failures.last_message.clone(),
         conditions: conditions::merge(&conditions, &findings, generation, now),
         instances,
     }
+}
+
+/// Of instances that answer since the status was last written, beside those that it has.
+fn recent_starts(view: &PoolView, now: Timestamp) -> Vec<i32> {
+    const KEPT: usize = 8;
+    // Longer is no start: the driver was started anew, or the clock jumped.
+    const LONGEST: i64 = 3600;
+    let old = &view.pool.status;
+    let started =
+        view.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready).filter(|it| {
+            let before = old.instances.iter().find(|old| old.name == it.name);
+            before.is_some_and(|before| before.state == InstanceState::Pending)
+        });
+    let took = started.map(|instance| now.duration_since(instance.created_at).as_secs());
+    let took = took.filter(|took| (0..=LONGEST).contains(took)).filter_map(|took| i32::try_from(took).ok());
+    let all: Vec<i32> = old.recent_start_seconds.iter().copied().chain(took).collect();
+    all[all.len().saturating_sub(KEPT)..].to_vec()
 }
 
 fn instance_status(instance: &Instance, sessions: usize) -> InstanceStatus {

@@ -102,7 +102,11 @@ impl Cluster {
     }
 
     pub fn plan(&self) -> Plan {
-        let view = PoolView {
+        plan(&self.view(), &self.observations, at(self.now))
+    }
+
+    pub fn view(&self) -> PoolView {
+        PoolView {
             pool: Arc::new(self.pool.clone()),
             host_taken_by: self.host_taken_by.clone(),
             host_invalid: !is_host_name(&self.pool.spec.host),
@@ -112,8 +116,7 @@ impl Cluster {
             sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
             spark_sides: self.spark_sides.clone(),
             activity: self.activity.clone(),
-        };
-        plan(&view, &self.observations, at(self.now))
+        }
     }
 
     /// After one plan.

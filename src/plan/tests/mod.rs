@@ -16,3 +16,4 @@ mod quota;
 mod session_conf;
 mod size;
 mod status;
+mod waiting;

@@ -128,33 +128,3 @@ fn a_user_with_a_driver_of_her_own_takes_no_second_one_from_others() {
     assert_eq!(cluster.place_of("a2"), Some("p-0"));
     assert_eq!(cluster.place_of("b"), Some("p-1"));
 }
-
-#[test]
-fn a_waiting_session_knows_what_it_waits_for() {
-    let pool = connect_pool("p").sized(0, 1).shared_by(Sharing::Session);
-    let told = |cluster: Cluster| {
-        let cluster = cluster.session(session("s")).planned();
-        let (_, reason, message) = cluster.told("s");
-        format!("{reason}: {message}")
-    };
-    assert_eq!(told(Cluster::of(pool.clone())), "InstanceStarting: Instance p-0 is being created.");
-    assert_eq!(
-        told(Cluster::of(pool.clone()).instance(starting("p-0"))),
-        "InstanceStarting: Instance p-0 is starting: the Spark Operator has it as NEW."
-    );
-    let mut pulling = starting("p-0");
-    pulling.pod = Some(("p-0-driver".to_owned(), "uid".to_owned()));
-    pulling.message = Some("ErrImagePull: no such image".to_owned());
-    assert_eq!(
-        told(Cluster::of(pool.clone()).instance(pulling)),
-        "InstanceStarting: Instance p-0 is starting: driver Pod p-0-driver has no address yet (ErrImagePull: no such image)"
-    );
-    assert_eq!(
-        told(Cluster::of(pool.clone()).instance(ready("p-0")).session(session("other").on("p-0"))),
-        "NoPlace: Every instance is in use, and the pool is at its maximum."
-    );
-    assert_eq!(
-        told(Cluster::of(pool).with_host_taken_by("older")),
-        "HostTaken: Pool older has this pool's host and type already."
-    );
-}
