@@ -9,6 +9,7 @@ mod failures;
 mod fairness;
 mod identity;
 mod life;
+mod model;
 mod placement;
 mod preparation;
 mod properties;

@@ -1,0 +1,342 @@
+//! The life of sessions against what everybody may rely on, whatever happens and in whatever order. That a plan repeats
+//! itself is checked by [`Cluster::settle`] after every happening.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use uuid::Uuid;
+
+use super::cluster::Cluster;
+use crate::api::SessionState::{Active, Failed, Idle, Pending, Terminated, Terminating};
+use crate::api::Sharing;
+use crate::model::fixtures::{at, connect_pool, failed, ready, session, thrift_pool};
+use crate::model::{AppliedConf, InstancePhase, Pool, Progress, ReleaseOutcome};
+
+const USERS: [&str; 3] = ["alice", "bob", "carol"];
+const SLACK: i64 = 75;
+const IDLE_MINUTES: i32 = 20;
+const LIFETIME_MINUTES: i32 = 60;
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Arrives { user: usize, named: bool },
+    IsUsed(Index),
+    IsReleased(Index),
+    IsDeleted(Index),
+    PreparationFails(Index),
+    PreparationIsDone(Index),
+    SparkHasReleased(Index, bool),
+    ServerAnswers(Index),
+    InstanceDies(Index),
+    DeletionEnds,
+    AnotherReplicaLeads,
+    SecondsPass(i64),
+    ClockJumps(i64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let which = any::<Index>;
+    prop_oneof![
+        6 => (0..USERS.len(), any::<bool>()).prop_map(|(user, named)| Happening::Arrives { user, named }),
+        4 => which().prop_map(Happening::IsUsed),
+        1 => which().prop_map(Happening::IsReleased),
+        1 => which().prop_map(Happening::IsDeleted),
+        1 => which().prop_map(Happening::PreparationFails),
+        4 => which().prop_map(Happening::PreparationIsDone),
+        2 => (which(), any::<bool>()).prop_map(|(which, gave_up)| Happening::SparkHasReleased(which, gave_up)),
+        4 => which().prop_map(Happening::ServerAnswers),
+        1 => which().prop_map(Happening::InstanceDies),
+        2 => Just(Happening::DeletionEnds),
+        1 => Just(Happening::AnotherReplicaLeads),
+        4 => (1..900_i64).prop_map(Happening::SecondsPass),
+        1 => (-600..600_i64).prop_map(Happening::ClockJumps),
+    ]
+}
+
+fn any_pool() -> impl Strategy<Value = Pool> {
+    let sharing = prop_oneof![Just(Sharing::Pool), Just(Sharing::User), Just(Sharing::Session)];
+    let limits = (1..4_i32, 1..8_i32, prop::option::of(1..3_i32), prop::option::of(Just(LIFETIME_MINUTES)));
+    (any::<[bool; 2]>(), sharing, 0..2_i32, 1..3_i32, limits).prop_map(
+        |([connect, with_conf], sharing, min, max, (per_user, total, places, lifetime))| {
+            let mut pool = if connect { connect_pool("p") } else { thrift_pool("p") }
+                .sized(min, max)
+                .shared_by(sharing)
+                .allowing_each_user(per_user)
+                .allowing_in_total(total)
+                .cooling_down(0)
+                .ending_idle_sessions(IDLE_MINUTES);
+            pool.spec.scaling.max_sessions_per_instance = places;
+            pool.spec.session_policy.max_lifetime_minutes = lifetime;
+            if with_conf {
+                pool.spec.session_policy.default_session_conf.insert("a".to_owned(), "1".to_owned());
+            }
+            pool
+        },
+    )
+}
+
+/// The cluster, and what the tests themselves know of it.
+struct World {
+    cluster: Cluster,
+    /// When sessions were used, by their name: what the operator may forget.
+    uses: BTreeMap<String, i64>,
+    /// Sessions that were there and had not ended when last looked.
+    alive: Vec<String>,
+    deleted: Vec<String>,
+    serial: u128,
+}
+
+impl World {
+    fn of(pool: Pool) -> Self {
+        let cluster = Cluster::of(pool).watching_since(-100_000);
+        let (uses, alive, deleted) = Default::default();
+        Self { cluster, uses, alive, deleted, serial: 0 }
+    }
+
+    fn named_by(&self, which: Index, fits: impl Fn(&crate::model::Session) -> bool) -> Option<String> {
+        let fitting: Vec<_> = self.cluster.sessions.iter().filter(|it| fits(it)).collect();
+        (!fitting.is_empty()).then(|| which.get(&fitting).meta.name.clone())
+    }
+
+    fn instance(&self, which: Index, phases: &[InstancePhase]) -> Option<String> {
+        let fitting: Vec<_> = self.cluster.instances.iter().filter(|it| phases.contains(&it.phase)).collect();
+        (!fitting.is_empty()).then(|| which.get(&fitting).name.clone())
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let now = self.cluster.now;
+        match happening {
+            Happening::Arrives { user, named } => {
+                self.serial += 1;
+                let id = Uuid::from_u128(self.serial);
+                let new = session(&format!("s{:03}", self.serial)).of(USERS[user]).created(now);
+                let new =
+                    if named { new.named("etl").shared_by_clients(&[id]) } else { new.with_spark_id(id) };
+                self.alive.push(new.meta.name.clone());
+                self.cluster = self.cluster.clone().session(new);
+            }
+            Happening::IsUsed(which) => {
+                if let Some(name) = self.named_by(which, |it| matches!(it.status.state, Active | Idle)) {
+                    self.uses.insert(name.clone(), now);
+                    self.cluster = self.cluster.clone().used(&name, now);
+                }
+            }
+            Happening::IsReleased(which) => {
+                if let Some(name) = self.named_by(which, |it| !it.is_finished()) {
+                    self.cluster.find_session(&name).status.released_at =
+                        Some(crate::model::fixtures::time(now));
+                }
+            }
+            Happening::IsDeleted(which) => {
+                if let Some(name) = self.named_by(which, |_| true) {
+                    self.cluster.delete_session(&name);
+                    self.deleted.push(name);
+                }
+            }
+            Happening::PreparationFails(which) => {
+                self.prepared(which, Progress::Failing("no answer".to_owned()))
+            }
+            Happening::PreparationIsDone(which) => {
+                self.prepared(which, Progress::Done(AppliedConf::default()))
+            }
+            Happening::SparkHasReleased(which, gave_up) => self.released(which, gave_up),
+            Happening::ServerAnswers(which) => {
+                if let Some(name) = self.instance(which, &[InstancePhase::Starting]) {
+                    *self.cluster.find_instance(&name) = ready(&name);
+                }
+            }
+            Happening::InstanceDies(which) => {
+                if let Some(name) = self.instance(which, &[InstancePhase::Starting, InstancePhase::Ready]) {
+                    *self.cluster.find_instance(&name) = failed(&name, "OOM");
+                }
+            }
+            Happening::DeletionEnds => {
+                self.cluster.instances.retain(|instance| instance.phase != InstancePhase::Deleting);
+            }
+            Happening::AnotherReplicaLeads => self.lead_anew(),
+            Happening::SecondsPass(seconds) => self.cluster.now += seconds,
+            Happening::ClockJumps(seconds) => {
+                self.cluster.now += seconds;
+                self.write_down_uses();
+                self.cluster.observations.watching_since = Some(at(self.cluster.now));
+            }
+        }
+    }
+
+    /// What was under way is forgotten. The replicas have written down what they saw.
+    fn lead_anew(&mut self) {
+        self.write_down_uses();
+        self.cluster.spark_sides.clear();
+        self.cluster.activity.clear();
+        self.cluster.releases.clear();
+        self.cluster.preparations.clear();
+        self.cluster.observations.refusal = None;
+        self.cluster.observations.watching_since = Some(at(self.cluster.now));
+    }
+
+    fn write_down_uses(&mut self) {
+        let activity = self.cluster.activity.clone();
+        for session in &mut self.cluster.sessions {
+            if let Some(used) = activity.get(&session.meta.name) {
+                session.status.last_activity_at = Some(super::super::conditions::seconds(*used));
+            }
+        }
+    }
+
+    fn prepared(&mut self, which: Index, progress: Progress) {
+        let asked: Vec<_> = self.cluster.preparations.keys().cloned().collect();
+        if asked.is_empty() {
+            return;
+        }
+        let (name, instance, id) = which.get(&asked).clone();
+        if self.is_on(&name, &instance) {
+            self.cluster = self.cluster.clone().prepared(&name, id, progress);
+        }
+    }
+
+    /// Whether the session is on that instance, and its server has an address.
+    fn is_on(&self, session: &str, instance: &str) -> bool {
+        let mut sessions = self.cluster.sessions.iter();
+        let there = sessions.any(|it| {
+            it.meta.name == session
+                && !it.is_finished()
+                && it.status.assigned_instance.as_deref() == Some(instance)
+        });
+        there && self.cluster.instances.iter().any(|it| it.name == instance && it.cluster().is_some())
+    }
+
+    fn released(&mut self, which: Index, gave_up: bool) {
+        let outcome =
+            if gave_up { ReleaseOutcome::GaveUp("no answer".to_owned()) } else { ReleaseOutcome::Released };
+        if let Some(name) = self.named_by(which, |it| it.status.state == Terminating) {
+            self.cluster = self.cluster.clone().released(&name, outcome);
+        }
+    }
+
+    fn settle_and_check(&mut self) {
+        self.cluster.settle();
+        self.check_limits();
+        self.check_sessions();
+        let sessions = &self.cluster.sessions;
+        self.alive = sessions.iter().filter(|it| !it.is_finished()).map(|it| it.meta.name.clone()).collect();
+    }
+
+    fn check_limits(&self) {
+        let spec = &self.cluster.pool.spec;
+        let mut of_user: BTreeMap<&str, i32> = BTreeMap::new();
+        let mut on: BTreeMap<&str, i32> = BTreeMap::new();
+        for session in self.cluster.sessions.iter().filter(|it| !it.is_finished()) {
+            *of_user.entry(&session.spec.user).or_default() += 1;
+            if let Some(place) = &session.status.assigned_instance {
+                *on.entry(place).or_default() += 1;
+            }
+        }
+        assert!(
+            of_user.values().all(|count| *count <= spec.session_policy.max_sessions_per_user),
+            "{of_user:?}"
+        );
+        assert!(of_user.values().sum::<i32>() <= spec.session_policy.max_total_sessions, "{of_user:?}");
+        let places = spec.scaling.max_sessions_per_instance.unwrap_or(i32::MAX);
+        assert!(on.values().all(|count| *count <= places), "{on:?}");
+    }
+
+    /// Each waits, has a place on an instance that lives, or has ended with a reason that holds.
+    fn check_sessions(&self) {
+        let cluster = &self.cluster;
+        for name in &self.alive {
+            let gone = !cluster.has_session(name);
+            assert!(!gone || self.deleted.contains(name), "{name} is lost");
+        }
+        for session in &cluster.sessions {
+            let (name, status) = (&session.meta.name, &session.status);
+            let (state, reason, message) = cluster.told(name);
+            let place = status.assigned_instance.as_deref();
+            let lives = cluster.instances.iter().any(|it| Some(it.name.as_str()) == place && it.is_alive());
+            match state {
+                Pending => {
+                    assert!(status.wait.is_some() && (place.is_none() || reason == "ApplyingConf"), "{name}")
+                }
+                Active | Idle | Terminating => assert!(lives, "{name} is on {place:?}"),
+                Terminated | Failed => assert!(!reason.is_empty() && status.finished_at.is_some(), "{name}"),
+            }
+            assert!(!message.is_empty());
+            assert!(session.is_finished() || state == Pending || session.meta.held, "{name} is not held");
+            if self.alive.contains(name)
+                && matches!(state, Terminating | Terminated)
+                && reason == "IdleTimeout"
+            {
+                self.check_idle_end(name);
+            }
+            self.check_conf(session);
+        }
+    }
+
+    fn check_idle_end(&self, name: &str) {
+        let session = self.cluster.sessions.iter().find(|it| it.meta.name == name).unwrap();
+        let ready = session.status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
+        // When the end was decided.
+        let decided = ready.last_transition_time.0.as_second() - at(0).as_second();
+        let used = self.uses.get(name).copied().unwrap_or(i64::MIN / 2);
+        let least = i64::from(IDLE_MINUTES) * 60 + SLACK;
+        assert!(decided >= used + least, "{name} was used at {used} and ended for idleness at {decided}");
+    }
+
+    /// Nobody uses a Spark session that has not its configuration.
+    fn check_conf(&self, session: &crate::model::Session) {
+        let policy = &self.cluster.pool.spec.session_policy;
+        if policy.default_session_conf.is_empty() || session.is_finished() {
+            return;
+        }
+        let own = session.status.prepared_session_ids.is_empty() && session.spec.session_id.is_some();
+        let connect = self.cluster.pool.protocol() == crate::model::Protocol::Connect;
+        let usable = matches!(session.status.state, Active | Idle);
+        assert!(!(connect && usable && own), "{} is active without its configuration", session.meta.name);
+    }
+
+    /// From now on nobody comes and nothing fails; what is asked for is done.
+    fn wind_down(&mut self) {
+        for _ in 0..12 {
+            self.cluster.now += 600;
+            self.settle_and_check();
+            for (name, instance, id) in self.cluster.preparations.keys().cloned().collect::<Vec<_>>() {
+                if self.is_on(&name, &instance) {
+                    let done = Progress::Done(AppliedConf::default());
+                    self.cluster = self.cluster.clone().prepared(&name, id, done);
+                }
+            }
+            let ending = self.cluster.sessions.iter().filter(|it| it.status.state == Terminating);
+            for name in ending.map(|it| it.meta.name.clone()).collect::<Vec<_>>() {
+                self.cluster = self.cluster.clone().released(&name, ReleaseOutcome::Released);
+            }
+            self.happen(Happening::DeletionEnds);
+            for instance in self.cluster.instances.iter_mut().filter(|it| it.phase == InstancePhase::Starting)
+            {
+                *instance = ready(&instance.name);
+            }
+            self.settle_and_check();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sessions_live_as_promised_and_all_of_them_end(
+        pool in any_pool(),
+        happenings in prop::collection::vec(happening(), 1..60),
+    ) {
+        let mut world = World::of(pool);
+        for happening in happenings {
+            world.happen(happening);
+            world.settle_and_check();
+        }
+        world.wind_down();
+        let cluster = &mut world.cluster;
+        prop_assert!(cluster.sessions.iter().all(|it| it.is_finished()), "{:#?}", cluster.sessions);
+        cluster.now += 3600;
+        cluster.settle();
+        prop_assert_eq!(&cluster.sessions, &[]);
+    }
+}
