@@ -4,6 +4,8 @@
 //! session < what the client itself sets when it opens the session. The last two come from users, who may not set what
 //! `protectedConf` names. The client's part is not known here: `spark::thrift_open_session_conf` puts it in.
 
+use std::collections::BTreeMap;
+
 use crate::api::SessionPolicy;
 use crate::model::{ConfRefusal, ConfSource, ProtectedConf, RefusedConf, Session, SessionConf, is_text};
 use crate::plan::quota;
@@ -13,17 +15,10 @@ use crate::spark::start_conf;
 ///
 /// One key that Spark refuses would make it refuse the session: such keys are left out and named in `refused`.
 pub fn session_conf(policy: &SessionPolicy, session: &Session) -> SessionConf {
-    let spec = &session.spec;
     let mut conf =
         SessionConf { protected: ProtectedConf(policy.protected_conf.clone()), ..SessionConf::default() };
-    let quota = quota::matching(policy, &spec.user, &spec.groups);
-    let layers = [
-        (ConfSource::Pool, Some(&policy.default_session_conf)),
-        (ConfSource::Quota, quota.map(|matched| &matched.quota.session_conf)),
-        (ConfSource::Session, Some(&spec.spark_conf)),
-    ];
-    for (asked_by, entries) in layers {
-        for (key, value) in entries.into_iter().flatten() {
+    for (asked_by, entries) in layers(policy, session) {
+        for (key, value) in entries {
             let refusal = if !is_text(key) || !is_text(value) {
                 Some(ConfRefusal::NotText)
             } else if start_conf::only_at_start(key) {
@@ -42,4 +37,16 @@ pub fn session_conf(policy: &SessionPolicy, session: &Session) -> SessionConf {
         }
     }
     conf
+}
+
+/// What the policy of the pool and the session itself ask for: each overrides those before.
+pub fn layers<'a>(
+    policy: &'a SessionPolicy,
+    session: &'a Session,
+) -> impl Iterator<Item = (ConfSource, &'a BTreeMap<String, String>)> {
+    let spec = &session.spec;
+    let quota = quota::matching(policy, &spec.user, &spec.groups);
+    let of_quota = quota.map(|matched| (ConfSource::Quota, &matched.quota.session_conf));
+    let of_pool = (ConfSource::Pool, &policy.default_session_conf);
+    [Some(of_pool), of_quota, Some((ConfSource::Session, &spec.spark_conf))].into_iter().flatten()
 }

@@ -5,6 +5,7 @@ mod certificate;
 mod cluster;
 mod draining;
 mod endings;
+mod explain;
 mod failures;
 mod fairness;
 mod identity;
