@@ -30,6 +30,7 @@ use crate::authn::{Authenticator, AuthnError, AuthnErrorKind, Origin};
 use crate::edge::Checker;
 use crate::model::{Call, Check, CredentialsError, Denial, DenialKind, Identity, Protocol, Route, Verdict};
 use crate::operator::{Activity, Stores};
+use crate::plan;
 use crate::telemetry::audit::{self, Event, News, Record};
 use crate::telemetry::{Metrics, Outcome};
 use crate::xds::{Programmed, Publisher};
@@ -301,19 +302,30 @@ impl Broker {
                         tracing::info!(session, pool, user = identity.user, "request is held");
                     }
                     wait.session = uid;
-                    waits_for = Some(explanation);
+                    waits_for = Some((session, explanation));
                 }
             }
             // After a write the stores know its outcome, or the watch brings it.
             if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
-                let reason = waits_for.as_deref().unwrap_or("The API server has not shown it yet.");
-                let message = format!(
-                    "The session in pool {pool} is not ready after {} s of waiting. {reason} Try again.",
-                    self.max_hold.of(protocol).as_secs()
-                );
+                let reason = waits_for
+                    .map_or("the API server has not shown it yet".to_owned(), |waits_for| {
+                        self.what_it_waits_for(pool, waits_for)
+                    });
+                let held = self.max_hold.of(protocol).as_secs();
+                let message =
+                    format!("The session in pool {pool} is not ready after {held} s: {reason}. Try again.");
                 return Err(retryable(message));
             }
         }
+    }
+
+    /// Exact, where the session's own words follow the queue a little later.
+    fn what_it_waits_for(&self, pool: &str, (session, explanation): (String, String)) -> String {
+        let now = Timestamp::now();
+        let view = self.stores.read(|inventory| inventory.pool_view(pool));
+        let waiting = view.and_then(|view| plan::waiting(&view, &session, now));
+        let words = waiting.map(|waiting| waiting.words(now));
+        words.unwrap_or_else(|| explanation.trim_end_matches('.').to_owned())
     }
 
     /// Envoy must know the cluster before it hears its name, or it answers 503.

@@ -62,7 +62,7 @@ impl Waiting {
     /// A clause for somebody who waits right now: what is waited for, and how long it should still take.
     pub fn words(&self, now: Timestamp) -> String {
         if let Some((place, of)) = self.position.filter(|_| self.reason == QUEUED) {
-            return format!("queued at position {place} of {of}");
+            return format!("it is at position {place} of {of} in the queue, since {}", self.cause);
         }
         let left = self.expected_at.map(|at| at.duration_since(now).as_secs());
         match left {

@@ -140,7 +140,10 @@ fn who_is_queued_knows_the_position() {
         );
     }
     let words = waiting(&cluster.view(), "a2", at(4)).unwrap().words(at(4));
-    assert_eq!(words, "queued at position 3 of 3");
+    assert_eq!(
+        words,
+        "it is at position 3 of 3 in the queue, since every instance of pool p is full, and the pool is at its maximum of 1"
+    );
     assert_eq!(waiting(&cluster.view(), "has", at(4)), None);
     assert_eq!(waiting(&cluster.view(), "nobody", at(4)), None);
 }
@@ -152,7 +155,8 @@ fn a_moving_queue_is_written_every_fifteen_seconds_and_told_exactly() {
     let early = cluster.clone().at(14).settled();
     assert!(early.told("b1").2.starts_with("Position 2 of 3 "), "{}", early.told("b1").2);
     assert_eq!(early.wakes_at(), Some(15));
-    assert_eq!(waiting(&early.view(), "b1", at(14)).unwrap().words(at(14)), "queued at position 2 of 2");
+    let words = waiting(&early.view(), "b1", at(14)).unwrap().words(at(14));
+    assert!(words.starts_with("it is at position 2 of 2 in the queue, since "), "{words}");
     let late = early.at(15).settled();
     assert!(late.told("b1").2.starts_with("Position 2 of 2 "), "{}", late.told("b1").2);
     assert_eq!(late.sessions[2].status.wait.as_ref().map(|wait| wait.as_of.clone()), Some(time(15)));
