@@ -82,11 +82,12 @@ impl<'a> Drafts<'a> {
             }
             draft.instance = None;
             match self.view.pool.protocol() {
-                Protocol::Connect => draft.condemn(
+                Protocol::Connect if draft.state != SessionState::Pending => draft.condemn(
                     INSTANCE_LOST,
                     format!("Instance {name}, which held this session, is gone. Start a new session."),
                 ),
-                Protocol::Thrift => draft.state = SessionState::Pending,
+                // A session that nobody could use yet has nothing to lose either.
+                _ => draft.state = SessionState::Pending,
             }
         }
     }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::cluster::Cluster;
 use crate::api::SessionState::{Active, Pending, Terminated};
 use crate::api::{ConfStatus, RefusedConfStatus};
-use crate::model::fixtures::{connect_pool, ready, session, thrift_pool};
+use crate::model::fixtures::{connect_pool, failed, ready, session, thrift_pool};
 use crate::model::{AppliedConf, Pool, Progress, SessionKey};
 
 const ONE: Uuid = Uuid::from_u128(1);
@@ -124,6 +124,16 @@ fn what_was_set_on_another_server_does_not_count() {
     cluster.find_instance("p-0").pod = Some(("p-0-driver".to_owned(), "another uid".to_owned()));
     cluster.settle();
     assert_eq!((prepared_ids(&cluster), cluster.preparations.len()), (vec![], 1));
+}
+
+#[test]
+fn a_session_whose_instance_is_lost_before_anybody_used_it_is_set_up_elsewhere() {
+    let mut cluster = preparing();
+    *cluster.find_instance("p-0") = failed("p-0", "OOM");
+    cluster = cluster.instance(ready("p-1")).settled();
+    assert_eq!((cluster.state_of("s"), cluster.place_of("s")), (Pending, Some("p-1")));
+    let cluster = cluster.prepared("s", ONE, done()).settled();
+    assert_eq!(cluster.told("s"), (Active, "Placed", "Served by instance p-1."));
 }
 
 #[test]
