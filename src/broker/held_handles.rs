@@ -1,6 +1,6 @@
 //! The handles of Thrift sessions that this replica has seen being opened: their secret halves are nowhere else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
@@ -78,20 +78,34 @@ impl HeldHandles {
     }
 
     /// Pools with sessions whose handles are held.
-    pub fn pools(&self) -> std::collections::BTreeSet<String> {
-        self.lock().sessions.values().map(|of_session| of_session.pool.clone()).collect()
+    pub fn pools(&self) -> BTreeSet<String> {
+        let state = self.lock();
+        let names: BTreeSet<&str> = state.sessions.values().map(|of_session| &*of_session.pool).collect();
+        names.into_iter().map(str::to_owned).collect()
     }
 
     /// Takes out what is to be closed: all of sessions that are ending, have ended or are gone. Drops what is on servers
-    /// that are not there any more.
-    pub fn take_due(&self, inventory: &Inventory) -> Vec<Due> {
+    /// that are not there any more. Looks at one pool, or at all.
+    pub fn take_due(&self, inventory: &Inventory, pool: Option<&str>) -> Vec<Due> {
         let mut state = self.lock();
-        let mut due = Vec::new();
+        let mut clusters = HashMap::new();
+        let mut is_there = |held: &Held| {
+            let cluster = clusters.entry(held.instance.clone());
+            let now = cluster.or_insert_with(|| inventory.instance(&held.instance)?.cluster());
+            now.as_deref() == Some(held.cluster.as_str())
+        };
+        let (mut due, mut dropped) = (Vec::new(), 0);
         state.sessions.retain(|uid, of_session| {
-            of_session.handles.retain(|_, held| is_there(inventory, held));
+            if pool.is_some_and(|pool| of_session.pool != pool) {
+                return true;
+            }
+            let before = of_session.handles.len();
+            of_session.handles.retain(|_, held| is_there(held));
             if goes_on(inventory, &of_session.session, uid) {
+                dropped += before - of_session.handles.len();
                 return !of_session.handles.is_empty();
             }
+            dropped += before;
             due.push(Due {
                 session: of_session.session.clone(),
                 uid: uid.clone(),
@@ -100,7 +114,7 @@ impl HeldHandles {
             });
             false
         });
-        state.count = state.sessions.values().map(|of_session| of_session.handles.len()).sum();
+        state.count -= dropped;
         due
     }
 
@@ -108,11 +122,6 @@ impl HeldHandles {
         // A panic while the lock was held leaves data that is whole: every edit is a map operation.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_there(inventory: &Inventory, held: &Held) -> bool {
-    let instance = inventory.instance(&held.instance);
-    instance.and_then(|instance| instance.cluster()).is_some_and(|cluster| cluster == held.cluster)
 }
 
 fn goes_on(inventory: &Inventory, session: &str, uid: &str) -> bool {

@@ -145,6 +145,8 @@ impl ThriftSessions {
     pub async fn run(self) -> anyhow::Result<()> {
         let mut changes = StreamMap::new();
         let mut closings = JoinSet::new();
+        // Where something may have changed; `None`: anywhere.
+        let mut changed: Option<String> = None;
         loop {
             let pools = self.held.pools();
             let forgotten: Vec<_> = changes.keys().filter(|pool| !pools.contains(*pool)).cloned().collect();
@@ -157,12 +159,12 @@ impl ThriftSessions {
                     changes.insert(pool, stream);
                 }
             }
-            for due in self.stores.read(|inventory| self.held.take_due(inventory)) {
+            for due in self.stores.read(|inventory| self.held.take_due(inventory, changed.as_deref())) {
                 closings.spawn(self.clone().close(due));
             }
             tokio::select! {
-                () = self.kept.notified() => {}
-                Some(_) = changes.next(), if !changes.is_empty() => {}
+                () = self.kept.notified() => changed = None,
+                Some((pool, ())) = changes.next(), if !changes.is_empty() => changed = Some(pool),
                 Some(ended) = closings.join_next(), if !closings.is_empty() => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "closing a session's connections failed");

@@ -302,7 +302,9 @@ async fn what_a_server_does_not_close_stays_listed() {
     sessions.opened(&opening(), handle(1)).await;
     api_server.changes("state", json!("Terminating"));
     api_server.shows(&stores);
-    let [due] = &stores.read(|inventory| sessions.held.take_due(inventory))[..] else { panic!("one is due") };
+    let [due] = &stores.read(|inventory| sessions.held.take_due(inventory, None))[..] else {
+        panic!("one is due")
+    };
     sessions.clone().close(due.clone()).await;
     assert_eq!(api_server.connections(), [id(1)]);
 }
@@ -314,7 +316,7 @@ async fn with_a_new_driver_the_handles_of_the_old_one_are_forgotten() {
     sessions.opened(&opening(), handle(1)).await;
     stores.gone(Kind::Pod, "p-0-driver", 0);
     stores.shown(Object::Pod(driver("p-0").with_uid("new").at_ip("127.0.0.1").version(9)));
-    assert!(stores.read(|inventory| sessions.held.take_due(inventory)).is_empty());
+    assert!(stores.read(|inventory| sessions.held.take_due(inventory, None)).is_empty());
     assert!(sessions.held.pools().is_empty());
 }
 
@@ -329,7 +331,7 @@ fn a_session_that_goes_on_is_not_due() {
     let held = HeldHandles::default();
     let cluster = "p-0/uid-of-p-0-driver".to_owned();
     assert!(held.keep(&session, Held { handle: handle(1), instance: "p-0".to_owned(), cluster }));
-    assert!(stores.read(|inventory| held.take_due(inventory)).is_empty());
+    assert!(stores.read(|inventory| held.take_due(inventory, None)).is_empty());
     assert_eq!(held.pools().len(), 1);
     assert!(held.forget("uid-of-s", Uuid::from_u128(1)) && held.pools().is_empty());
 }
