@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::pools::{self, HOST};
+use super::stand_in::PAUSE;
 use super::wait::until;
 use super::world::World;
 
@@ -47,6 +48,17 @@ async fn what_is_open_when_a_session_is_deleted_is_closed_on_spark() {
             world.cluster.sessions.get_opt(&name).await.unwrap().is_none().then_some(())
         })
         .await;
+    })
+    .await;
+}
+
+/// Envoy asks the operator anew when a try takes longer than 5 s, unless an answer has begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_spark_opens_slowly_is_listed_too() {
+    World::run("connections-slow", vec![pools::thrift("thrift", HOST)], &[], async move |world| {
+        let slow = world.thrift(HOST, "ana").with_header(PAUSE, "7000");
+        slow.call("OpenSession").await.unwrap();
+        assert_eq!((open(&world).len(), listed(&world).await), (1, open(&world)));
     })
     .await;
 }

@@ -79,10 +79,12 @@ impl ThriftClient {
         let request = request.headers(self.headers.clone()).body(body);
         let answer = request.basic_auth(&self.user, Some("password")).send().await;
         let answer = answer.map_err(|error| error.to_string())?;
-        if answer.status() == 200 && answer.headers().contains_key(POD) {
-            return Ok(Arrived(answer.headers().clone()));
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        // The headers come before the operator has seen the body.
+        let body = answer.bytes().await.map_err(|error| error.to_string())?;
+        if status == 200 && headers.contains_key(POD) {
+            return Ok(Arrived(headers));
         }
-        let status = answer.status();
-        Err(format!("{status}: {}", String::from_utf8_lossy(&answer.bytes().await.unwrap_or_default())))
+        Err(format!("{status}: {}", String::from_utf8_lossy(&body)))
     }
 }
