@@ -59,6 +59,14 @@ impl Activity {
         Self(Arc::new(Shared { seen: Mutex::default(), interval, back: Notify::new() }))
     }
 
+    /// For how long a use may be known to another replica alone. Of a request that is open: until Envoy tells of it (a
+    /// quarter of the interval), until it may be written (the interval), and until that was looked after, written and
+    /// seen.
+    pub fn slack(&self) -> SignedDuration {
+        let quarter = self.0.interval / 4;
+        self.0.interval.saturating_add(quarter).saturating_add(SignedDuration::from_secs(10))
+    }
+
     /// The session was used at this time, or later. Part of every check.
     pub fn note(&self, session: &str, at: Timestamp) {
         let back = {

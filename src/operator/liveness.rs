@@ -41,10 +41,7 @@ impl Liveness {
         loop {
             rounds.tick().await;
             let servers = self.stores.read(|inventory| inventory.servers_that_answer());
-            let attempts = servers.into_iter().map(async |(pod_uid, address)| {
-                let reached = matches!(timeout(PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_)));
-                (pod_uid, address, reached)
-            });
+            let attempts = servers.into_iter().map(|(pod_uid, address)| attempt(pod_uid, address));
             let round: Vec<_> = futures::stream::iter(attempts).buffer_unordered(ATTEMPTS).collect().await;
             for (pod_uid, address) in misses.after(round) {
                 tracing::warn!(pod_uid, %address, "the server accepts no connections any more, its instance is lost");
@@ -52,6 +49,11 @@ impl Liveness {
             }
         }
     }
+}
+
+async fn attempt(pod_uid: String, address: SocketAddr) -> (String, SocketAddr, bool) {
+    let reached = matches!(timeout(PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_)));
+    (pod_uid, address, reached)
 }
 
 /// By the Pod's UID.

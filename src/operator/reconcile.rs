@@ -116,8 +116,11 @@ impl Reconciler {
     async fn reconcile(&self, pool: &str, term: Term) -> Option<Duration> {
         let now = Timestamp::now();
         let mut memory = self.remembered(pool);
-        memory.observations.watching_since =
-            lock(&self.watching).as_mut().map(|watching| watching.since(Instant::now(), now));
+        if let Some(watching) = lock(&self.watching).as_mut() {
+            memory.observations.watching_since = Some(watching.since(Instant::now(), now));
+            memory.observations.clock_jumped_at = watching.jumped_at;
+        }
+        memory.observations.activity_slack = self.activity.slack();
         let mut view = self.stores.read(|inventory| inventory.pool_view(pool));
         if let Some(view) = &mut view {
             view.activity = self.activity.of(view.sessions.iter().map(|session| session.name()));

@@ -12,12 +12,14 @@ const JUMP: SignedDuration = SignedDuration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub struct Watching {
     since: Timestamp,
+    /// When the wall clock last jumped, by what it says since then.
+    pub jumped_at: Option<Timestamp>,
     last: (Instant, Timestamp),
 }
 
 impl Watching {
     pub fn begin(instant: Instant, wall: Timestamp) -> Self {
-        Self { since: wall, last: (instant, wall) }
+        Self { since: wall, jumped_at: None, last: (instant, wall) }
     }
 
     /// To be asked with the time of both clocks. A wall clock that does not go on as the other one makes a new beginning:
@@ -28,6 +30,7 @@ impl Watching {
         let expected = passed.ok().and_then(|passed| wall_before.checked_add(passed).ok());
         if expected.is_none_or(|expected| wall.duration_since(expected).abs() > JUMP) {
             self.since = wall;
+            self.jumped_at = Some(wall);
         }
         self.last = (instant, wall);
         self.since
@@ -58,6 +61,7 @@ mod tests {
         for &(monotonic, wall) in looks {
             told = watching.since(beginning + Duration::from_secs(monotonic), at(wall));
         }
+        assert_eq!(watching.jumped_at, (since > 0).then(|| at(since)));
         assert_eq!(told, at(since));
     }
 }

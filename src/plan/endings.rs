@@ -108,6 +108,7 @@ impl<'a> Drafts<'a> {
                 plan.wake_at(at);
             }
             let last_use = last_use(draft.session, view.activity.get(draft.session.name()).copied());
+            let last_use = observations.clock_jumped_at.map_or(last_use, |jump| jump.max(last_use));
             end_idle(draft, policy.idle_timeout_minutes, last_use, observations, now, plan);
         }
     }

@@ -136,6 +136,8 @@ pub struct Observations {
     /// before may be known to others only, who write them down about once a minute. As long as it is `None` no session
     /// is found idle.
     pub watching_since: Option<Timestamp>,
+    /// When the clock last jumped: uses from before were noted by another time, and count as one at that moment.
+    pub clock_jumped_at: Option<Timestamp>,
     /// How long a use of a session may be known to another replica only: the interval at which uses are written down,
     /// and what it takes until the write is seen here.
     pub activity_slack: SignedDuration,
@@ -143,7 +145,12 @@ pub struct Observations {
 
 impl Default for Observations {
     fn default() -> Self {
-        Self { refusal: None, watching_since: None, activity_slack: SignedDuration::from_secs(75) }
+        Self {
+            refusal: None,
+            watching_since: None,
+            clock_jumped_at: None,
+            activity_slack: SignedDuration::from_secs(75),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use rstest::rstest;
 use super::cluster::Cluster;
 use crate::api::SessionState::{self, Active, Failed, Idle, Pending, Terminated, Terminating};
 use crate::api::ThriftConnection;
-use crate::model::fixtures::{connect_pool, ready, session, starting, thrift_pool, time};
+use crate::model::fixtures::{self, connect_pool, ready, session, starting, thrift_pool, time};
 use crate::model::{Pool, ReleaseOutcome, Session};
 use crate::plan::{Action, plan_without_pool};
 
@@ -115,6 +115,19 @@ fn nothing_ends_for_idleness_that_was_not_watched_for_a_whole_interval() {
     let mut nobody_watches = cluster(placed()).at(90_000);
     nobody_watches.observations.watching_since = None;
     assert_eq!(nobody_watches.settled().state_of("s"), Active);
+}
+
+/// The machine slept, or somebody set the clock by a day: what was used a minute before is not idle since yesterday.
+#[test]
+fn a_clock_that_jumps_ahead_counts_as_a_use() {
+    let day = 86_400;
+    let mut jumped = cluster(placed()).at(60).settled().at(day).watching_since(day);
+    jumped.observations.clock_jumped_at = Some(fixtures::at(day));
+    jumped.settle();
+    let soon = jumped.at(day + 600).settled();
+    assert_eq!(soon.state_of("s"), Active);
+    let unused = soon.at(day + 2 * day).settled();
+    assert_eq!(unused.told("s").1, "IdleTimeout");
 }
 
 #[test]
