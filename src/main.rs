@@ -3,20 +3,30 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Parser;
 use spark_session_operator::settings::{Cli, Command};
-use spark_session_operator::{api, app, telemetry};
+use spark_session_operator::{api, app, explain, telemetry};
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(arguments) => {
             let settings = arguments.validate()?;
             telemetry::init_logs(settings.log_format, &settings.log_level, &settings.audit_log)?;
-            rustls::crypto::aws_lc_rs::default_provider()
-                .install_default()
-                .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(app::run(settings))
+            block_on(app::run(settings))
+        }
+        Command::Explain(arguments) => {
+            let (namespace, subject) =
+                arguments.into_subject().context("name a session, or a user and a pool")?;
+            print!("{}", block_on(explain::run(&namespace, &subject))?);
+            Ok(())
         }
         Command::Crds { output_dir } => print_crds(output_dir.as_deref()),
     }
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
 fn print_crds(output_dir: Option<&Path>) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! The Go operator's flags keep their names where they mean the same.
 
+mod explain;
 mod grpc_tls;
 mod identity;
 mod leader_election;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 
+pub use self::explain::ExplainArgs;
 use self::grpc_tls::GrpcTlsArgs;
 use self::identity::{IdentityArgs, IdentitySettings};
 pub use self::leader_election::LeaderElection;
@@ -43,6 +45,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the operator and control plane.
     Run(Box<RunArgs>),
+    /// Say why a session is where it is: what it waits for, when it ends, which quota and configuration apply, and where
+    /// each comes from. It reads the objects in the cluster, with the rights of your kubeconfig, and changes nothing.
+    Explain(ExplainArgs),
     /// Print the CustomResourceDefinitions, or write them into a folder.
     Crds {
         /// Write one file per definition into this folder instead of printing.
@@ -224,7 +229,7 @@ mod tests {
         let arguments = ["spark-session-operator", "run"].iter().chain(flags);
         match Cli::try_parse_from(arguments)?.command {
             Command::Run(run) => run.validate(),
-            Command::Crds { .. } => unreachable!(),
+            Command::Crds { .. } | Command::Explain(_) => unreachable!(),
         }
     }
 

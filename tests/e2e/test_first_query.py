@@ -53,9 +53,9 @@ def test_beeline_starts_a_thrift_server(beeline, kubectl, objects, at_zero, user
 
     (session,) = objects("sis", f"--field-selector=spec.user={users[0]},spec.pool=thrift")
     user, pool, state, instance, _age = row(kubectl("get", "sis"), session["metadata"]["name"])
-    assert (user, pool, state) == (users[0], "thrift", "Active")
+    assert (user, pool, state) == (users[0], "thrift", "Terminated"), "beeline closes its connection"
     assert re.fullmatch(r"thrift-\d+", instance)
-    assert row(kubectl("get", "ssp"), "thrift")[:4] == ["thrift", "1", "1", "1"]
+    assert row(kubectl("get", "ssp"), "thrift")[:4] == ["thrift", "1", "1", "0"]
 
 
 def test_pyhive_queries_as_the_user_who_logged_in(pyhive, objects, users):
