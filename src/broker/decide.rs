@@ -246,11 +246,11 @@ impl Request<'_> {
 
     fn quota(&self) -> Result<(), Denial> {
         let (pool, identity) = (self.pool, self.identity);
-        let alive = |session: &&Session| !session.is_finished();
+        // Who stops one session and starts the next need not wait for the planner in between.
+        let alive = |session: &&Session| !session.is_finished() && session.status.released_at.is_none();
         let of_user = self.inventory.sessions_of(pool.name(), &identity.user).into_iter();
         let of_user: Vec<&Session> = of_user.map(AsRef::as_ref).filter(alive).collect();
-        let in_total =
-            self.inventory.sessions_in(pool.name()).filter(|session| !session.is_finished()).count();
+        let in_total = self.inventory.sessions_in(pool.name()).map(AsRef::as_ref).filter(alive).count();
         quota::check(
             &pool.spec.session_policy,
             pool.name(),

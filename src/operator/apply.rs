@@ -4,21 +4,20 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::runtime::events::{Event as ClusterEvent, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
 use super::convert::Watched;
 use super::endings;
+use super::events::Events;
 use super::spark_sessions::SparkSessions;
 use super::stores::Stores;
 use super::tokens::Tokens;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::asks_for_token;
 use crate::model::{FINALIZER, Kind};
-use crate::plan::{About, Action, Event};
+use crate::plan::{About, Action};
 
 /// Owner of the fields that the planner writes.
 pub const FIELD_MANAGER: &str = "spark-session-operator";
@@ -29,8 +28,7 @@ pub struct Applier {
     applications: Api<SparkApplication>,
     tokens: Tokens,
     spark_sessions: SparkSessions,
-    recorder: Recorder,
-    namespace: String,
+    events: Events,
     stores: Arc<Stores>,
 }
 
@@ -52,16 +50,13 @@ pub enum ApplyError {
 
 impl Applier {
     pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>) -> Self {
-        let reporter =
-            Reporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() };
         Self {
             pools: Api::namespaced(client.clone(), namespace),
             sessions: Api::namespaced(client.clone(), namespace),
             applications: Api::namespaced(client.clone(), namespace),
             tokens: Tokens::new(client, namespace, stores.clone()),
             spark_sessions: SparkSessions::new(stores.clone()),
-            recorder: Recorder::new(client.clone(), reporter),
-            namespace: namespace.to_owned(),
+            events: Events::new(client, namespace),
             stores,
         }
     }
@@ -117,7 +112,7 @@ impl Applier {
             Action::ReleaseSpark { session, uid, instance } => {
                 self.spark_sessions.release(session, uid, instance);
             }
-            Action::Event(event) => self.publish(event).await,
+            Action::Event(event) => self.events.tell(event),
         }
         Ok(())
     }
@@ -176,36 +171,6 @@ impl Applier {
             self.stores.written(object);
         }
     }
-
-    /// Events are best effort: losing one changes nothing.
-    async fn publish(&self, event: Event) {
-        let (kind, api_version, name, uid) = match event.about {
-            About::Pool { name, uid } => {
-                (SparkSessionPool::kind(&()), SparkSessionPool::api_version(&()), name, uid)
-            }
-            About::Session { name, uid } => {
-                (SparkInteractiveSession::kind(&()), SparkInteractiveSession::api_version(&()), name, uid)
-            }
-        };
-        let reference = ObjectReference {
-            api_version: Some(api_version.into_owned()),
-            kind: Some(kind.into_owned()),
-            name: Some(name),
-            namespace: Some(self.namespace.clone()),
-            uid: Some(uid),
-            ..ObjectReference::default()
-        };
-        let event = ClusterEvent {
-            type_: if event.warning { EventType::Warning } else { EventType::Normal },
-            reason: event.reason.to_owned(),
-            note: Some(shortened(event.note)),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
-            tracing::warn!(%error, reason = event.reason, "Event not recorded");
-        }
-    }
 }
 
 /// Other finalizers of the object stay as they are.
@@ -223,17 +188,6 @@ where
     let patch = Patch::Merge(json!({ "metadata": metadata }));
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     api.patch(name, &params, &patch).await.map_err(classify)
-}
-
-/// The API server refuses longer notes.
-fn shortened(mut note: String) -> String {
-    const LONGEST: usize = 1000;
-    if note.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
-        note.truncate(end);
-        note.push('…');
-    }
-    note
 }
 
 fn params() -> PatchParams {

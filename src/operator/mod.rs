@@ -9,6 +9,7 @@ mod apply;
 mod convert;
 mod driver_log;
 mod endings;
+mod events;
 mod leadership;
 mod lease;
 mod liveness;

@@ -426,6 +426,7 @@ fn the_quota_of_a_group_counts_for_a_request() {
 #[rstest]
 #[case(session("ended").in_state(Terminated))]
 #[case(session("failed").in_state(Failed))]
+#[case(session("stopped").on("p-0").released(900))]
 fn sessions_that_are_over_do_not_count(#[case] over: Session) {
     let inventory = world(connect_pool("p").allowing_each_user(1), [over.with_spark_id(OTHER_ID)]);
     created(first_call(&inventory));
