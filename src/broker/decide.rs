@@ -202,6 +202,12 @@ impl Request<'_> {
         }
     }
 
+    /// The client's end of the session is noted, perhaps by a replica that died before it answered: Spark has to hear of
+    /// it, too, and hears it twice without harm.
+    fn release_again(&self, session: &Session) -> Decision {
+        self.route(session).map_or_else(|| Decision::Deny(why_ended(session)), Decision::Route)
+    }
+
     fn waits_for(&self, session: &Session) -> bool {
         self.wait.session.as_ref() == Some(&session.meta.uid)
     }

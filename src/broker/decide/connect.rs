@@ -85,6 +85,9 @@ impl Request<'_> {
         let replace = || self.start(|request| request.replace(request.draft(&request.key_of(id))));
         match session.status.state {
             SessionState::Failed => self.use_failed(session, method, replace),
+            _ if method == ConnectMethod::ReleaseSession && session.status.released_at.is_some() => {
+                self.release_again(session)
+            }
             _ if session.meta.deleting => Decision::Deny(why_ended(session)),
             SessionState::Terminated | SessionState::Terminating => Decision::Deny(why_ended(session)),
             _ if method == ConnectMethod::ReleaseSession => {
@@ -100,6 +103,12 @@ impl Request<'_> {
         let replace = || self.start(|request| request.replace(request.draft(&request.key(name))));
         match session.status.state {
             SessionState::Failed => self.use_failed(session, method, replace),
+            _ if is_client
+                && method == ConnectMethod::ReleaseSession
+                && session.status.released_at.is_some() =>
+            {
+                self.release_again(session)
+            }
             SessionState::Terminated | SessionState::Terminating if is_client => {
                 Decision::Deny(why_ended(session))
             }

@@ -10,6 +10,9 @@ impl Request<'_> {
         let session = self.called(name, |_| true);
         match session {
             _ if head.method == "OpenSession" => self.open(session, name),
+            Some(session) if head.method == "CloseSession" && session.status.released_at.is_some() => {
+                self.release_again(session)
+            }
             Some(session) if !session.is_finished() => self.use_opened(session, head),
             _ => {
                 let (pool, user) = (self.pool.name(), &self.identity.user);

@@ -166,3 +166,26 @@ fn the_calls_of_a_newer_connection_go_on() {
         assert!(matches!(asked(&inventory, &alice(), &call), Decision::Route(_)));
     }
 }
+
+/// Envoy asks again when the replica that noted the end has died before it answered.
+#[rstest]
+fn the_end_that_is_noted_already_is_passed_on_to_spark(#[values(Active, Terminated)] state: SessionState) {
+    let stopped = session("s").with_spark_id(ID).on("p-0").in_state(state).released(900);
+    let inventory = connect_world([stopped]);
+    let again = asked(&inventory, &alice(), &connect(ConnectMethod::ReleaseSession));
+    assert!(matches!(again, Decision::Route(_)), "{again:?}");
+    let stopped = session("s").shared_by_clients(&[ID]).named("etl").on("p-0").in_state(state).released(900);
+    let again = asked(&connect_world([stopped]), &alice(), &connect(ConnectMethod::ReleaseSession));
+    assert!(matches!(again, Decision::Route(_)), "{again:?}");
+    let closed = session("s").on("p-0").in_state(state).released(900);
+    let again = asked(&thrift_world([closed]), &alice(), &thrift_about("CloseSession", 5));
+    assert!(matches!(again, Decision::Route(_)), "{again:?}");
+}
+
+#[test]
+fn a_stopped_session_whose_instance_is_gone_needs_no_release() {
+    let stopped = session("s").with_spark_id(ID).on("p-9").released(900);
+    let stopped = stopped.ended(Terminated, "Released", "The client ended the session.", 900);
+    let told = denial(asked(&connect_world([stopped]), &alice(), &connect(ConnectMethod::ReleaseSession)));
+    assert_eq!(told, (DenialKind::SessionClosed, "The client ended the session.".to_owned()));
+}
