@@ -4,22 +4,17 @@
 //! Warm requests take the way of `warm`, through two Envoys of the same configuration; new logins go to the operator's
 //! real process, by the question that Envoy asks.
 
-use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
-use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
-use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use spark_session_operator::authn::AuthnSettings;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::Size;
+use crate::asking::Asking;
 use crate::control_plane::ControlPlane;
 use crate::domain::{self, free_port, loopback};
 use crate::envoy::Envoy;
@@ -106,7 +101,7 @@ async fn new_logins(size: Size, provider: &OidcServer) {
 
     // Connections, keys, and what the allocator holds back.
     for n in 0..size.of(1000, 30) {
-        asking.log_in(&format!("first-{n}")).await;
+        log_in(&mut asking, &format!("first-{n}")).await;
     }
     let (resident, cpu) = (operator.resident(), operator.cpu());
     let (mut through, mut direct) = (Times::default(), Times::default());
@@ -114,7 +109,7 @@ async fn new_logins(size: Size, provider: &OidcServer) {
     let turns = 10;
     for turn in 0..turns {
         for n in 0..users / turns {
-            through.add(asking.log_in(&format!("user-{turn}-{n}")).await);
+            through.add(log_in(&mut asking, &format!("user-{turn}-{n}")).await);
         }
         for n in 0..users / turns {
             direct.add(ask_provider(&direct_client, provider, &format!("user-{turn}-{n}")).await);
@@ -149,7 +144,7 @@ async fn new_logins(size: Size, provider: &OidcServer) {
     let mut herd = JoinSet::new();
     for _ in 0..HERD {
         let mut asking = asking.clone();
-        herd.spawn(async move { asking.log_in("herd").await });
+        herd.spawn(async move { log_in(&mut asking, "herd").await });
     }
     let took = herd.join_all().await.into_iter().max().unwrap_or_default();
     let grants = provider.hits(TOKEN) - before;
@@ -161,34 +156,12 @@ async fn new_logins(size: Size, provider: &OidcServer) {
     );
 }
 
-/// Asks what Envoy asks.
-#[derive(Clone)]
-struct Asking(AuthorizationClient<Channel>);
-
-impl Asking {
-    async fn new(operator: SocketAddr) -> Self {
-        let channel = Endpoint::from_shared(format!("http://{operator}")).unwrap().connect().await.unwrap();
-        Self(AuthorizationClient::new(channel))
-    }
-
-    /// How long it takes. Behind its login the call is refused, since it has no message: nothing is started for it.
-    async fn log_in(&mut self, user: &str) -> Duration {
-        let login = base64::prelude::BASE64_STANDARD.encode(format!("{user}:password"));
-        let path = "/spark.connect.SparkConnectService/Config".to_owned();
-        let headers = HashMap::from([
-            ("authorization".to_owned(), format!("Bearer {login}")),
-            ("content-type".to_owned(), "application/grpc".to_owned()),
-        ]);
-        let http = HttpRequest { host: domain::host(&name(0)), path, headers, ..HttpRequest::default() };
-        let request = Request { http: Some(http), ..Request::default() };
-        let attributes = AttributeContext { request: Some(request), ..AttributeContext::default() };
-        let begin = Instant::now();
-        let answer = self.0.check(CheckRequest { attributes: Some(attributes) }).await.unwrap().into_inner();
-        let took = begin.elapsed();
-        let code = answer.status.as_ref().map(|status| status.code);
-        assert_eq!(code, Some(Code::InvalidArgument as i32), "{user} is not let in: {answer:?}");
-        took
-    }
+/// How long it takes. Behind its login the call is refused, since it has no message: nothing is started for it.
+async fn log_in(asking: &mut Asking, user: &str) -> Duration {
+    let (answer, took) = asking.check(&domain::host(&name(0)), user, "Config", Vec::new()).await;
+    let code = answer.status.as_ref().map(|status| status.code);
+    assert_eq!(code, Some(Code::InvalidArgument as i32), "{user} is not let in: {answer:?}");
+    took
 }
 
 /// What the operator asks, and nothing else.

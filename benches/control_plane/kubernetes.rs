@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use spark_session_operator::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
@@ -50,7 +50,7 @@ pub fn name(pool: usize) -> String {
     format!("pool-{pool}")
 }
 
-fn pool(name: &str, port: u16) -> SparkSessionPool {
+pub fn pool(name: &str, port: u16) -> SparkSessionPool {
     serde_json::from_value(json!({
         "apiVersion": "sparkinteractive.io/v1alpha1",
         "kind": "SparkSessionPool",
@@ -99,12 +99,32 @@ pub async fn create_sessions(client: &Client, pools: impl Iterator<Item = usize>
         .unwrap()
 }
 
-/// Deletes what an earlier part has left, and waits until it is gone.
+/// Deletes what an earlier part has left, and waits until it is gone. No operator runs meanwhile that would let go of it.
 pub async fn clear(client: &Client) {
+    let_go::<SparkInteractiveSession>(client).await;
+    let_go::<SparkSessionPool>(client).await;
     delete_all::<SparkInteractiveSession>(client).await;
     delete_all::<SparkApplication>(client).await;
     delete_all::<SparkSessionPool>(client).await;
     delete_all::<k8s_openapi::api::core::v1::Pod>(client).await;
+}
+
+/// Takes off all finalizers.
+async fn let_go<K>(client: &Client)
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    K: Clone + Debug + DeserializeOwned,
+{
+    let objects: Api<K> = api(client);
+    let none = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+    for object in objects.list_metadata(&ListParams::default()).await.unwrap() {
+        match objects.patch_metadata(&object.name_any(), &PatchParams::default(), &none).await {
+            Ok(_) => {}
+            // It was on its way out.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 pub async fn delete_all<K>(client: &Client)

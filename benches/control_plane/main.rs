@@ -6,6 +6,7 @@
 //! push    one more cluster, to Envoy's ACK of it, beside go-control-plane
 //! cold    first requests on pools without an instance: how many fail, and for how long they are held
 //! memory  resident set of the operator, and its CPU time for each session that changes
+//! sessions  what the operator adds to the beginning of a session, and what it writes for one that is in use
 //! auth    a login that is remembered beside no login at all, what a new one adds to the provider's time, and its memory
 //! ```
 //!
@@ -30,18 +31,23 @@ mod memory;
 mod operator;
 mod process;
 mod push;
+mod session_writes;
+mod sessions;
 mod spark;
 mod spark_operator;
 mod warm;
 
+#[path = "../../tests/support/asking.rs"]
+mod asking;
 #[path = "../../tests/oidc_server/mod.rs"]
 #[allow(dead_code, reason = "tests make it do more")]
 mod oidc_server;
 #[path = "../../tests/support/signer.rs"]
 #[allow(dead_code, reason = "tests make it do more")]
 mod signer;
-#[path = "../../tests/support/token_secret.rs"]
-mod token_secret;
+#[path = "../../tests/stand_in/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "tests make it do more")]
+mod stand_in;
 
 use std::path::PathBuf;
 
@@ -74,6 +80,7 @@ async fn main() {
             "push" => push::measure(size).await,
             "cold" => cold::measure(size).await,
             "memory" => memory::measure(size).await,
+            "sessions" => sessions::measure(size).await,
             "auth" => auth::measure(size).await,
             other => panic!("no part is called {other}"),
         }

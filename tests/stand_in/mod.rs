@@ -10,7 +10,7 @@
 //! computes. Every answer repeats the request's headers under [`RECEIVED`], so that a client can tell what reached Spark.
 
 #[path = "../support/token_secret.rs"]
-mod token_secret;
+pub mod token_secret;
 
 mod connect;
 mod instance;

@@ -1,0 +1,64 @@
+//! Asks the operator what Envoy asks it, without an Envoy.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+/// One connection; clones share it.
+#[derive(Clone)]
+pub struct Asking(AuthorizationClient<Channel>);
+
+impl Asking {
+    pub async fn new(operator: SocketAddr) -> Self {
+        let channel = Endpoint::from_shared(format!("http://{operator}")).unwrap().connect().await.unwrap();
+        Self(AuthorizationClient::new(channel))
+    }
+
+    /// About one call of Spark Connect to this host, with this body. Returns the answer, and how long it took.
+    pub async fn check(
+        &mut self,
+        host: &str,
+        user: &str,
+        method: &str,
+        body: Vec<u8>,
+    ) -> (CheckResponse, Duration) {
+        let login = base64::prelude::BASE64_STANDARD.encode(format!("{user}:password"));
+        let headers = HashMap::from([
+            ("authorization".to_owned(), format!("Bearer {login}")),
+            ("content-type".to_owned(), "application/grpc".to_owned()),
+        ]);
+        let http = HttpRequest {
+            host: host.to_owned(),
+            path: format!("/spark.connect.SparkConnectService/{method}"),
+            headers,
+            raw_body: body,
+            ..HttpRequest::default()
+        };
+        let request = Request { http: Some(http), ..Request::default() };
+        let attributes = AttributeContext { request: Some(request), ..AttributeContext::default() };
+        let begin = Instant::now();
+        let answer = self.0.check(CheckRequest { attributes: Some(attributes) }).await.unwrap().into_inner();
+        (answer, begin.elapsed())
+    }
+
+    /// A call of this session, which is let through. How long that took.
+    pub async fn call(&mut self, host: &str, user: &str, method: &str, session: Uuid) -> Duration {
+        let (answer, took) = self.check(host, user, method, message(session)).await;
+        let allowed = matches!(answer.http_response, Some(HttpResponse::OkResponse(_)));
+        assert!(allowed, "{user} is not let in: {answer:?}");
+        took
+    }
+}
+
+/// A gRPC message with the first field that all requests of Spark Connect have: the session's id.
+pub fn message(session: Uuid) -> Vec<u8> {
+    [&[0, 0, 0, 0, 38, 0x0a, 36], session.to_string().as_bytes()].concat()
+}
