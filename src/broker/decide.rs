@@ -252,8 +252,7 @@ impl Request<'_> {
 
     fn quota(&self) -> Result<(), Denial> {
         let (pool, identity) = (self.pool, self.identity);
-        // Who stops one session and starts the next need not wait for the planner in between.
-        let alive = |session: &&Session| !session.is_finished() && session.status.released_at.is_none();
+        let alive = |session: &&Session| counts(session);
         let of_user = self.inventory.sessions_of(pool.name(), &identity.user).into_iter();
         let of_user: Vec<&Session> = of_user.map(AsRef::as_ref).filter(alive).collect();
         let in_total = self.inventory.sessions_in(pool.name()).map(AsRef::as_ref).filter(alive).count();
@@ -303,6 +302,12 @@ impl Request<'_> {
             },
         }
     }
+}
+
+/// Whether it takes a place of its user's. Who stops one session and starts the next need not wait for the planner in
+/// between.
+pub fn counts(session: &Session) -> bool {
+    !session.is_finished() && session.status.released_at.is_none()
 }
 
 /// In whole seconds. A session that is still being released ended when it stopped being ready.

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::creations::Creations;
+use self::creations::{Created, Creations};
 use self::decide::{Decision, Wait, decide};
 pub use self::hold::MaxHold;
 pub use self::thrift_sessions::ThriftSessions;
@@ -119,7 +119,7 @@ impl Broker {
         Traces { activity, metrics }: Traces,
         stop: CancellationToken,
     ) -> Self {
-        let creations = Creations::new(writer.clone());
+        let creations = Creations::new(writer.clone(), Arc::clone(&stores));
         Self {
             stores,
             authenticator,
@@ -276,9 +276,15 @@ impl Broker {
                     detached(close).await?;
                     return route.map(|route| (route, false)).ok_or_else(closed);
                 }
-                Decision::Create(draft) => self.creations.create(draft, None, check.peer).await?,
+                Decision::Create(draft) => {
+                    if let Created::LookAgain = self.creations.create(draft, None, check.peer).await? {
+                        continue;
+                    }
+                }
                 Decision::Replace { uid, draft } => {
-                    self.creations.create(draft, Some(uid), check.peer).await?
+                    if let Created::LookAgain = self.creations.create(draft, Some(uid), check.peer).await? {
+                        continue;
+                    }
                 }
                 Decision::Claim { session, resource_version, session_id } => {
                     let (writer, client) = (self.writer.clone(), check.peer);

@@ -178,6 +178,56 @@ async fn the_first_calls_of_one_session_create_it_once() {
     assert_eq!(api_server.creations(), 1);
 }
 
+/// Calls of sessions that all differ, of one user.
+fn sessions(broker: &Arc<Broker>) -> Vec<JoinHandle<Verdict>> {
+    let call = |n| {
+        let (broker, mut check) = (Arc::clone(broker), first_call());
+        let head = ConnectHead { session_id: Uuid::from_u128(n), observed_server_session_id: None };
+        check.call = Call::Connect { method: ConnectMethod::Config, head, session_name: None };
+        tokio::spawn(async move { broker.check(check).await })
+    };
+    (0..CALLS as u128).map(call).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_sessions_are_created_at_once_than_the_user_may_have() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    let pool = connect_pool("p").with_host("spark.example.com").allowing_each_user(5);
+    stores.shown(Object::Pool(pool.version(20)));
+    let broker = broker(&stores, &api_server);
+    let calls = sessions(&broker);
+    settled().await;
+    assert_eq!(api_server.creations(), 5);
+    api_server.answers();
+    settled().await;
+    assert_eq!(api_server.creations(), 5);
+    let (refused, waiting): (Vec<_>, Vec<_>) = calls.into_iter().partition(JoinHandle::is_finished);
+    assert_eq!(waiting.len(), 5);
+    for verdict in verdicts(refused).await {
+        let Verdict::Deny(denial) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(denial.kind, DenialKind::QuotaExceeded);
+        assert!(
+            denial.message.contains("may have 5 session(s) in pool p at the same time, and has 5: "),
+            "{denial:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_for_creations_that_failed_hears_of_a_failure_of_their_own() {
+    let (stores, api_server) = (stores(), ApiServer::new(refuses));
+    let pool = connect_pool("p").with_host("spark.example.com").allowing_each_user(5);
+    stores.shown(Object::Pool(pool.version(20)));
+    let broker = broker(&stores, &api_server);
+    let calls = sessions(&broker);
+    api_server.answers();
+    for verdict in verdicts(calls).await {
+        let Verdict::Deny(denial) = verdict else { panic!("{verdict:?}") };
+        assert!(denial.message.contains("exceeded quota: at most 10"), "{denial:?}");
+    }
+    assert_eq!(api_server.creations(), CALLS);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_ended_session_is_replaced_once() {
     let (stores, api_server) = (stores(), ApiServer::new(takes));
@@ -254,7 +304,8 @@ async fn who_looked_before_it_was_created_and_comes_after_does_not_create_it_aga
     let (stores, api_server) = (stores(), ApiServer::new(takes));
     let old = session(&name()).with_spark_id(ID).with_uid("uid-of-the-old-one").version(5);
     stores.shown(Object::Session(old.clone()));
-    let creations = Creations::new(SessionWriter::new(&api_server.client(), "spark-dev", stores));
+    let creations =
+        Creations::new(SessionWriter::new(&api_server.client(), "spark-dev", stores.clone()), stores);
     api_server.answers();
     let draft = decide::Draft { name: name(), spec: old.spec };
     for _ in 0..2 {

@@ -128,6 +128,17 @@ pub fn check(
     })
 }
 
+/// The same of numbers alone.
+pub fn has_room(
+    policy: &SessionPolicy,
+    user: &str,
+    groups: &[String],
+    of_user: usize,
+    in_total: usize,
+) -> bool {
+    !reached(of_user, limit_of_user(policy, user, groups)) && !reached(in_total, policy.max_total_sessions)
+}
+
 fn reached(count: usize, limit: i32) -> bool {
     usize::try_from(limit).is_ok_and(|limit| count >= limit)
 }
