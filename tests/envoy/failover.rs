@@ -78,7 +78,10 @@ async fn keep_a_ledger(cluster: Cluster, ledger: Arc<Mutex<Ledger>>) {
 
 /// What every Spark Connect client does: a status with RetryInfo is not the user's matter. An operator that is killed
 /// between the head and the body of its answer to a check leaves Envoy no second try.
-async fn persistently<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<T, Status> {
+async fn persistently<T, F>(call: impl Fn() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
     loop {
         match call().await {
             Err(status) if status.code() == Code::Unavailable && has_retry_info(&status) => {
@@ -99,11 +102,11 @@ static RETRIES: AtomicUsize = AtomicUsize::new(0);
 /// A program: it works for a moment, and ends its session.
 async fn program(envoy: SocketAddr, user: String, works: Duration) -> Result<(), Status> {
     let client = ConnectClient::new(envoy, HOST, &user).await;
-    let pod = persistently(async || client.config().await).await?.pod().to_owned();
+    let pod = persistently(|| client.config()).await?.pod().to_owned();
     sleep(works).await;
-    let answer = persistently(async || client.config().await).await?;
+    let answer = persistently(|| client.config()).await?;
     assert_eq!(answer.pod(), pod, "a session stays where it is");
-    persistently(async || client.release_session().await).await?;
+    persistently(|| client.release_session()).await?;
     Ok(())
 }
 
