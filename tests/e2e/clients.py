@@ -29,21 +29,25 @@ if host.endswith(".test"):
     from pyspark.sql.connect.client import DefaultChannelBuilder
     from pyspark.sql.connect.session import SparkSession
     channel = DefaultChannelBuilder(url.replace(host, "127.0.0.1", 1), [("grpc.default_authority", authority)])
-    spark = SparkSession.builder.channelBuilder(channel).getOrCreate()
+    builder = SparkSession.builder.channelBuilder(channel)
 else:
-    spark = SparkSession.builder.remote(url).getOrCreate()
+    builder = SparkSession.builder.remote(url)
+spark = builder.getOrCreate()
 """
 
-# Runs each line of its input as SQL.
+# Runs each line of its input as SQL, and as Python those that begin with an exclamation mark.
 PYSPARK_SHELL = """
-for sql in sys.stdin:
+for line in sys.stdin:
     try:
-        print(*[" ".join(map(str, row)) for row in spark.sql(sql).collect()], sep="\\n", flush=True)
+        if line.startswith("!"):
+            exec(line[1:])
+        else:
+            print(*[" ".join(map(str, row)) for row in spark.sql(line).collect()], sep="\\n", flush=True)
     except Exception as error:
         print("FAILED", type(error).__name__, error, flush=True)
 """
 
-# Arguments: host, port, path, SQL, and the two parts of a login where there is one.
+# `cursor`. Arguments: host, port, path, SQL, and the two parts of a login where there is one.
 PYHIVE = """\
 import base64, socket, sys
 import thrift.transport.THttpClient
@@ -54,10 +58,25 @@ socket.getaddrinfo = lambda name, *more, **named: resolve("127.0.0.1" if name.en
 transport = thrift.transport.THttpClient.THttpClient(f"http://{host}:{port}/{path}")
 if login:
     hive.Connection._set_authorization_header(transport, *login)
-cursor = hive.connect(thrift_transport=transport, username=login[0] if login else None).cursor()
+connection = hive.connect(thrift_transport=transport, username=login[0] if login else None)
+cursor = connection.cursor()
+"""
+
+PYHIVE_ONCE = """
 cursor.execute(sql)
 for row in cursor.fetchall():
     print(*row)
+"""
+
+# Runs each line of its input as SQL, and closes its connection with the end of its input.
+PYHIVE_SHELL = """
+for line in sys.stdin:
+    try:
+        cursor.execute(line)
+        print(*[" ".join(map(str, row)) for row in cursor.fetchall()], sep="\\n", flush=True)
+    except Exception as error:
+        print("FAILED", type(error).__name__, error, flush=True)
+connection.close()
 """
 
 
@@ -89,10 +108,14 @@ class Ran:
         return next((line for line in lines if line.startswith("Error:")), lines[-1])
 
 
+# How shells tell that what they were told last has failed, up to the end of the line.
+COMPLAINT = re.compile(r"^(FAILED|Error:).*\n", re.M)
+
+
 class Conversation:
     """A program that goes on running: it is told lines, and what it prints is looked through for words."""
 
-    def __init__(self, argv: list):
+    def __init__(self, argv: list, env: dict[str, str] | None = None):
         self.process = subprocess.Popen(
             [str(a) for a in argv],
             stdin=subprocess.PIPE,
@@ -100,7 +123,7 @@ class Conversation:
             stderr=subprocess.STDOUT,
             text=True,
             bufsize=1,
-            env=clean_environment(),
+            env={**clean_environment(), **(env or {})},
             start_new_session=True,
         )
         self.printed: list[str] = []
@@ -125,16 +148,36 @@ class Conversation:
 
     def until(self, words: str, seconds: float) -> None:
         """Returns when `words` were printed; says what was printed instead when the program ends or the time is over."""
+        self._until(words, seconds, "^(FAILED|Error:)")
+
+    def fails(self, seconds: float) -> str:
+        """Returns the first complaint that was not returned before, as soon as there is one."""
+        self._until(COMPLAINT, seconds)
+        first = next(n for n, line in enumerate(self.printed) if COMPLAINT.search(line))
+        told, self.printed = self.printed[first], self.printed[first + 1 :]
+        return told.strip()
+
+    def says(self, line: str, words: str, seconds: float) -> None:
+        self.say(line)
+        self.until(words, seconds)
+
+    def _until(self, words: str | re.Pattern, seconds: float, trouble: str | None = None) -> None:
         deadline = time.monotonic() + seconds
         with self.news:
-            while words not in self.text:
+            while not re.search(re.escape(words) if isinstance(words, str) else words, self.text):
                 assert self.process.poll() is None, f"ended without printing {words!r}:\n{self.text}"
-                assert not re.search("^(FAILED|Error:)", self.text, re.M), f"{words!r} was not printed:\n{self.text}"
+                assert not (trouble and re.search(trouble, self.text, re.M)), f"{words!r} was not printed:\n{self.text}"
                 left = deadline - time.monotonic()
                 assert left > 0, f"{words!r} was not printed within {seconds} s:\n{self.text}"
                 self.news.wait(min(left, 1))
 
+    def finish(self, seconds: float) -> None:
+        """The end of its input: what its user types last."""
+        self.process.stdin.close()
+        assert self.process.wait(seconds) == 0, self.text
+
     def end(self) -> None:
+        """Kills it: a client that vanishes."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -191,8 +234,8 @@ def pool_manifest(name: str, kind: str, host: str, **spec) -> dict:
     return _manifest("SparkSessionPool", name, fields)
 
 
-def session_manifest(name: str, user: str, pool: str, **spec) -> dict:
-    return _manifest("SparkInteractiveSession", name, {"user": user, "pool": pool, **spec})
+def session_manifest(object_name: str, user: str, pool: str, /, **spec) -> dict:
+    return _manifest("SparkInteractiveSession", object_name, {"user": user, "pool": pool, **spec})
 
 
 def _manifest(kind: str, name: str, spec: dict) -> dict:

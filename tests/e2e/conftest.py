@@ -20,9 +20,12 @@ from pathlib import Path
 
 import pytest
 
+import connect_wire
 from clients import (
     NAMES,
     PYHIVE,
+    PYHIVE_ONCE,
+    PYHIVE_SHELL,
     PYSPARK,
     PYSPARK_SHELL,
     Conversation,
@@ -32,6 +35,7 @@ from clients import (
     run,
     session_manifest,
 )
+from connect_wire import Answer, config_get
 from instance_tokens import InstanceTokens
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -173,22 +177,37 @@ def pyhive(environment) -> Callable[..., Ran]:
         host: str = "localhost",
     ) -> Ran:
         login = [] if user is None else [user, environment.password(user) if password is None else password]
-        return run([environment["PYTHON"], "-W", "ignore", "-c", PYHIVE, host, environment.port, path, sql, *login], timeout)
+        return run([environment["PYTHON"], "-W", "ignore", "-c", PYHIVE + PYHIVE_ONCE, host, environment.port, path, sql, *login], timeout)
 
     return call
 
 
 @pytest.fixture
 def shells(environment, beeline_command) -> Iterator[Callable[..., Conversation]]:
-    """shells("pyspark", url) and shells("beeline", user) run the SQL that they are told, and end with the test."""
+    """shells("pyspark", url), shells("beeline", user) and shells("pyhive", user) run the SQL that they are told, and end
+    with the test. The latter two take path="cliservice" and host="localhost"."""
+    yield from _shells(environment, beeline_command)
+
+
+@pytest.fixture(scope="module")
+def module_shells(environment, beeline_command) -> Iterator[Callable[..., Conversation]]:
+    """The same, for all tests of a file."""
+    yield from _shells(environment, beeline_command)
+
+
+def _shells(environment, beeline_command) -> Iterator[Callable[..., Conversation]]:
     opened: list[Conversation] = []
 
-    def call(program: str, login: str) -> Conversation:
+    def call(program: str, login: str, path: str = "cliservice", host: str = "localhost") -> Conversation:
+        env: dict[str, str] = {}
         if program == "pyspark":
             argv = [environment["PYTHON"], "-W", "ignore", "-c", PYSPARK + PYSPARK_SHELL, login]
+        elif program == "pyhive":
+            argv = [environment["PYTHON"], "-W", "ignore", "-c", PYHIVE + PYHIVE_SHELL, host, environment.port, path, ""]
+            argv += [login, environment.password(login)]
         else:
-            argv, _ = beeline_command(login, None, "cliservice", "", "localhost")
-        opened.append(Conversation(argv))
+            argv, env = beeline_command(login, None, path, "", host)
+        opened.append(Conversation(argv, env))
         return opened[-1]
 
     yield call
@@ -222,6 +241,22 @@ def thing(kubectl) -> Callable[[str, str], dict]:
     return call
 
 
+@pytest.fixture(scope="module")
+def module_watch(environment) -> Iterator[Callable[[str], Conversation]]:
+    """module_watch(session) prints its state and what is said of it, a line for each change, while the file's tests run."""
+    said = r"jsonpath={.status.state} {.status.conditions[?(@.type=='Ready')].message}{'\n'}"
+    watches: list[Conversation] = []
+
+    def call(name: str) -> Conversation:
+        argv = [environment["KUBECTL"], f"--kubeconfig={environment['KUBECONFIG']}", "get", "sis", name, "--watch", "-o", said]
+        watches.append(Conversation(argv))
+        return watches[-1]
+
+    yield call
+    for watch in watches:
+        watch.end()
+
+
 @pytest.fixture(autouse=True)
 def sessions_end(kubectl, objects) -> Iterator[None]:
     """The sessions that a test leaves end with it: they would count against their users' quotas."""
@@ -247,9 +282,9 @@ def new_session(kubectl) -> Callable[..., str]:
     """new_session(user, pool, **spec) creates a session as automation does -> its name."""
 
     def call(user: str, pool: str, **spec) -> str:
-        name = f"by-kubectl-{uuid.uuid4().hex[:8]}"
-        kubectl("create", "-f", "-", stdin=json.dumps(session_manifest(name, user, pool, **spec)))
-        return name
+        made = f"by-kubectl-{uuid.uuid4().hex[:8]}"
+        kubectl("create", "-f", "-", stdin=json.dumps(session_manifest(made, user, pool, **spec)))
+        return made
 
     return call
 
@@ -375,6 +410,22 @@ def restart_operator(environment) -> Callable[[], None]:
         environment.up()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def on_spark(thing):
+    """on_spark(name) of a Connect session that has a place -> a function that asks its driver for it, without Envoy."""
+
+    def place(name: str) -> Callable[[], Answer]:
+        session = thing("sis", name)
+        user, status = session["spec"]["user"], session["status"]
+        token = base64.b64decode(thing("secret", f"{status['assignedInstance']}-token")["data"]["token"]).decode()
+        headers = [("authorization", f"Bearer {token}"), ("x-spark-session-id", status["sessionId"])]
+        headers.append(("x-spark-session-user-bin", user.encode()))
+        question = config_get(status["sessionId"], "spark.app.name", user=user)
+        return lambda: connect_wire.call(status["endpoint"], "Config", question, headers)
+
+    return place
 
 
 @pytest.fixture(scope="session")

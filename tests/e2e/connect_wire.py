@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import grpc
 import pyspark.sql.connect.proto as pb
+from google.protobuf.any_pb2 import Any
 from google.rpc.status_pb2 import Status
 
 SERVICE = "spark.connect.SparkConnectService"
@@ -18,6 +19,8 @@ class Answer:
     # What PySpark would show: the message of grpc-status-details-bin.
     shown: str
     messages: list[bytes]
+    # What stands there beside the message.
+    details: list[Any]
 
     def refused(self, code: str) -> str:
         """The words of a refusal, which are the same for every client."""
@@ -54,7 +57,8 @@ def call(
             answers.extend(running)
         except grpc.RpcError:
             pass
-        return Answer(running.code().name, running.details(), _shown(running.trailing_metadata()), answers)
+        status = _status(running.trailing_metadata())
+        return Answer(running.code().name, running.details(), status.message, answers, list(status.details))
 
 
 def head(session: str, user: str = "whoever") -> dict:
@@ -86,5 +90,5 @@ def again(session: str | None = None, user: str | None = None) -> bytes:
     return pb.ConfigRequest(session_id=session or "", user_context=context).SerializeToString()
 
 
-def _shown(trailers) -> str:
-    return Status.FromString(dict(trailers or ()).get("grpc-status-details-bin", b"")).message
+def _status(trailers) -> Status:
+    return Status.FromString(dict(trailers or ()).get("grpc-status-details-bin", b""))
