@@ -39,7 +39,7 @@ pub enum Decision {
     Close {
         session: String,
         connection: Uuid,
-        route: Option<Route>,
+        route: Route,
     },
     /// Create the session object under this name, then look again.
     Create(Draft),

@@ -274,7 +274,7 @@ impl Broker {
                         Ok(())
                     };
                     detached(close).await?;
-                    return route.map(|route| (route, false)).ok_or_else(closed);
+                    return Ok((route, false));
                 }
                 Decision::Create(draft) => {
                     if let Created::LookAgain = self.creations.create(draft, None, check.peer).await? {

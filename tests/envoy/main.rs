@@ -38,6 +38,7 @@ mod crowd;
 mod failover;
 mod held_checks;
 mod large_and_long;
+mod lost_address;
 mod programmed;
 mod rate_limit;
 mod refused;

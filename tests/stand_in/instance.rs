@@ -137,6 +137,14 @@ async fn serve(
     };
     let listener = listen(server_port(protocol, conf)).await?;
     let address = listener.local_addr()?;
+    let mut losses = gates.losses.subscribe();
+    losses.mark_unchanged();
+    let closed = async move {
+        tokio::select! {
+            () = ended.cancelled_owned() => {}
+            _ = losses.changed() => {}
+        }
+    };
     let pod: Arc<str> = pod.metadata.name.as_deref().unwrap_or_default().into();
     match protocol {
         Protocol::Connect => {
@@ -146,15 +154,12 @@ async fn serve(
                 .initial_connection_window_size(8 << 20)
                 .initial_stream_window_size(1 << 20)
                 .add_service(service)
-                .serve_with_incoming_shutdown(
-                    TcpIncoming::from(listener).with_nodelay(Some(true)),
-                    ended.cancelled_owned(),
-                );
+                .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), closed);
             tokio::spawn(server);
         }
         Protocol::Thrift => {
             let server = axum::serve(listener, thrift::router(pod, gates.seen.clone()));
-            tokio::spawn(server.with_graceful_shutdown(ended.cancelled_owned()).into_future());
+            tokio::spawn(server.with_graceful_shutdown(closed).into_future());
         }
     }
     Ok(address)

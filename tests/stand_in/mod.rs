@@ -58,6 +58,8 @@ pub struct StandIn {
 struct Gates {
     starts: watch::Sender<bool>,
     streams: watch::Sender<bool>,
+    /// How often all servers have lost their addresses.
+    losses: watch::Sender<u32>,
     seen: Seen,
 }
 
@@ -66,6 +68,7 @@ impl StandIn {
         let gates = Gates {
             starts: watch::Sender::new(true),
             streams: watch::Sender::new(false),
+            losses: watch::Sender::new(0),
             seen: Seen::default(),
         };
         let stop = CancellationToken::new();
@@ -86,6 +89,11 @@ impl StandIn {
     #[allow(dead_code, reason = "not every test asks for it")]
     pub fn seen(&self) -> seen::State {
         self.gates.seen.state()
+    }
+
+    /// Every server stops listening, and its Pod is said to run as before.
+    pub fn lose_addresses(&self) {
+        self.gates.losses.send_modify(|losses| *losses += 1);
     }
 
     /// Lets the streams go on that asked to wait for this.

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{Decision, Request, deny, refuse, why_ended, why_failed};
 use crate::api::SessionState;
-use crate::model::{ConnectHead, ConnectMethod, DenialKind, Session, SessionKey};
+use crate::model::{ConnectHead, ConnectMethod, DenialKind, Route, Session, SessionKey};
 
 /// Clients that share a named session at the same time: each has a Spark session of its own.
 const MOST_CLIENTS: usize = 64;
@@ -91,7 +91,7 @@ impl Request<'_> {
             _ if session.meta.deleting => Decision::Deny(why_ended(session)),
             SessionState::Terminated | SessionState::Terminating => Decision::Deny(why_ended(session)),
             _ if method == ConnectMethod::ReleaseSession => {
-                Decision::Release { session: session.meta.name.clone(), route: self.route(session) }
+                self.release(session, |route| Decision::Release { session: session.meta.name.clone(), route })
             }
             _ => self.use_placed(session, id),
         }
@@ -130,11 +130,11 @@ impl Request<'_> {
                 deny(DenialKind::QuotaExceeded, message)
             }
             _ if !is_client => Decision::Join { session: session.meta.name.clone(), session_id: id },
-            _ if method == ConnectMethod::ReleaseSession => Decision::Leave {
+            _ if method == ConnectMethod::ReleaseSession => self.release(session, |route| Decision::Leave {
                 session: session.meta.name.clone(),
                 session_id: id,
-                route: self.route(session),
-            },
+                route,
+            }),
             _ => self.use_placed(session, id),
         }
     }
@@ -151,6 +151,17 @@ impl Request<'_> {
             Decision::Deny(why_failed(session))
         } else {
             replace()
+        }
+    }
+
+    /// Spark has to hear of it, so that the way there must be known. A session that waits has none yet; but then this
+    /// replica's watch may be behind the one that answered the client before.
+    fn release(&self, session: &Session, end: impl FnOnce(Option<Route>) -> Decision) -> Decision {
+        match (session.status.state, self.route(session)) {
+            (SessionState::Pending, _) if !self.wait.refreshed => Decision::Refresh,
+            (SessionState::Pending, _) => end(None),
+            (_, Some(route)) => end(Some(route)),
+            (_, None) => self.wait(session),
         }
     }
 

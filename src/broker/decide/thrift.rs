@@ -53,11 +53,12 @@ impl Request<'_> {
             );
             return Decision::Deny(Denial::new(DenialKind::SessionChanged, message));
         }
-        match head.session_handle.filter(|_| head.method == "CloseSession") {
-            Some(connection) => {
-                Decision::Close { session: session.meta.name.clone(), connection, route: self.route(session) }
+        let used = self.use_placed_thrift(session);
+        match (head.session_handle.filter(|_| head.method == "CloseSession"), used) {
+            (Some(connection), Decision::Route(route)) => {
+                Decision::Close { session: session.meta.name.clone(), connection, route }
             }
-            None => self.use_placed_thrift(session),
+            (_, used) => used,
         }
     }
 

@@ -131,7 +131,7 @@ fn a_thrift_session_that_ended_while_its_client_waited_is_not_made_again() {
 fn a_connection_is_closed_by_its_handle() {
     let inventory = thrift_world([session("s").connected(Uuid::from_u128(5), "p-0").on("p-0")]);
     let decision = asked(&inventory, &alice(), &thrift_about("CloseSession", 5));
-    let Decision::Close { connection, route: Some(_), .. } = decision else { panic!("{decision:?}") };
+    let Decision::Close { connection, .. } = decision else { panic!("{decision:?}") };
     assert_eq!(connection, Uuid::from_u128(5));
     let other = asked(&inventory, &alice(), &thrift_about("ExecuteStatement", 5));
     assert!(matches!(other, Decision::Route(_)), "{other:?}");
@@ -188,4 +188,22 @@ fn a_stopped_session_whose_instance_is_gone_needs_no_release() {
     let stopped = stopped.ended(Terminated, "Released", "The client ended the session.", 900);
     let told = denial(asked(&connect_world([stopped]), &alice(), &connect(ConnectMethod::ReleaseSession)));
     assert_eq!(told, (DenialKind::SessionClosed, "The client ended the session.".to_owned()));
+}
+
+/// Of the replica whose watch is behind: otherwise Spark would never hear of the end.
+#[test]
+fn the_end_of_a_session_that_seems_to_wait_is_looked_up_first() {
+    let inventory = connect_world([session("s").with_spark_id(ID)]);
+    let stop = connect(ConnectMethod::ReleaseSession);
+    assert_eq!(asked_first(&inventory, &stop), Decision::Refresh);
+    let waits = Decision::Release { session: "s".to_owned(), route: None };
+    assert_eq!(asked(&inventory, &alice(), &stop), waits);
+}
+
+#[test]
+fn the_end_of_a_session_waits_until_the_way_to_spark_is_known() {
+    let mut inventory = connect_world([session("s").with_spark_id(ID).on("p-0")]);
+    inventory.remove(Kind::Pod, "p-0-driver");
+    let decision = asked(&inventory, &alice(), &connect(ConnectMethod::ReleaseSession));
+    assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
 }
