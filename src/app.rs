@@ -57,7 +57,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     watches::spawn(&client, &settings.namespace, &stores, &mut background);
     background.spawn(Readiness::new(stores.clone()).run());
-    background.spawn(Liveness::new(stores.clone()).run());
     background.spawn(DriverLogs::new(&client, &settings.namespace, stores.clone()).run());
     let applier = Arc::new(Applier::new(&client, &settings.namespace, stores.clone()));
     background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
@@ -71,6 +70,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             Leadership::always()
         }
     };
+    background.spawn(Liveness::new(stores.clone(), leadership.clone()).run());
     let takeover = Takeover::new(&client, &settings.namespace);
     Reconciler::new(stores.clone(), applier, takeover, leadership, activity.clone()).spawn(&mut background);
     background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));

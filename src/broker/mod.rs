@@ -291,10 +291,12 @@ impl Broker {
                     let claim =
                         async move { writer.claim(&session, resource_version, session_id, client).await };
                     detached(claim).await?;
+                    continue;
                 }
                 Decision::Join { session, session_id } => {
                     let writer = self.writer.clone();
                     detached(async move { writer.join(&session, session_id).await }).await?;
+                    continue;
                 }
                 Decision::Refresh => {
                     // Closed only at the end of the process.

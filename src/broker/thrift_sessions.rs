@@ -37,6 +37,8 @@ const CLOSINGS_AT_A_TIME: usize = 8;
 /// Writers of the same list in this replica would only get in each other's way. Those of lists that share a turn by
 /// chance wait for each other, too.
 const TURNS: usize = 256;
+/// That the status of one session lists.
+const MOST_CONNECTIONS: usize = 500;
 
 /// All clones are one.
 #[derive(Clone)]
@@ -91,6 +93,8 @@ impl ThriftSessions {
                 if open.iter().all(|open| open.id != connection.id) {
                     open.push(connection.clone());
                 }
+                // Of clients that went without a word.
+                open.drain(..open.len().saturating_sub(MOST_CONNECTIONS));
             })
             .await
         });
@@ -110,7 +114,11 @@ impl ThriftSessions {
     /// the same, and the session ends for being idle.
     pub async fn client_closes(&self, session: &str, id: Uuid, now: Timestamp) {
         let outcome = match self.closed(session, id).await {
-            Ok(true) => self.writer.release(session, now).await.map_err(ConnectionsError::Api),
+            Ok(true) => {
+                // Unless somebody connects at this moment.
+                let over = |session: &Session| session.status.connections.is_empty();
+                self.writer.release_if(session, now, over).await.map_err(ConnectionsError::Api)
+            }
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };

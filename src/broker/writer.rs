@@ -23,7 +23,10 @@ const RELEASE_MANAGER: &str = "spark-session-operator-release";
 const CLIENTS_MANAGER: &str = "spark-session-operator-clients";
 const CONNECTIONS_MANAGER: &str = "spark-session-operator-connections";
 
-const LEAVE_ATTEMPTS: usize = 5;
+/// Of a write that others come before.
+const ATTEMPTS: usize = 10;
+/// Clients that a named session lists.
+const MOST_CLIENTS: usize = 64;
 
 #[derive(Clone)]
 pub struct SessionWriter {
@@ -123,51 +126,60 @@ impl SessionWriter {
                 ..Record::default()
             };
             audit::record(Event::SessionClaimed, record);
+            Ok(())
+        } else {
+            self.refresh_one(name).await
         }
-        Ok(())
     }
 
-    /// Enters a client's Spark session id among those that share the session, unless the session has changed since it
-    /// was looked at: then the caller looks again.
+    /// Enters a client's Spark session id among those that share the session, in place of the oldest where there are very
+    /// many: most of those have gone without a word. If the session has changed since it was looked at, the caller
+    /// looks again.
     pub async fn join(&self, name: &str, session_id: Uuid) -> Result<(), kube::Error> {
-        let joined = self.change_clients(name, |clients| clients.push(session_id.to_string())).await?;
-        if joined.is_some() {
+        let Some(session) = self.stores.read(|inventory| inventory.session(name).cloned()) else {
+            return Ok(());
+        };
+        let mut clients = session.status.client_session_ids.clone();
+        clients.retain(|id| *id != session_id.to_string());
+        clients.push(session_id.to_string());
+        clients.drain(..clients.len().saturating_sub(MOST_CLIENTS));
+        if self.set_clients(&session, &clients).await? {
             tracing::info!(session = name, %session_id, "client joined the session");
+            Ok(())
+        } else {
+            self.refresh_one(name).await
         }
-        Ok(())
     }
 
     /// Takes it out again. With the last client the session ends.
     pub async fn leave(&self, name: &str, session_id: Uuid, at: Timestamp) -> Result<(), kube::Error> {
         let left = session_id.to_string();
         // Somebody joins or leaves at the same time: the one who was later looks again.
-        for _ in 0..LEAVE_ATTEMPTS {
-            match self.change_clients(name, |clients| clients.retain(|id| *id != left)).await? {
-                Some(0) => return self.release(name, at).await,
-                Some(_) => return Ok(()),
-                None => self.refresh_one(name).await?,
+        for _ in 0..ATTEMPTS {
+            let Some(session) = self.stores.read(|inventory| inventory.session(name).cloned()) else {
+                return Ok(());
+            };
+            let mut clients = session.status.client_session_ids.clone();
+            if !clients.contains(&left) {
+                return self
+                    .release_if(name, at, |session| session.status.client_session_ids.is_empty())
+                    .await;
+            }
+            clients.retain(|id| *id != left);
+            if !self.set_clients(&session, &clients).await? {
+                self.refresh_one(name).await?;
             }
         }
         tracing::warn!(session = name, %session_id, "a client that left is still listed");
         Ok(())
     }
 
-    /// How many clients there are after the change; `None` if somebody else has changed the session meanwhile.
-    async fn change_clients(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut Vec<String>),
-    ) -> Result<Option<usize>, kube::Error> {
-        let Some(session) = self.stores.read(|inventory| inventory.session(name).cloned()) else {
-            return Ok(None);
-        };
-        let mut clients = session.status.client_session_ids.clone();
-        change(&mut clients);
-        clients.dedup();
-        let metadata = json!({ "name": name, "resourceVersion": session.meta.resource_version.to_string() });
+    /// Whether it was written: not if the session is gone or has changed.
+    async fn set_clients(&self, session: &Session, clients: &[String]) -> Result<bool, kube::Error> {
+        let version = session.meta.resource_version.to_string();
+        let metadata = json!({ "name": session.name(), "resourceVersion": version });
         let status = json!({ "clientSessionIds": clients });
-        let written = self.patch_status(name, CLIENTS_MANAGER, metadata, status).await?;
-        Ok(written.then_some(clients.len()))
+        self.patch_status(session.name(), CLIENTS_MANAGER, metadata, status).await
     }
 
     /// Replaces the connections of this very version of the session. Whether it was written: not if the session is gone
@@ -210,6 +222,29 @@ impl SessionWriter {
         if self.patch_status(name, RELEASE_MANAGER, json!({ "name": name }), status).await? {
             tracing::info!(session = name, "session released by its client");
         }
+        Ok(())
+    }
+
+    /// The same, if `over` holds of the session as it is in that moment.
+    pub(super) async fn release_if(
+        &self,
+        name: &str,
+        at: Timestamp,
+        over: impl Fn(&Session) -> bool,
+    ) -> Result<(), kube::Error> {
+        for _ in 0..ATTEMPTS {
+            let session = self.stores.read(|inventory| inventory.session(name).cloned());
+            let Some(session) = session.filter(|session| over(session)) else { return Ok(()) };
+            let version = session.meta.resource_version.to_string();
+            let metadata = json!({ "name": name, "resourceVersion": version });
+            let status = json!({ "releasedAt": Time(at) });
+            if self.patch_status(name, RELEASE_MANAGER, metadata, status).await? {
+                tracing::info!(session = name, "session released by its last client");
+                return Ok(());
+            }
+            self.refresh_one(name).await?;
+        }
+        tracing::warn!(session = name, "the end of a session that others change all the time is not noted");
         Ok(())
     }
 

@@ -23,8 +23,24 @@ const LINES: usize = 4;
 const LONGEST_LINE: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Words after which a line is not for everyone, as Spark itself redacts its configuration, and more.
-const SECRETIVE: [&str; 8] =
-    ["secret", "password", "passwd", "token", "access.key", "accesskey", "access_key", "credential"];
+const SECRETIVE: [&str; 16] = [
+    "secret",
+    "password",
+    "passwd",
+    "pwd",
+    "token",
+    "credential",
+    "bearer",
+    "authorization",
+    "access.key",
+    "accesskey",
+    "access_key",
+    "account.key",
+    "accountkey",
+    "apikey",
+    "api_key",
+    "sig=",
+];
 
 pub struct DriverLogs {
     pods: Api<Pod>,

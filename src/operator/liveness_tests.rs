@@ -42,3 +42,12 @@ fn a_replica_that_reaches_hardly_anyone_suspects_itself() {
     }
     assert_eq!(lost(&mut misses, &[true, true, false]), ["pod-2"]);
 }
+
+#[test]
+fn where_no_server_can_be_reached_it_takes_longer() {
+    let mut misses = Misses::default();
+    for _ in 0..11 {
+        assert_eq!(lost(&mut misses, &[false]), [""; 0]);
+    }
+    assert_eq!(lost(&mut misses, &[false]), ["pod-0"]);
+}

@@ -1,10 +1,11 @@
 //! Plans every pool that was touched and has the plan carried out, while this replica leads.
 
+mod carry_out;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
@@ -15,12 +16,10 @@ use super::leadership::{Leadership, Term};
 use super::stores::Stores;
 use super::takeover::Takeover;
 use super::watching::Watching;
-use crate::plan::{self, Action, Observations, Plan, Refusal};
+use crate::plan::{self, Observations, Refusal};
 
 /// Pools that are planned at the same time.
 const WORKERS: usize = 8;
-/// Sessions of one pool that are written at the same time.
-const WRITES: usize = 16;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// A pool is planned at least this often: a watch that lost something is made good by then.
@@ -145,14 +144,21 @@ impl Reconciler {
             }
             Err(ApplyError::NotLeading) => return None,
             Err(ApplyError::Refused(message)) => {
-                tracing::warn!(pool, message, "the API server refuses the pool's SparkApplication");
+                let known = memory.observations.refusal.as_ref();
+                // Told anew at once; what is told already (a token's Secret is tried again and again) takes its time.
+                let again = if known.is_some_and(|known| known.message == message) {
+                    memory.failures = memory.failures.saturating_add(1);
+                    retry_after(memory.failures)
+                } else {
+                    tracing::warn!(pool, message, "the API server refuses the pool's SparkApplication");
+                    Duration::ZERO
+                };
                 memory.observations.refusal = Some(Refusal { generation, at: now, message });
-                Some(Duration::ZERO)
+                Some(again)
             }
             Err(error) => {
                 memory.failures = memory.failures.saturating_add(1);
-                let retry =
-                    (FIRST_RETRY * 2_u32.saturating_pow(memory.failures.min(10) - 1)).min(LONGEST_RETRY);
+                let retry = retry_after(memory.failures);
                 match error {
                     ApplyError::Outdated(detail) => tracing::debug!(pool, detail, "planned on an old state"),
                     error => {
@@ -162,51 +168,9 @@ impl Reconciler {
                 Some(retry)
             }
         };
-        self.remember(pool, view.is_some().then_some(memory));
-        again.filter(|_| view.is_some() || wake_at.is_some())
-    }
-
-    /// In order, except for the sessions' statuses, which do not depend on each other. But places are given away only
-    /// when those who had them are written off: otherwise the API would show one too many for a moment, and for longer
-    /// if this replica died in between.
-    async fn carry_out(&self, plan: Plan, term: Term) -> Result<(), ApplyError> {
-        let mut waves: [Vec<Action>; 4] = Default::default();
-        let [holds, ends, statuses, releases] = &mut waves;
-        let mut events = Vec::new();
-        for action in plan.actions {
-            match action {
-                Action::SetFinalizer { hold: true, .. } => holds.push(action),
-                Action::UpdateSessionStatus { ref status, .. } if status.state.is_finished() => {
-                    ends.push(action)
-                }
-                Action::UpdateSessionStatus { .. } | Action::DeleteSession { .. } => statuses.push(action),
-                Action::SetFinalizer { hold: false, .. } => releases.push(action),
-                Action::Event(_) => events.push(action),
-                action => self.apply(action, term).await?,
-            }
-        }
-        let mut written = Ok(());
-        for wave in waves {
-            if written.is_ok() {
-                written = self.write(wave, term).await;
-            }
-        }
-        for event in events {
-            self.apply(event, term).await?;
-        }
-        written
-    }
-
-    async fn write(&self, wave: Vec<Action>, term: Term) -> Result<(), ApplyError> {
-        let writes = wave.into_iter().map(|action| self.apply(action, term));
-        let outcomes: Vec<_> = futures::stream::iter(writes).buffer_unordered(WRITES).collect().await;
-        outcomes.into_iter().collect()
-    }
-
-    async fn apply(&self, action: Action, term: Term) -> Result<(), ApplyError> {
-        tracing::debug!(?action, "applying");
-        let applied = self.leadership.in_term(term, self.applier.apply(action)).await;
-        applied.unwrap_or(Err(ApplyError::NotLeading))
+        let undone = memory.failures > 0;
+        self.remember(pool, (view.is_some() || undone).then_some(memory));
+        again.filter(|_| view.is_some() || wake_at.is_some() || undone)
     }
 
     fn remembered(&self, pool: &str) -> Memory {
@@ -225,4 +189,9 @@ impl Reconciler {
 /// What a panic elsewhere has left is whole: every edit is one operation.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// After so many failures in a row, from 1.
+fn retry_after(failures: u32) -> Duration {
+    (FIRST_RETRY * 2_u32.saturating_pow(failures.clamp(1, 10) - 1)).min(LONGEST_RETRY)
 }

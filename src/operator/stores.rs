@@ -116,6 +116,10 @@ impl Stores {
         self.change(|state| {
             let seen = state.seen.entry(kind).or_default();
             *seen = (*seen).max(version);
+            // A namesake has taken its place since then, and is known by what the API server answered.
+            if version > 0 && state.inventory.version(kind, name).is_some_and(|known| known > version) {
+                return Touched::default();
+            }
             if kind == Kind::Session
                 && let Some(session) = state.inventory.session(name).filter(|session| !session.is_finished())
             {
@@ -144,6 +148,17 @@ impl Stores {
     pub fn server_lost(&self, pod_uid: &str) {
         self.change(|state| {
             let pools = state.inventory.server_lost(pod_uid).into_iter().collect();
+            Touched { pools, servers: true }
+        });
+    }
+
+    pub fn server_found(&self, pod_uid: &str) {
+        // Asked for every server in every round.
+        if !self.read(|inventory| inventory.is_lost(pod_uid)) {
+            return;
+        }
+        self.change(|state| {
+            let pools = state.inventory.server_found(pod_uid).into_iter().collect();
             Touched { pools, servers: true }
         });
     }

@@ -194,3 +194,16 @@ async fn envoy_is_told_of_what_routes_and_not_of_statuses() {
     let ends = application("p-0").version(4).with_uid("another").being_deleted();
     assert!(tells_envoy(&stores, || stores.shown(Object::Application(ends))).await, "a deletion");
 }
+
+/// A Replace: the old object's deletion is shown after the new one's creation was answered.
+#[test]
+fn a_late_deletion_leaves_the_namesake_that_has_taken_the_place() {
+    let stores = Stores::new();
+    stores.shown(Object::Session(session("s").version(5)));
+    stores.written(Object::Session(session("s").version(8).with_uid("another")));
+    stores.gone(Kind::Session, "s", 7);
+    assert_eq!(stores.read(|inventory| inventory.version(Kind::Session, "s")), Some(8));
+    assert!(stores.take_deleted("p").is_empty(), "nobody deleted a session that lived");
+    stores.gone(Kind::Session, "s", 9);
+    assert_eq!(stores.read(|inventory| inventory.version(Kind::Session, "s")), None);
+}

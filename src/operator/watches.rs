@@ -64,19 +64,22 @@ where
 {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(client, &namespace);
     let mut events = std::pin::pin!(watch(api, config).default_backoff());
-    let mut listed = HashSet::new();
+    let (mut listed, mut known) = (HashSet::new(), HashSet::new());
     let mut synced = false;
     loop {
         match events.try_next().await {
-            Ok(Some(Event::Init)) => listed = HashSet::new(),
+            Ok(Some(Event::Init)) => {
+                listed = HashSet::new();
+                known = stores.read(|inventory| inventory.names(K::KIND));
+            }
             Ok(Some(Event::InitApply(object))) => {
                 if let Some(name) = enter(object, &stores) {
                     listed.insert(name);
                 }
             }
             Ok(Some(Event::InitDone)) => {
-                // A list does not tell what was deleted while nobody watched.
-                let known = stores.read(|inventory| inventory.names(K::KIND));
+                // A list does not tell what was deleted while nobody watched. What was created since it began is not in
+                // it either.
                 for name in known.difference(&listed) {
                     stores.gone(K::KIND, name, 0);
                 }

@@ -33,7 +33,7 @@ pub fn application(pool: &Pool, name: &str, interceptor: Option<&str>) -> SparkA
         driver_labels.extend(labels.iter().map(|(key, value)| (key.clone(), json!(value))));
     }
     if let Some(conf) = object(&mut fields, "sparkConf") {
-        set_server_conf(pool.protocol(), conf);
+        set_server_conf(pool, conf);
     }
     if pool.protocol() == Protocol::Connect {
         ask_for_token(&mut fields, name);
@@ -74,10 +74,18 @@ fn object<'a>(fields: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut M
 
 /// Thrift over HTTP, without the two ways around Envoy's identity that HiveServer2 offers: its own
 /// cookie (after which hive-jdbc sends no credentials any more) and user substitution (`doAs`).
-fn set_server_conf(protocol: Protocol, conf: &mut Map<String, Value>) {
+fn set_server_conf(pool: &Pool, conf: &mut Map<String, Value>) {
+    let protocol = pool.protocol();
     let (port_key, _) = port_setting(protocol);
     let port = server_port(protocol, conf);
     conf.insert(port_key.to_owned(), json!(port.to_string()));
+    if protocol == Protocol::Connect {
+        // Spark's own default, an hour, would end sessions that are only idle, and nobody would know. It is for those
+        // alone that could not be released.
+        let idle = pool.spec.session_policy.idle_timeout_minutes.max(0);
+        let timeout = format!("{}m", idle.saturating_mul(2).max(1440));
+        conf.entry("spark.connect.session.manager.defaultSessionTimeout").or_insert(json!(timeout));
+    }
     if protocol == Protocol::Thrift {
         for (key, value) in [
             ("spark.hadoop.hive.server2.transport.mode", "http"),

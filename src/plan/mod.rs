@@ -110,6 +110,48 @@ pub enum Action {
     Event(Event),
 }
 
+impl Action {
+    /// For logs. The rest of an action may hold what nobody should read there.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::UpdatePoolStatus { .. } => "UpdatePoolStatus",
+            Self::UpdatePoolCondition { .. } => "UpdatePoolCondition",
+            Self::CreateInstance { .. } => "CreateInstance",
+            Self::CreateToken { .. } => "CreateToken",
+            Self::DeleteInstance { .. } => "DeleteInstance",
+            Self::UpdateSessionStatus { .. } => "UpdateSessionStatus",
+            Self::DeleteSession { .. } => "DeleteSession",
+            Self::SetFinalizer { hold: true, .. } => "Hold",
+            Self::SetFinalizer { hold: false, .. } => "LetGo",
+            Self::PrepareSpark { .. } => "PrepareSpark",
+            Self::ReleaseSpark { .. } => "ReleaseSpark",
+            Self::Event(event) => event.reason,
+        }
+    }
+
+    /// Name of the session that it is about, if it is about one.
+    pub fn session(&self) -> Option<&str> {
+        match self {
+            Self::UpdateSessionStatus { session, .. }
+            | Self::PrepareSpark { session, .. }
+            | Self::ReleaseSpark { session, .. } => Some(session),
+            Self::DeleteSession { name, .. } => Some(name),
+            Self::SetFinalizer { about, .. } => about.session(),
+            Self::Event(event) => event.about.session(),
+            _ => None,
+        }
+    }
+}
+
+impl About {
+    fn session(&self) -> Option<&str> {
+        match self {
+            Self::Session { name, .. } => Some(name),
+            Self::Pool { .. } => None,
+        }
+    }
+}
+
 /// A Kubernetes Event: tells the story of an object in `kubectl describe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -6,9 +6,6 @@ use super::{Decision, Request, deny, refuse, why_ended, why_failed};
 use crate::api::SessionState;
 use crate::model::{ConnectHead, ConnectMethod, DenialKind, Route, Session, SessionKey};
 
-/// Clients that share a named session at the same time: each has a Spark session of its own.
-const MOST_CLIENTS: usize = 64;
-
 impl Request<'_> {
     pub(super) fn connect(&self, method: ConnectMethod, head: &ConnectHead) -> Decision {
         let (pool, id) = (self.pool.name(), head.session_id);
@@ -122,13 +119,6 @@ impl Request<'_> {
             SessionState::Terminated if !session.meta.deleting => replace(),
             SessionState::Terminating | SessionState::Terminated => self.wait_until_gone(session),
             _ if session.meta.deleting => self.wait_until_gone(session),
-            _ if !is_client && session.status.client_session_ids.len() >= MOST_CLIENTS => {
-                let message = format!(
-                    "Session {name} has {MOST_CLIENTS} clients at the same time already. Stop one of them \
-                     (spark.stop()), or choose another name."
-                );
-                deny(DenialKind::QuotaExceeded, message)
-            }
             _ if !is_client => Decision::Join { session: session.meta.name.clone(), session_id: id },
             _ if method == ConnectMethod::ReleaseSession => self.release(session, |route| Decision::Leave {
                 session: session.meta.name.clone(),

@@ -42,10 +42,10 @@ impl Inventory {
         self.trusted_tokens.insert(instance.to_owned());
     }
 
-    /// UID of the Pod and address of every server that answers.
-    pub fn servers_that_answer(&self) -> Vec<(String, SocketAddr)> {
+    /// UID of the Pod and address of every server that answers, or did.
+    pub fn servers_that_answered(&self) -> Vec<(String, SocketAddr)> {
         let answering = self.pods.values().filter(|pod| self.answering.contains(&pod.meta.uid));
-        let there = answering.filter(|pod| !self.lost.contains(&pod.meta.uid) && !pod.meta.deleting);
+        let there = answering.filter(|pod| !pod.meta.deleting);
         there
             .filter_map(|pod| {
                 let application = self.applications.get(&pod.instance)?;
@@ -53,6 +53,18 @@ impl Inventory {
                 Some((pod.meta.uid.clone(), endpoint_of(pool.protocol(), application, pod)?.address))
             })
             .collect()
+    }
+
+    pub fn is_lost(&self, pod_uid: &str) -> bool {
+        self.lost.contains(pod_uid)
+    }
+
+    /// Notes that the server in this Pod can be reached. Returns the pool if that is news.
+    pub fn server_found(&mut self, pod_uid: &str) -> Option<String> {
+        if !self.lost.remove(pod_uid) {
+            return None;
+        }
+        self.pods.values().find(|pod| pod.meta.uid == pod_uid).map(|pod| pod.pool.clone())
     }
 
     /// Name and UID of every driver Pod of a failed instance.
@@ -91,15 +103,17 @@ mod tests {
         inventory.put(Object::Application(application("p-0")));
         inventory.put(Object::Pod(driver("p-0").at_ip("10.0.0.1")));
         inventory.server_answers("uid-of-p-0-driver");
-        assert_eq!(inventory.servers_that_answer().len(), 1);
         assert_eq!(inventory.server_lost("uid-of-p-0-driver").as_deref(), Some("p"));
         assert_eq!(inventory.server_lost("uid-of-p-0-driver"), None);
-        assert!(inventory.servers_that_answer().is_empty());
         let instance = inventory.instance("p-0").unwrap();
         assert_eq!(instance.phase, InstancePhase::Failed);
         assert_eq!(
             instance.message.as_deref(),
             Some("its address 10.0.0.1:15002 takes no connections any more, though its Pod is said to run")
         );
+        assert_eq!(inventory.servers_that_answered().len(), 1, "it is tried on");
+        assert_eq!(inventory.server_found("uid-of-p-0-driver").as_deref(), Some("p"));
+        assert_eq!(inventory.instance("p-0").unwrap().phase, InstancePhase::Ready);
+        assert_eq!(inventory.server_found("uid-of-p-0-driver"), None);
     }
 }

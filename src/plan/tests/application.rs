@@ -73,6 +73,7 @@ fn conf_of(pool: Pool, conf: Value) -> Value {
 fn a_realistic_template_passes_through_unharmed() {
     let mut expected = realistic_template();
     expected["sparkConf"]["spark.connect.grpc.binding.port"] = json!("15002");
+    expected["sparkConf"]["spark.connect.session.manager.defaultSessionTimeout"] = json!("1440m");
     expected["sparkConf"][TOKEN] = json!("p-3-token:token");
     expected["driver"]["labels"] = json!({
         "team": "malware",
@@ -215,9 +216,25 @@ fn a_connect_server_takes_its_token_from_its_secret_alone() {
     let port = json!("15002");
     assert_eq!(
         spec["sparkConf"],
-        json!({ TOKEN: "p-3-token:token", "spark.connect.grpc.binding.port": port })
+        json!({
+            TOKEN: "p-3-token:token",
+            "spark.connect.grpc.binding.port": port,
+            "spark.connect.session.manager.defaultSessionTimeout": "1440m",
+        })
     );
     assert_eq!(spec["driver"]["envSecretKeyRefs"], json!({ "OTHER": { "name": "x", "key": "y" } }));
     assert_eq!(spec["driver"]["envVars"], json!({}));
     assert_eq!(spec["driver"]["env"], json!([{ "name": "A", "value": "3" }]));
+}
+
+#[rstest]
+#[case::above_the_idle_timeout(connect_pool("p").ending_idle_sessions(10_080), json!({}), "20160m")]
+#[case::the_template_s_own(
+    connect_pool("p"), json!({ "spark.connect.session.manager.defaultSessionTimeout": "2h" }), "2h")]
+fn spark_does_not_end_sessions_before_the_operator(
+    #[case] pool: Pool,
+    #[case] conf: Value,
+    #[case] expected: &str,
+) {
+    assert_eq!(conf_of(pool, conf)["spark.connect.session.manager.defaultSessionTimeout"], expected);
 }

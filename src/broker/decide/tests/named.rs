@@ -55,17 +55,6 @@ fn a_client_without_the_name_is_found_by_its_id() {
 }
 
 #[test]
-fn a_session_has_at_most_64_clients() {
-    let clients: Vec<_> = (100..164).map(Uuid::from_u128).collect();
-    let (kind, message) = denial(first(&connect_world([etl().shared_by_clients(&clients).on("p-0")])));
-    assert_eq!(kind, DenialKind::QuotaExceeded);
-    assert_eq!(
-        message,
-        "Session etl has 64 clients at the same time already. Stop one of them (spark.stop()), or choose another name."
-    );
-}
-
-#[test]
 fn a_client_that_stops_leaves_the_others_theirs() {
     let inventory = connect_world([etl().shared_by_clients(&[ID, OTHER_ID]).on("p-0")]);
     let Decision::Leave { session_id, route, .. } = asks(&inventory, ConnectMethod::ReleaseSession, ID)
