@@ -1,34 +1,50 @@
-"""Deleting a pool."""
+"""Deleting pools while somebody uses them."""
 
 import json
-import uuid
 
-from clients import condition
+from clients import NAMES, condition
 
 
-def test_a_deleted_pool_takes_its_servers_with_it(
-    new_pool, pyspark, remote_url, kubectl, objects, thing, envoy_admin, environment, eventually, users
+def test_deleted_pools_take_their_sessions_and_servers_with_them(
+    new_pool, shells, remote_url, kubectl, objects, thing, envoy_admin, environment, eventually, users
 ):
-    pool = new_pool("deleted", "connect")
-    label = ("-l", f"sparkinteractive.io/pool={pool}")
-    session_id = str(uuid.uuid4())
-    url = remote_url(users[0], more={"session_id": session_id}, host=f"{pool}.test")
-    pyspark("spark.range(1).collect()", url, stop=False).succeeded()
-    assert len(objects("sparkapplications", *label)) == len(objects("pods", *label)) == 1
-    assert len(drivers(environment, pool)) == 1
-    assert f"{pool}-0/" in envoy_admin("/clusters")
+    pools = {kind: new_pool("deleted", kind) for kind in ("connect", "thrift")}
+    host = {kind: pool + NAMES for kind, pool in pools.items()}
+    shell = {
+        "connect": shells("pyspark", remote_url(users[0], host=host["connect"])),
+        "thrift": shells("pyhive", users[0], host=host["thrift"]),
+    }
+    sessions = {}
+    for kind in pools:
+        shell[kind].say("SELECT concat('first', '-done')")
+    for kind, pool in pools.items():
+        shell[kind].until("first-done", 90)
+        (session,) = objects("sis", f"--field-selector=spec.pool={pool}")
+        sessions[kind] = session["metadata"]["name"]
+        label = ("-l", f"sparkinteractive.io/pool={pool}")
+        assert len(objects("sparkapplications", *label)) == len(objects("pods", *label)) == 1
+        assert len(drivers(environment, pool)) == 1
+        assert f"{pool}-0/" in envoy_admin("/clusters")
 
-    kubectl("delete", "ssp", pool)
-    eventually(lambda: not objects("sparkapplications", *label), 30, "its SparkApplications are gone")
-    eventually(lambda: not objects("pods", *label), 30, "its driver Pods are gone")
-    eventually(lambda: not drivers(environment, pool), 30, "its JVMs are gone")
-    eventually(lambda: f"{pool}-0/" not in envoy_admin("/clusters"), 10, "Envoy has forgotten them")
+    kubectl("delete", "ssp", *pools.values())
+    for kind, pool in pools.items():
+        label = ("-l", f"sparkinteractive.io/pool={pool}")
+        eventually(lambda: not objects("sparkapplications", *label), 30, "its SparkApplications are gone")
+        eventually(lambda: not objects("pods", *label), 30, "its driver Pods are gone")
+        eventually(lambda: not drivers(environment, pool), 30, "its JVMs are gone")
+        eventually(lambda: f"{pool}-0/" not in envoy_admin("/clusters"), 10, "Envoy has forgotten them")
 
-    session = thing("sis", f"{pool}-{session_id}")
-    assert session["status"]["state"] == "Terminated"
-    ready = condition(session, "Ready")
-    assert (ready["reason"], ready["message"]) == ("PoolDeleted", f"Pool {pool} was deleted.")
-    assert f"No pool has host {pool}.test." in pyspark("spark.range(1).collect()", url).complaint()
+        session = thing("sis", sessions[kind])
+        assert session["status"]["state"] == "Terminated"
+        ready = condition(session, "Ready")
+        assert (ready["reason"], ready["message"]) == ("PoolDeleted", f"Pool {pool} was deleted, and the session with it.")
+        events = kubectl("get", "events", f"--field-selector=involvedObject.name={sessions[kind]}")
+        assert "SessionTerminating" in events and "SessionTerminated" in events, "it was released on Spark first"
+
+        shell[kind].say("SELECT 1")
+        told = shell[kind].fails(30)
+        print(told)
+        assert {"connect": ready["message"], "thrift": f"No pool has host {host[kind]}."}[kind] in told
 
 
 def drivers(environment, pool: str) -> list[int]:
