@@ -177,7 +177,8 @@ def pyhive(environment) -> Callable[..., Ran]:
         host: str = "localhost",
     ) -> Ran:
         login = [] if user is None else [user, environment.password(user) if password is None else password]
-        return run([environment["PYTHON"], "-W", "ignore", "-c", PYHIVE + PYHIVE_ONCE, host, environment.port, path, sql, *login], timeout)
+        argv = [environment["PYTHON"], "-W", "ignore", "-c", PYHIVE + PYHIVE_ONCE, host, environment.port, path, sql, *login]
+        return run(argv, timeout)
 
     return call
 

@@ -22,7 +22,7 @@ def etl(objects, users):
 
 
 def test_two_programs_share_a_session_and_the_last_one_ends_it(
-    shells, remote_url, new_session, etl, objects, thing, eventually, users
+    shells, remote_url, new_session, etl, objects, eventually, users
 ):
     name = new_session(users[0], "connect", name="etl", sparkConf={PARTITIONS: "33"})
     first, second = (shells("pyspark", remote_url(users[0], more=NAME)) for _ in range(2))
