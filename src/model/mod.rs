@@ -38,7 +38,9 @@ pub use policy::Policy;
 pub use protocol::Protocol;
 pub use request::{Call, Check, ConnectHead, ConnectMethod, Denial, DenialKind, Route, ThriftHead, Verdict};
 pub use routing::{Endpoint, Routing, VirtualHost};
-pub use session_conf::{ConfRefusal, ConfSource, Opening, ProtectedConf, RefusedConf, SessionConf, is_text};
+pub use session_conf::{
+    ConfRefusal, ConfSource, ConfToSet, Opening, ProtectedConf, RefusedConf, SessionConf, is_text,
+};
 pub use session_key::{DEFAULT_SESSION_NAME, SessionKey};
 pub use spark_side::{AppliedConf, Preparation, Progress, ReleaseOutcome, SparkSide};
 pub use tls::{PoolCertificate, SecretProblem, TlsOff, TlsPolicy, TlsSecret};

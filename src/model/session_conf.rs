@@ -30,6 +30,16 @@ impl fmt::Debug for SessionConf {
     }
 }
 
+/// Configuration on its way to Spark. Prints its keys only, as [`SessionConf`] does.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfToSet(pub BTreeMap<String, String>);
+
+impl fmt::Debug for ConfToSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// Keys that users may not set: whole ones, and beginnings that end in `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProtectedConf(pub Vec<String>);

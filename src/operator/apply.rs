@@ -107,7 +107,7 @@ impl Applier {
             }
             Action::SetFinalizer { about, hold } => self.set_finalizer(&about, hold).await?,
             Action::PrepareSpark { session, uid, instance, spark_session_id, conf } => {
-                self.spark_sessions.prepare(session, uid, instance, spark_session_id, conf);
+                self.spark_sessions.prepare(session, uid, instance, spark_session_id, conf.0);
             }
             Action::ReleaseSpark { session, uid, instance } => {
                 self.spark_sessions.release(session, uid, instance);

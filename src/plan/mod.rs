@@ -27,14 +27,12 @@ mod status;
 mod tests;
 mod waiting;
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use uuid::Uuid;
 
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus, SparkSessionPoolStatus};
-use crate::model::PoolView;
+use crate::model::{ConfToSet, PoolView};
 
 pub use admission::fair_order;
 pub use application::INSTANCE_LABEL;
@@ -98,7 +96,7 @@ pub enum Action {
         uid: String,
         instance: String,
         spark_session_id: Uuid,
-        conf: BTreeMap<String, String>,
+        conf: ConfToSet,
     },
     /// Closes on its server what the session has there. What came of it, after some seconds at most, is in a later
     /// view's `spark_sides`; asked twice, it is done once.

@@ -9,7 +9,7 @@ use super::sessions::Drafts;
 use super::{Action, Plan, session_conf};
 use crate::api::{ConfStatus, RefusedConfStatus, SessionState};
 use crate::model::{
-    AppliedConf, Instance, InstancePhase, Progress, Protocol, Session, SessionConf, SparkSide,
+    AppliedConf, ConfToSet, Instance, InstancePhase, Progress, Protocol, Session, SessionConf, SparkSide,
 };
 
 /// How a Connect session stands with its configuration, where that is not what its status says.
@@ -48,7 +48,7 @@ impl Drafts<'_> {
                     uid: session.meta.uid.clone(),
                     instance: instance.name.clone(),
                     spark_session_id: *id,
-                    conf: conf.set.clone(),
+                    conf: ConfToSet(conf.set.clone()),
                 }));
             }
             let waits = draft.state == SessionState::Pending;

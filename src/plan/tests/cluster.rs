@@ -232,8 +232,8 @@ impl Cluster {
                         (&uid, place.status.assigned_instance.as_ref()),
                         (&place.meta.uid, Some(&instance))
                     );
-                    assert!(!conf.is_empty(), "nothing to set");
-                    self.preparations.insert((session, instance, spark_session_id), conf);
+                    assert!(!conf.0.is_empty(), "nothing to set");
+                    self.preparations.insert((session, instance, spark_session_id), conf.0);
                 }
                 Action::Event(event) => self.events.push((event.reason, event.note)),
             }
