@@ -126,6 +126,9 @@ pub struct ConfStatus {
     pub applied: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedConfStatus>,
+    /// Further keys, for which there is no room here: all together have 16 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlisted: Option<i32>,
 }
 
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -117,6 +117,10 @@ fn set_up(
     Setup { prepared, conf, preparing }
 }
 
+/// What a status says of configuration, in bytes. The API server takes no object above 1.5 MiB, and a session's own
+/// `sparkConf` may need almost all of it: a status that repeats it could never be written.
+const CONF_STATUS: usize = 16 * 1024;
+
 /// `None` where nobody asks for anything.
 fn conf_status(conf: &SessionConf, applied: AppliedConf) -> Option<ConfStatus> {
     let by_policy = conf.refused.iter().map(|refused| RefusedConfStatus {
@@ -124,7 +128,21 @@ fn conf_status(conf: &SessionConf, applied: AppliedConf) -> Option<ConfStatus> {
         reason: refused.to_string(),
     });
     let by_spark = applied.refused.into_iter().map(|(key, reason)| RefusedConfStatus { key, reason });
-    let refused: Vec<_> = by_policy.chain(by_spark).collect();
-    let status = ConfStatus { applied: applied.applied, refused };
+    let (mut left, mut unlisted) = (CONF_STATUS, 0);
+    let mut fits = |bytes: usize| {
+        let fits = bytes <= left;
+        if fits {
+            left -= bytes;
+        } else {
+            unlisted += 1;
+        }
+        fits
+    };
+    // First of all what somebody may miss.
+    let refused: Vec<_> =
+        by_policy.chain(by_spark).filter(|it| fits(it.key.len() + it.reason.len())).collect();
+    let applied: Vec<_> = applied.applied.into_iter().filter(|key| fits(key.len())).collect();
+    let unlisted = (unlisted > 0).then_some(unlisted);
+    let status = ConfStatus { applied, refused, unlisted };
     (status != ConfStatus::default()).then_some(status)
 }

@@ -6,7 +6,8 @@ use super::cluster::Cluster;
 use crate::api::SessionState::{Active, Pending, Terminated};
 use crate::api::{ConfStatus, RefusedConfStatus};
 use crate::model::fixtures::{connect_pool, failed, ready, session, thrift_pool};
-use crate::model::{AppliedConf, Pool, Progress, SessionKey};
+use crate::model::{AppliedConf, ConfToSet, Pool, Progress, SessionKey};
+use crate::plan::Action;
 
 const ONE: Uuid = Uuid::from_u128(1);
 const TWO: Uuid = Uuid::from_u128(2);
@@ -51,8 +52,36 @@ fn a_session_is_active_when_it_has_its_configuration_and_not_before() {
     let cluster = cluster.prepared("s", ONE, done()).settled();
     assert_eq!(cluster.told("s"), (Active, "Placed", "Served by instance p-0."));
     assert_eq!(prepared_ids(&cluster), [ONE]);
-    let conf = ConfStatus { applied: vec!["spark.sql.shuffle.partitions".to_owned()], refused: Vec::new() };
+    let conf =
+        ConfStatus { applied: vec!["spark.sql.shuffle.partitions".to_owned()], ..ConfStatus::default() };
     assert_eq!(cluster.sessions[0].status.conf, Some(conf));
+}
+
+#[test]
+fn a_status_names_as_many_keys_as_it_has_room_for_and_first_those_refused() {
+    let applied = (0..10_000).map(|n| format!("spark.example.{n:05}")).collect();
+    let refused = vec![("spark.sql.ansi.enabled".to_owned(), "no boolean".to_owned())];
+    let done = Progress::Done(AppliedConf { applied, refused });
+    let cluster = preparing().prepared("s", ONE, done).settled();
+    let conf = cluster.sessions[0].status.conf.clone().unwrap();
+    assert_eq!(conf.refused.len(), 1);
+    let bytes: usize = conf.applied.iter().map(String::len).sum();
+    assert!((16_000..16 * 1024).contains(&bytes), "{bytes}");
+    assert_eq!(conf.unlisted, Some(10_000 - i32::try_from(conf.applied.len()).unwrap()));
+}
+
+/// The operator logs what it does.
+#[test]
+fn an_action_prints_no_value_of_the_configuration() {
+    let action = Action::PrepareSpark {
+        session: "s".to_owned(),
+        uid: "uid".to_owned(),
+        instance: "p-0".to_owned(),
+        spark_session_id: ONE,
+        conf: ConfToSet([("spark.hadoop.fs.s3a.secret.key".to_owned(), "hunter2".to_owned())].into()),
+    };
+    let printed = format!("{action:?}");
+    assert!(printed.contains("s3a.secret.key") && !printed.contains("hunter2"), "{printed}");
 }
 
 #[test]
@@ -90,7 +119,7 @@ fn what_is_refused_is_named_with_its_reason() {
     let ansi = refused("spark.sql.ansi.enabled", "is not a boolean");
     assert_eq!(
         cluster.sessions[0].status.conf,
-        Some(ConfStatus { applied: Vec::new(), refused: vec![memory, ansi] })
+        Some(ConfStatus { refused: vec![memory, ansi], ..ConfStatus::default() })
     );
 }
 
