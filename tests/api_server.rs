@@ -14,8 +14,28 @@ use serde_json::{Value, json};
 use spark_session_operator::api::{SparkInteractiveSession, SparkSessionPool, crds};
 use uuid::Uuid;
 
+#[path = "support/asking.rs"]
+#[allow(dead_code, reason = "the benchmarks ask how long it takes")]
+mod asking;
+#[path = "api_server/bad_input.rs"]
+mod bad_input;
+#[path = "api_server/one_user.rs"]
+mod one_user;
+#[path = "envoy/operator.rs"]
+#[allow(dead_code, reason = "other tests make it do more")]
+mod operator;
+#[path = "envoy/process.rs"]
+#[allow(dead_code, reason = "other tests make it do more")]
+mod process;
+#[path = "api_server/running.rs"]
+mod running;
+#[path = "stand_in/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "other tests make it do more")]
+mod stand_in;
 #[path = "api_server/statuses.rs"]
 mod statuses;
+#[path = "envoy/wait.rs"]
+mod wait;
 
 const CONNECT_POOL: &str = include_str!("manifests/connect-pool.yaml");
 const THRIFT_POOL: &str = include_str!("manifests/thrift-pool.yaml");
