@@ -126,8 +126,8 @@ impl Written {
                 }
             })),
         ];
-        // What is there already is no write of what is measured.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Until both have listed what is there.
+        tokio::time::sleep(REST).await;
         let written = Self { versions, watches: watches.map(|watch| watch.abort_handle()) };
         written.take();
         written
@@ -149,8 +149,9 @@ async fn follow<K>(objects: impl Stream<Item = Result<watcher::Event<K>, watcher
     let mut events = std::pin::pin!(objects.default_backoff());
     while let Ok(Some(event)) = events.try_next().await {
         match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => seen(object),
-            watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone => {}
+            watcher::Event::Apply(object) => seen(object),
+            // What was there before, Events of earlier parts among it, is no write.
+            _ => {}
         }
     }
 }
