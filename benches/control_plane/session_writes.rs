@@ -148,10 +148,9 @@ impl Drop for Written {
 async fn follow<K>(objects: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>>, seen: impl Fn(K)) {
     let mut events = std::pin::pin!(objects.default_backoff());
     while let Ok(Some(event)) = events.try_next().await {
-        match event {
-            watcher::Event::Apply(object) => seen(object),
-            // What was there before, Events of earlier parts among it, is no write.
-            _ => {}
+        // What was there before, Events of earlier parts among it, is no write.
+        if let watcher::Event::Apply(object) = event {
+            seen(object);
         }
     }
 }
