@@ -113,7 +113,7 @@ impl Leadership {
         loop {
             let until = match *standing.borrow_and_update() {
                 Standing::Leading { term: now, until } | Standing::Leaving { term: now, until }
-                    if now == term =>
+                    if now == term && until.is_none_or(|until| Instant::now() < until) =>
                 {
                     until
                 }
@@ -126,7 +126,8 @@ impl Leadership {
                 }
             };
             tokio::select! {
-                () = expired => return,
+                // Looked at again: the Lease may have been renewed in the same moment.
+                () = expired => {}
                 changed = standing.changed() => if changed.is_err() {
                     return match until {
                         Some(until) => sleep_until(until).await,

@@ -45,6 +45,21 @@ async fn when_the_time_is_up_a_write_is_abandoned_though_nobody_said_so() {
     assert_eq!(leadership.term(), None);
 }
 
+/// Whichever of the two the writer sees first.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_in_the_last_moment_lets_a_write_go_on() {
+    for _ in 0..100 {
+        let Setup { standing, leadership } = setup(leading(1, 7));
+        let write = tokio::spawn(async move { leadership.in_term(Term(1), sleep(10 * SECOND)).await });
+        tokio::task::yield_now().await;
+        let before = 7 * SECOND - Duration::from_nanos(1);
+        tokio::time::advance(before).await;
+        standing.send_replace(leading(1, 7));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(write.await.unwrap(), Some(()));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_renewal_lets_a_write_go_on() {
     let Setup { standing, leadership } = setup(leading(1, 7));

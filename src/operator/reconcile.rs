@@ -93,8 +93,12 @@ impl Reconciler {
         let mut last = None;
         loop {
             let term = self.leadership.next_term(last).await;
+            let learnt = self.leadership.in_term(term, self.takeover.learn(&self.stores)).await;
+            if learnt.is_none() && self.leadership.term() == Some(term) {
+                continue;
+            }
             last = Some(term);
-            if self.leadership.in_term(term, self.takeover.learn(&self.stores)).await.is_none() {
+            if learnt.is_none() {
                 continue;
             }
             lock(&self.memory).clear();

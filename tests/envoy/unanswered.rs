@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
 };
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request as Part;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response as Answer;
 use envoy_types::pb::envoy::service::ext_proc::v3::{BodyResponse, ProcessingRequest, ProcessingResponse};
 use futures::StreamExt;
@@ -76,9 +77,13 @@ impl ExternalProcessor for Operator {
     }
 }
 
-fn as_it_is(_: Result<ProcessingRequest, Status>) -> Result<ProcessingResponse, Status> {
-    let response = Some(Answer::RequestBody(BodyResponse::default()));
-    Ok(ProcessingResponse { response, ..ProcessingResponse::default() })
+fn as_it_is(part: Result<ProcessingRequest, Status>) -> Result<ProcessingResponse, Status> {
+    let body = BodyResponse::default();
+    let answer = match part?.request {
+        Some(Part::ResponseBody(_)) => Answer::ResponseBody(body),
+        _ => Answer::RequestBody(body),
+    };
+    Ok(ProcessingResponse { response: Some(answer), ..ProcessingResponse::default() })
 }
 
 #[derive(Clone, Copy)]
