@@ -100,15 +100,20 @@ def test_a_protected_key_has_no_effect_in_any_form(in_pyhive, users, form):
 
 
 def test_a_session_made_by_kubectl_has_its_own(in_beeline, in_pyhive, pool, kubectl, thing, eventually, users):
-    own = {PARTITIONS: "33", LOCKED: "3", "spark.executor.cores": "9"}
-    name = f"by-kubectl-{uuid.uuid4().hex[:8]}"
-    manifest = session_manifest(name, users[0], pool)
-    manifest["spec"] |= {"name": "tuned", "groups": ["data-science"], "sparkConf": own}
-    kubectl("create", "-f", "-", stdin=json.dumps(manifest))
-    eventually(lambda: thing("sis", name).get("status", {}).get("state") == "Active", 10, "the session is placed")
+    """One for each client: with its last connection a session ends."""
+
+    def made() -> str:
+        own = {PARTITIONS: "33", LOCKED: "3", "spark.executor.cores": "9"}
+        name = f"by-kubectl-{uuid.uuid4().hex[:8]}"
+        manifest = session_manifest(name, users[0], pool)
+        manifest["spec"] |= {"name": name, "groups": ["data-science"], "sparkConf": own}
+        kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+        eventually(lambda: thing("sis", name).get("status", {}).get("state") == "Active", 10, "the session is placed")
+        return f"cliservice/{name}"
+
     for of in (in_beeline, in_pyhive):
-        assert of(users[0], PARTITIONS, BATCH, LOCKED, path="cliservice/tuned") == ["33", "222", "1111"]
-    assert in_beeline(users[0], PARTITIONS, options=f"?{PARTITIONS}=7", path="cliservice/tuned") == ["7"]
+        assert of(users[0], PARTITIONS, BATCH, LOCKED, path=made()) == ["33", "222", "1111"]
+    assert in_beeline(users[0], PARTITIONS, options=f"?{PARTITIONS}=7", path=made()) == ["7"]
 
 
 def test_the_operator_s_log_says_what_was_refused_but_no_value(environment, in_beeline, pool, users):
