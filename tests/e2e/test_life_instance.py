@@ -52,6 +52,10 @@ def test_pyspark_hears_that_the_driver_is_gone(
     if query == "between queries":
         shell.say("SELECT 1")
     told = shell.fails(30)
+    if query == "in a query" and "RPC that terminated with" in told:
+        # The answer had begun, and Envoy can but cut it off: words come with the next call.
+        shell.say("SELECT 1")
+        told = shell.fails(30)
     heard = time.monotonic()
     print(f"{query}: Pod failed {failed - killed:.2f} s after SIGKILL, client told {heard - failed:.2f} s after that: {told}")
     assert told.endswith(CHANGED.format(instance))
