@@ -13,7 +13,7 @@ mod thrift;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::api::{SparkInteractiveSessionSpec, SparkSessionPoolSpec};
+use crate::api::{SessionState, SparkInteractiveSessionSpec, SparkSessionPoolSpec};
 use crate::model::{
     Call, DEFAULT_SESSION_NAME, Denial, DenialKind, Identity, Inventory, Pool, Protocol, Route, Session,
     SessionKey, TokenState,
@@ -184,6 +184,16 @@ impl Request<'_> {
         })
     }
 
+    /// A place alone is not enough: a Spark Connect session has to be `prepared` with its configuration, too.
+    fn use_placed(&self, session: &Session, prepared: bool) -> Decision {
+        match session.status.state {
+            SessionState::Active | SessionState::Idle if prepared => {
+                self.route(session).map_or_else(|| self.wait(session), Decision::Route)
+            }
+            _ => self.wait(session),
+        }
+    }
+
     fn wait(&self, session: &Session) -> Decision {
         let explanation = session.explanation().map_or("It has just been created.", |(_, message)| message);
         Decision::Wait {
@@ -328,7 +338,7 @@ fn why_failed(session: &Session) -> Denial {
 
 /// Of a session that has ended, or is about to.
 fn why_ended(session: &Session) -> Denial {
-    use crate::api::SessionState::{Failed, Terminated, Terminating};
+    use SessionState::{Failed, Terminated, Terminating};
     let (reason, message) = match session.status.state {
         Failed => return why_failed(session),
         Terminating | Terminated => session.explanation().unwrap_or(("Terminated", "The session has ended.")),

@@ -94,10 +94,10 @@ impl Reconciler {
         loop {
             let term = self.leadership.next_term(last).await;
             let learnt = self.leadership.in_term(term, self.takeover.learn(&self.stores)).await;
-            if learnt.is_none() && self.leadership.term() == Some(term) {
-                continue;
+            // A renewal in the last moment may have kept a term that seemed over: then it is still to be taken over.
+            if learnt.is_some() || self.leadership.term() != Some(term) {
+                last = Some(term);
             }
-            last = Some(term);
             if learnt.is_none() {
                 continue;
             }

@@ -90,7 +90,7 @@ impl Request<'_> {
             _ if method == ConnectMethod::ReleaseSession => {
                 self.release(session, |route| Decision::Release { session: session.meta.name.clone(), route })
             }
-            _ => self.use_placed(session, id),
+            _ => self.use_placed(session, session.is_prepared(id)),
         }
     }
 
@@ -125,7 +125,7 @@ impl Request<'_> {
                 session_id: id,
                 route,
             }),
-            _ => self.use_placed(session, id),
+            _ => self.use_placed(session, session.is_prepared(id)),
         }
     }
 
@@ -152,16 +152,6 @@ impl Request<'_> {
             (SessionState::Pending, _) => end(None),
             (_, Some(route)) => end(Some(route)),
             (_, None) => self.wait(session),
-        }
-    }
-
-    /// A place alone is not enough: the Spark session of this id has to have its configuration.
-    fn use_placed(&self, session: &Session, id: Uuid) -> Decision {
-        match session.status.state {
-            SessionState::Active | SessionState::Idle if session.is_prepared(id) => {
-                self.route(session).map_or_else(|| self.wait(session), Decision::Route)
-            }
-            _ => self.wait(session),
         }
     }
 

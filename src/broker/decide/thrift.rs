@@ -37,7 +37,7 @@ impl Request<'_> {
             SessionState::Terminated if self.waits_for(session) => Decision::Deny(why_ended(session)),
             SessionState::Failed | SessionState::Terminated => self.start(|request| request.replace(draft())),
             SessionState::Pending | SessionState::Active | SessionState::Idle => {
-                self.use_placed_thrift(session)
+                self.use_placed(session, true)
             }
         }
     }
@@ -53,7 +53,7 @@ impl Request<'_> {
             );
             return Decision::Deny(Denial::new(DenialKind::SessionChanged, message));
         }
-        let used = self.use_placed_thrift(session);
+        let used = self.use_placed(session, true);
         match (head.session_handle.filter(|_| head.method == "CloseSession"), used) {
             (Some(connection), Decision::Route(route)) => {
                 Decision::Close { session: session.meta.name.clone(), connection, route }
@@ -77,14 +77,5 @@ impl Request<'_> {
             None => return None,
         };
         Some(connection.instance.as_str()).filter(|instance| elsewhere(instance))
-    }
-
-    fn use_placed_thrift(&self, session: &Session) -> Decision {
-        match session.status.state {
-            SessionState::Active | SessionState::Idle => {
-                self.route(session).map_or_else(|| self.wait(session), Decision::Route)
-            }
-            _ => self.wait(session),
-        }
     }
 }
