@@ -83,7 +83,8 @@ impl World {
     pub fn session(&self, pool: &str, instance: &str, user: &str) -> Uuid {
         let id = Uuid::new_v4();
         let spec = json!({ "user": user, "pool": pool, "sessionId": id.to_string() });
-        let status = json!({ "state": "Active", "assignedInstance": instance });
+        let status =
+            json!({ "state": "Active", "assignedInstance": instance, "preparedSessionIds": [id.to_string()] });
         self.stores.shown(Object::Session(Session {
             meta: meta(&format!("{pool}-{id}")),
             spec: serde_json::from_value(spec).unwrap(),
