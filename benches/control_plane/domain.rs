@@ -60,6 +60,7 @@ impl World {
             state: "RUNNING".to_owned(),
             error_message: None,
             draining: false,
+            template: None,
             spark_conf: [
                 ("spark.connect.grpc.binding.port".to_owned(), port),
                 (INTERCEPTORS_SETTING.to_owned(), json!(INTERCEPTOR_CLASS)),
@@ -83,8 +84,7 @@ impl World {
     pub fn session(&self, pool: &str, instance: &str, user: &str) -> Uuid {
         let id = Uuid::new_v4();
         let spec = json!({ "user": user, "pool": pool, "sessionId": id.to_string() });
-        let status =
-            json!({ "state": "Active", "assignedInstance": instance, "preparedSessionIds": [id.to_string()] });
+        let status = json!({ "state": "Active", "assignedInstance": instance, "preparedSessionIds": [id.to_string()] });
         self.stores.shown(Object::Session(Session {
             meta: meta(&format!("{pool}-{id}")),
             spec: serde_json::from_value(spec).unwrap(),

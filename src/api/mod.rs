@@ -11,9 +11,9 @@ mod session;
 mod spark_application;
 
 pub use pool::{
-    Access, IdentityMode, InstanceState, InstanceStatus, Metric, MetricType, Quota, QuotaMatch, Replicas,
-    Scaling, SessionPolicy, Sharing, SparkApplicationTemplate, SparkSessionPool, SparkSessionPoolSpec,
-    SparkSessionPoolStatus, Tls,
+    Access, DrainReason, DrainStatus, IdentityMode, InstanceState, InstanceStatus, Metric, MetricType, Quota,
+    QuotaMatch, Replicas, ScaleDownStatus, Scaling, SessionPolicy, Sharing, SparkApplicationTemplate,
+    SparkSessionPool, SparkSessionPoolSpec, SparkSessionPoolStatus, Tls,
 };
 pub use session::{
     ConfStatus, RefusedConfStatus, SessionState, SparkInteractiveSession, SparkInteractiveSessionSpec,

@@ -107,22 +107,27 @@ fn default_max() -> i32 {
 pub struct Scaling {
     #[serde(default)]
     pub metrics: Metric,
-    /// An instance more than needed is started when the load is above this part of the target.
+    /// An instance more than the sessions need is started when they are more than this part of the places that the
+    /// needed ones have at the target. By `activeSessions` only.
     #[serde(default = "default_scale_up")]
     #[schemars(regex(pattern = FRACTION_PATTERN))]
     pub scale_up_threshold: String,
-    /// An instance is given up when the load is below this part of the target.
+    /// Instances are given up when the sessions are less than this part of the places that all have at the target.
+    /// By `activeSessions` only.
     #[serde(default = "default_scale_down")]
     #[schemars(regex(pattern = FRACTION_PATTERN))]
     pub scale_down_threshold: String,
-    /// Seconds after a scaling action before instances are removed.
+    /// Seconds for which there have to be more instances than needed before any is given up, counted anew from the
+    /// last time that the pool grew or shrank.
     #[serde(default = "default_cooldown")]
     #[schemars(range(min = 0, max = 86_400))]
     pub cooldown_seconds: i32,
-    /// Whether an instance first loses its sessions before it is removed.
+    /// Whether the sessions of an instance that is given up may go on there until they end. If not, they are ended
+    /// at once.
     #[serde(default = "default_true")]
     pub drain_before_scale_down: bool,
-    /// Seconds that draining may take before the remaining sessions end.
+    /// Seconds after which the sessions that are left on a draining instance are ended. Without it they go on until
+    /// they end by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 604_800))]
     pub drain_timeout_seconds: Option<i32>,
@@ -131,7 +136,8 @@ pub struct Scaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_sessions_per_instance: Option<i32>,
-    /// Ready instances with free places that are kept beyond what the load needs.
+    /// Instances that are kept beyond what the sessions need, so that a new user waits for none. With `replicas.min`
+    /// 0, only while the pool has a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub spare_instances: Option<i32>,
@@ -346,8 +352,12 @@ pub struct SparkSessionPoolStatus {
     /// Instances that the load asks for, within min and max.
     #[serde(default)]
     pub desired_replicas: i32,
+    /// When the pool last grew or shrank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_scale_time: Option<Time>,
+    /// While the pool has more instances than it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_down: Option<ScaleDownStatus>,
     /// Ordinal of the next instance: names are never used twice.
     #[serde(default)]
     pub next_ordinal: i64,
@@ -365,6 +375,16 @@ pub struct SparkSessionPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The pool is about to shrink.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleDownStatus {
+    /// Since when it has had more instances than it needs.
+    pub since: Time,
+    /// The most instances that it has needed since then.
+    pub to: i32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -390,9 +410,39 @@ pub struct InstanceStatus {
     pub driver_pod: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
+    /// Why it takes no new sessions, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainStatus>,
+    /// Whether it was made from an earlier template of the pool.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub outdated: bool,
     /// What the instance waits for, or why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainStatus {
+    pub reason: DrainReason,
+    pub since: Time,
+}
+
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DrainReason {
+    /// By the annotation `sparkinteractive.io/drain`.
+    Requested,
+    /// It was started without the interceptor that the pool's `identity` asks for.
+    NoInterceptor,
+    /// The pool needs fewer instances.
+    ScaleDown,
+    /// The pool's template has changed.
+    TemplateChanged,
 }
 
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

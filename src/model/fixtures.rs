@@ -91,6 +91,7 @@ fn pool(name: &str, protocol: &str) -> Pool {
         "type": protocol,
         "host": "spark.example.com",
         "sparkApplicationTemplate": { "spec": {} },
+        "scaling": { "cooldownSeconds": 0 },
     }))
     .unwrap();
     Pool { meta: meta(name), spec, status: SparkSessionPoolStatus::default() }
@@ -333,6 +334,7 @@ pub fn ready(name: &str) -> Instance {
         last_words: None,
         token: TokenState::Kept,
         forces_identity: true,
+        template: None,
     }
 }
 
@@ -372,6 +374,7 @@ pub fn application(name: &str) -> Application {
         state: "RUNNING".to_owned(),
         error_message: None,
         draining: false,
+        template: None,
         spark_conf: serde_json::Map::from_iter([(INTERCEPTORS_SETTING.to_owned(), json!(INTERCEPTOR_CLASS))]),
     }
 }

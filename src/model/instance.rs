@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 use super::connect_server::{forces_identity, token_secret_name};
 use super::{Application, DriverPod, Endpoint, Pool, Protocol};
 
+/// On a SparkApplication: identifies the template that it was made from.
+pub const TEMPLATE_ANNOTATION: &str = "sparkinteractive.io/template-hash";
+
 /// On a SparkApplication, with the value `true`: the instance is to be emptied. Without it, the
 /// instance takes sessions again.
 pub const DRAIN_ANNOTATION: &str = "sparkinteractive.io/drain";
@@ -34,6 +37,8 @@ pub struct Instance {
     pub token: TokenState,
     /// Whether the server takes the user from Envoy, whatever the request says.
     pub forces_identity: bool,
+    /// Identifies the template that it was made from; `None` where it was made before templates were told apart.
+    pub template: Option<String>,
 }
 
 /// What is known of the token without which the server answers nobody.
@@ -133,6 +138,7 @@ impl Instance {
             last_words: None,
             token,
             forces_identity,
+            template: application.template.clone(),
         }
     }
 

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Application, DriverPod, Instance, InstanceToken, Meta, Policy, Pool, PoolCertificate, Protocol, Routing,
-    Session, SparkSide, TlsSecret, TokenSecret, is_host_name,
+    Application, DriverPod, Instance, InstancePhase, InstanceToken, Meta, Policy, Pool, PoolCertificate,
+    Protocol, Routing, Session, SparkSide, TlsSecret, TokenSecret, is_host_name,
 };
 
 /// Everything the watches know, indexed for the questions that are asked of it.
@@ -83,6 +83,11 @@ impl PoolView {
     /// From where drivers of this pool get the interceptor. `None` where they are to have none.
     pub fn interceptor(&self) -> Option<&str> {
         self.identity_jar_url.as_deref().filter(|_| self.pool.enforces_identity())
+    }
+
+    /// Instances whose server answers and that take sessions.
+    pub fn ready_count(&self) -> usize {
+        self.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready).count()
     }
 
     /// The pool asks for what the operator does not have.

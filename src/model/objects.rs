@@ -108,6 +108,8 @@ pub struct Application {
     pub error_message: Option<String>,
     /// Somebody has asked for the instance to be emptied: see [`super::DRAIN_ANNOTATION`].
     pub draining: bool,
+    /// Value of [`super::TEMPLATE_ANNOTATION`].
+    pub template: Option<String>,
     pub spark_conf: Map<String, Value>,
 }
 

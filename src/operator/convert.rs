@@ -15,7 +15,7 @@ use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::{TOKEN_KEY, TOKEN_SECRET_TYPE};
 use crate::model::{
     Application, Certificate, DRAIN_ANNOTATION, DriverPod, FINALIZER, InstanceToken, Kind, Meta, Object,
-    Pool, Session, TlsSecret, TokenSecret,
+    Pool, Session, TEMPLATE_ANNOTATION, TlsSecret, TokenSecret,
 };
 use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
 
@@ -57,6 +57,7 @@ impl Watched for SparkApplication {
         };
         Some(Object::Application(Application {
             draining: annotation(&self.metadata, DRAIN_ANNOTATION) == Some("true"),
+            template: annotation(&self.metadata, TEMPLATE_ANNOTATION).map(str::to_owned),
             meta: meta(self.metadata)?,
             pool,
             state: state.state,

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
-use super::quota;
+use super::outlook::Outlook;
 use super::sessions::{Draft, Drafts};
+use super::{quota, size};
 use crate::api::{SessionState, Sharing};
 use crate::model::{Instance, InstancePhase, Session};
 
@@ -38,7 +39,7 @@ impl<'a> Drafts<'a> {
     }
 
     /// Gives each waiting session the least-loaded instance that answers and that it may share.
-    pub fn place(&mut self, removed: &[String]) {
+    pub fn place(&mut self, outlook: &Outlook) {
         if !self.drafts.iter().any(Draft::waits) {
             return;
         }
@@ -54,8 +55,9 @@ impl<'a> Drafts<'a> {
             .view
             .instances
             .iter()
-            .filter(|instance| instance.phase == InstancePhase::Ready && !removed.contains(&instance.name))
+            .filter(|instance| instance.phase == InstancePhase::Ready && !outlook.gives_up(&instance.name))
             .collect();
+        let (rolling, target) = (!outlook.outdated.is_empty(), size::target(spec));
         for n in self.queue() {
             let draft = &mut self.drafts[n];
             let user = draft.session.spec.user.as_str();
@@ -70,10 +72,13 @@ impl<'a> Drafts<'a> {
             };
             // A user's own driver before an empty one, which the next user will need.
             let not_own = |instance: &Instance| spec.sharing == Sharing::User && load(instance) == 0;
+            // While a new template is rolled out, instances that stay before those that go, as long as they have fewer
+            // sessions than they are meant to have.
+            let goes = |i: &Instance| rolling && (outlook.outdated.contains(&i.name) || load(i) >= target);
             let chosen = ready
                 .iter()
                 .filter(|instance| shares(instance) && has_place(instance))
-                .min_by_key(|i| (not_own(i), load(i), i.ordinal));
+                .min_by_key(|i| (goes(i), not_own(i), load(i), i.ordinal));
             if let Some(instance) = chosen {
                 draft.instance = Some(&instance.name);
                 users.entry(&instance.name).or_default().push(user);

@@ -7,12 +7,13 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 use serde_json::{Map, Value, json};
 
+use super::template;
 use crate::api::{SparkApplication, SparkApplicationSpec, SparkSessionPool};
 use crate::model::connect_server::{
     INTERCEPTOR_CLASS, INTERCEPTORS_SETTING, JARS_SETTING, PLAIN_TOKEN_SETTING, TOKEN_KEY, TOKEN_SETTING,
     TOKEN_VARIABLE, token_secret_name,
 };
-use crate::model::{Pool, Protocol, port_setting, server_port};
+use crate::model::{Pool, Protocol, TEMPLATE_ANNOTATION, port_setting, server_port};
 
 /// On the SparkApplication and on its driver Pod: the pool they belong to.
 pub const POOL_LABEL: &str = "sparkinteractive.io/pool";
@@ -45,6 +46,7 @@ pub fn application(pool: &Pool, name: &str, interceptor: Option<&str>) -> SparkA
     application.metadata = ObjectMeta {
         name: Some(name.to_owned()),
         labels: Some(labels),
+        annotations: Some(BTreeMap::from([(TEMPLATE_ANNOTATION.to_owned(), template::hash(&pool.spec))])),
         owner_references: Some(vec![owner(pool)]),
         ..ObjectMeta::default()
     };

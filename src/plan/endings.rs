@@ -5,6 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::seconds;
+use super::drains::INSTANCE_DRAINED;
 use super::sessions::{Draft, Drafts, Verdict};
 use super::{Action, Observations, Plan};
 use crate::api::SessionState;
@@ -20,7 +21,8 @@ const IDLE_TIMEOUT: &str = "IdleTimeout";
 const ENDED: &str = "Ended";
 
 /// The reasons with which a session may be `Terminating`.
-const REASONS: [&str; 5] = [RELEASED, DELETED, POOL_DELETED, LIFETIME_EXCEEDED, IDLE_TIMEOUT];
+const REASONS: [&str; 6] =
+    [RELEASED, DELETED, POOL_DELETED, INSTANCE_DRAINED, LIFETIME_EXCEEDED, IDLE_TIMEOUT];
 
 /// A session is shown as idle after this long, or after half of its idle timeout if that is shorter.
 const SHOWN_IDLE_AFTER: SignedDuration = SignedDuration::from_mins(10);
@@ -32,6 +34,7 @@ impl<'a> Drafts<'a> {
         self.end_deleted();
         self.end_released();
         self.release_lost();
+        self.end_drained(plan);
         self.end_at_their_time(observations, plan);
         self.release(plan);
     }

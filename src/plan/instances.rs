@@ -1,18 +1,27 @@
-//! Which instances to create and which to give up.
+//! Which instances to create and which to give up. How many there shall be is `super::size`'s matter.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::application::application;
-use super::outlook::{Failures, Outlook, describe_failure};
+use super::conditions::seconds;
+use super::failures::Failures;
+use super::outlook::Outlook;
 use super::sessions::Drafts;
-use super::{Action, Observations, Plan, size};
-use crate::api::{InstanceState, InstanceStatus};
+use super::{Action, Observations, Plan, drains, size, template};
+use crate::api::{DrainReason, DrainStatus};
 use crate::model::{Instance, InstancePhase, Pool, PoolView, TokenState, instance_name};
 
-const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
-const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(300);
+/// The instances of a pool while its plan is made.
+pub(super) struct Fleet<'a> {
+    pub view: &'a PoolView,
+    pub now: Timestamp,
+    /// Sessions by instance.
+    pub load: HashMap<&'a str, usize>,
+    pub outlook: Outlook,
+}
 
 pub fn plan_instances(
     view: &PoolView,
@@ -22,45 +31,173 @@ pub fn plan_instances(
     plan: &mut Plan,
 ) -> Outlook {
     let pool = &view.pool;
-    let failures = count_failures(view, now);
-    let mut outlook = Outlook {
-        desired: size::desired(&pool.spec, &drafts.users()),
-        next_ordinal: next_ordinal(pool, &view.instances),
-        next_attempt: next_attempt(&failures).filter(|at| now < *at),
-        refusal: observations
-            .standing_refusal(pool.meta.generation, now)
-            .map(|refusal| refusal.message.clone()),
-        failures,
-        ..Outlook::default()
-    };
+    let mut fleet = Fleet::new(view, drafts, observations, now, plan);
     if pool.meta.deleting {
         // The garbage collector removes what the pool owns.
-        return outlook;
+        return fleet.outlook;
     }
     if let Some(refusal) = observations.standing_refusal(pool.meta.generation, now) {
         plan.wake_at(refusal.stands_until());
     }
-    if let Some(at) = outlook.next_attempt {
+    if let Some(at) = fleet.outlook.next_attempt {
         plan.wake_at(at);
-    } else {
-        for failed in view.instances.iter().filter(|instance| instance.phase == InstancePhase::Failed) {
-            remove(failed, plan, &mut outlook);
+    }
+    fleet.remove_failed(plan);
+    keep_tokens(view, plan);
+    fleet.take_back();
+    fleet.remove_emptied(plan);
+    if !fleet.roll_out(plan) {
+        fleet.shrink(plan);
+    }
+    fleet.grow(plan);
+    fleet.outlook
+}
+
+impl<'a> Fleet<'a> {
+    fn new(
+        view: &'a PoolView,
+        drafts: &Drafts<'a>,
+        observations: &Observations,
+        now: Timestamp,
+        plan: &mut Plan,
+    ) -> Self {
+        let pool = &view.pool;
+        let failures = Failures::count(view, now, plan);
+        let current = view.instances.iter().filter(|instance| instance.takes_sessions()).count();
+        let stopped = failures.stop(view);
+        let outdated = template::outdated(pool, &view.instances);
+        let outlook = Outlook {
+            size: size::size(&pool.spec, &drafts.users(), count(current)),
+            next_ordinal: next_ordinal(pool, &view.instances),
+            next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
+            stopped,
+            refusal: observations
+                .standing_refusal(pool.meta.generation, now)
+                .map(|refusal| refusal.message.clone()),
+            drains: drains::known(view, now),
+            outdated: outdated.into_iter().map(str::to_owned).collect(),
+            failures,
+            ..Outlook::default()
+        };
+        Self { view, now, load: drafts.load(), outlook }
+    }
+
+    pub fn desired(&self) -> usize {
+        usize::try_from(self.outlook.size.desired).unwrap_or(0)
+    }
+
+    /// Those that take sessions after what is decided so far, without those that are created.
+    pub fn alive(&self) -> Vec<&'a Instance> {
+        let taken_back = |instance: &Instance| self.outlook.taken_back.contains(&instance.name);
+        let instances = self.view.instances.iter();
+        instances
+            .filter(|it| (it.takes_sessions() && !self.outlook.gives_up(&it.name)) || taken_back(it))
+            .collect()
+    }
+
+    pub fn load_of(&self, instance: &Instance) -> usize {
+        self.load.get(instance.name.as_str()).copied().unwrap_or(0)
+    }
+
+    pub fn is_outdated(&self, instance: &Instance) -> bool {
+        self.outlook.outdated.contains(&instance.name)
+    }
+
+    /// Instances that may be created beside all that there are. One that is being emptied or deleted still takes the
+    /// room of one.
+    pub fn room(&self) -> usize {
+        let occupied = self.view.instances.iter().filter(|it| it.phase != InstancePhase::Failed).count();
+        let max = usize::try_from(self.view.pool.spec.replicas.max).unwrap_or(0);
+        max.saturating_sub(occupied + self.outlook.created.len())
+    }
+
+    pub fn may_create(&self) -> bool {
+        let (view, outlook) = (self.view, &self.outlook);
+        let unreachable = view.host_taken_by.is_some() || view.host_invalid || view.lacks_interceptor();
+        !unreachable && !outlook.stopped && outlook.refusal.is_none() && outlook.next_attempt.is_none()
+    }
+
+    /// Returns how many it could create.
+    pub fn create(&mut self, wanted: usize, plan: &mut Plan) -> usize {
+        if !self.may_create() {
+            return 0;
+        }
+        let (pool, created) = (&self.view.pool, wanted.min(self.room()));
+        for _ in 0..created {
+            let name = instance_name(pool.name(), self.outlook.next_ordinal);
+            self.outlook.next_ordinal += 1;
+            let application = Box::new(application(pool, &name, self.view.interceptor()));
+            plan.actions.push(Action::CreateInstance { pool: pool.meta.name.clone(), application });
+            self.outlook.created.push(name);
+        }
+        created
+    }
+
+    pub fn remove(&mut self, instance: &Instance, plan: &mut Plan) {
+        plan.actions.push(Action::DeleteInstance { name: instance.name.clone(), uid: instance.uid.clone() });
+        self.outlook.removed.push(instance.name.clone());
+    }
+
+    /// Removes it, if it has no sessions, or has it keep those that it has until they end.
+    pub fn give_up(&mut self, instance: &Instance, reason: DrainReason, plan: &mut Plan) {
+        if self.load_of(instance) == 0 {
+            return self.remove(instance, plan);
+        }
+        let drain = DrainStatus { reason, since: seconds(self.now) };
+        self.outlook.drains.insert(instance.name.clone(), drain);
+        self.outlook.drained.push(instance.name.clone());
+    }
+
+    fn remove_failed(&mut self, plan: &mut Plan) {
+        let failed = self.view.instances.iter().filter(|it| it.phase == InstancePhase::Failed);
+        let failed: Vec<_> = failed.collect();
+        if failed.is_empty() || self.outlook.stopped {
+            return;
+        }
+        let kept_until = self.outlook.failures.kept_until();
+        if self.now < kept_until {
+            return plan.wake_at(kept_until);
+        }
+        for failed in failed {
+            self.remove(failed, plan);
         }
     }
-    keep_tokens(view, plan);
-    let load = drafts.load();
-    let draining = view.instances.iter().filter(|instance| instance.phase == InstancePhase::Draining);
-    for emptied in draining.filter(|instance| !load.contains_key(instance.name.as_str())) {
-        remove(emptied, plan, &mut outlook);
+
+    /// Before another instance is started, one that was about to go stays.
+    fn take_back(&mut self) {
+        let missing = self.desired().saturating_sub(self.alive().len());
+        let by_size = |it: &&Instance| {
+            let drain = self.outlook.drains.get(&it.name);
+            drain.is_some_and(|drain| drain.reason == DrainReason::ScaleDown) && !self.is_outdated(it)
+        };
+        let mut leaving: Vec<&Instance> = self.view.instances.iter().filter(by_size).collect();
+        leaving.sort_by_key(|it| (Reverse(self.load_of(it)), Reverse(it.ordinal)));
+        for instance in leaving.into_iter().take(missing) {
+            self.outlook.drains.remove(&instance.name);
+            self.outlook.taken_back.push(instance.name.clone());
+        }
     }
-    let alive = view.instances.iter().filter(|instance| instance.takes_sessions()).count();
-    let desired = usize::try_from(outlook.desired).unwrap_or(0);
-    if alive < desired {
-        create(view, desired - alive, &mut outlook, plan);
-    } else if alive > desired {
-        give_up_empty(view, drafts, alive - desired, now, &mut outlook, plan);
+
+    fn remove_emptied(&mut self, plan: &mut Plan) {
+        let draining = self.view.instances.iter().filter(|it| it.phase == InstancePhase::Draining);
+        for instance in draining {
+            if self.load_of(instance) == 0 && !self.outlook.taken_back.contains(&instance.name) {
+                self.remove(instance, plan);
+            }
+        }
     }
-    outlook
+
+    fn grow(&mut self, plan: &mut Plan) {
+        let alive = self.alive().len();
+        let missing = self.desired().saturating_sub(alive + self.outlook.created.len());
+        let came = self.create(missing, plan) + self.outlook.taken_back.len();
+        // What replaces a failed instance is no growth.
+        let failed = self.view.instances.iter().filter(|it| it.phase == InstancePhase::Failed).count();
+        if came > failed {
+            let before = alive - self.outlook.taken_back.len();
+            self.outlook.resized = Some((before + failed, before + came));
+        }
+    }
 }
 
 /// A token is made with its instance; here it is made good where that, or its Secret, was lost.
@@ -75,62 +212,6 @@ fn keep_tokens(view: &PoolView, plan: &mut Plan) {
     }
 }
 
-fn create(view: &PoolView, missing: usize, outlook: &mut Outlook, plan: &mut Plan) {
-    let unreachable = view.host_taken_by.is_some() || view.host_invalid || view.lacks_interceptor();
-    if outlook.refusal.is_some() || outlook.next_attempt.is_some() || unreachable {
-        return;
-    }
-    let pool = &view.pool;
-    // An instance that is being deleted still takes the room of one.
-    let occupied = view.instances.iter().filter(|instance| instance.phase != InstancePhase::Failed).count();
-    let room = usize::try_from(pool.spec.replicas.max).unwrap_or(0).saturating_sub(occupied);
-    for _ in 0..missing.min(room) {
-        let name = instance_name(pool.name(), outlook.next_ordinal);
-        outlook.next_ordinal += 1;
-        let application = Box::new(application(pool, &name, view.interceptor()));
-        plan.actions.push(Action::CreateInstance { pool: pool.meta.name.clone(), application });
-        outlook.created.push(name);
-        outlook.scaled = true;
-    }
-}
-
-/// Removes instances without sessions, the newest first, once the pool has been calm for the
-/// cooldown.
-fn give_up_empty(
-    view: &PoolView,
-    drafts: &Drafts<'_>,
-    surplus: usize,
-    now: Timestamp,
-    outlook: &mut Outlook,
-    plan: &mut Plan,
-) {
-    let load = drafts.load();
-    let mut empty: Vec<&Instance> = view
-        .instances
-        .iter()
-        .filter(|instance| instance.takes_sessions() && !load.contains_key(instance.name.as_str()))
-        .collect();
-    if empty.is_empty() {
-        return;
-    }
-    let cooldown = SignedDuration::from_secs(view.pool.spec.scaling.cooldown_seconds.into());
-    let calm_since = view.pool.status.last_scale_time.as_ref().map(|time| time.0);
-    if let Some(at) = calm_since.and_then(|since| since.checked_add(cooldown).ok()).filter(|at| now < *at) {
-        plan.wake_at(at);
-        return;
-    }
-    empty.sort_by_key(|instance| std::cmp::Reverse(instance.ordinal));
-    for instance in empty.into_iter().take(surplus) {
-        remove(instance, plan, outlook);
-        outlook.scaled = true;
-    }
-}
-
-fn remove(instance: &Instance, plan: &mut Plan, outlook: &mut Outlook) {
-    plan.actions.push(Action::DeleteInstance { name: instance.name.clone(), uid: instance.uid.clone() });
-    outlook.removed.push(instance.name.clone());
-}
-
 /// Never an ordinal that was used before: the status remembers, and what exists is asked too,
 /// for the case that the status was lost.
 fn next_ordinal(pool: &Pool, instances: &[Instance]) -> i64 {
@@ -138,38 +219,6 @@ fn next_ordinal(pool: &Pool, instances: &[Instance]) -> i64 {
     pool.status.next_ordinal.max(beyond_existing)
 }
 
-/// An instance counts as a failure when it failed since the status was last written; one that
-/// became ready since then ends the row.
-fn count_failures(view: &PoolView, now: Timestamp) -> Failures {
-    let status = &view.pool.status;
-    let before: HashMap<&str, &InstanceStatus> =
-        status.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
-    let was = |instance: &Instance| before.get(instance.name.as_str()).map(|status| status.state);
-    let mut failures = Failures {
-        consecutive: status.consecutive_failures,
-        last_time: status.last_failure_time.as_ref().map(|time| time.0),
-        last_message: status.last_failure_message.clone(),
-    };
-    let ready = |instance: &&Instance| instance.phase == InstancePhase::Ready;
-    if view.instances.iter().filter(ready).any(|instance| was(instance) != Some(InstanceState::Running)) {
-        failures = Failures::default();
-    }
-    for instance in view.instances.iter().filter(|instance| instance.phase == InstancePhase::Failed) {
-        if was(instance) != Some(InstanceState::Failed) {
-            failures.consecutive = failures.consecutive.saturating_add(1);
-            failures.last_time = Some(now);
-        }
-        // Also of one that is counted already: its log is read after that.
-        if failures.consecutive > 0 {
-            failures.last_message = Some(describe_failure(instance));
-        }
-    }
-    failures
-}
-
-fn next_attempt(failures: &Failures) -> Option<Timestamp> {
-    let last = failures.last_time.filter(|_| failures.consecutive > 0)?;
-    let doublings = u32::try_from(failures.consecutive - 1).unwrap_or(0).min(10);
-    let backoff = (FIRST_BACKOFF * 2_i32.pow(doublings)).min(LONGEST_BACKOFF);
-    last.checked_add(backoff).ok()
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
 }

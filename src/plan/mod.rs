@@ -10,19 +10,26 @@ mod admission;
 mod application;
 mod certificate;
 mod conditions;
+mod drains;
 mod endings;
 mod explain;
+mod failures;
 mod identity;
 mod instances;
 mod outlook;
+mod pool_conditions;
+mod pool_events;
 mod preparation;
 pub mod quota;
+mod rollout;
 mod session_conf;
 mod session_objects;
 mod session_status;
 mod sessions;
+mod shrinking;
 mod size;
 mod status;
+mod template;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -236,18 +243,14 @@ impl Plan {
 /// Plans one pool: its instances, its sessions, and what their statuses say.
 pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let mut drafts = sessions::Drafts::new(view, now);
-    drafts.end(observations, &mut plan);
-    drafts.admit();
-    let outlook = instances::plan_instances(view, &drafts, observations, now, &mut plan);
-    drafts.place(&outlook.removed);
-    drafts.prepare(&mut plan);
+    let view = &drains::in_effect(view);
+    let (mut drafts, outlook) = place_all(view, observations, now, &mut plan);
     let waits = drafts.waits(&outlook);
     drafts.give_up(&waits, &outlook, &mut plan);
     let certificate = certificate::finding(view, now, &mut plan);
     let status = status::pool_status(view, &drafts, &outlook, certificate.as_ref(), now);
     let status_changed = status != view.pool.status;
-    let mut events = status::events(view, &status, &outlook);
+    let mut events = pool_events::events(view, &status, &outlook);
     events.extend(certificate.and_then(|finding| certificate::event(view, finding)));
     if status_changed {
         // First: it holds the next ordinal, which must be written before an instance uses it.
@@ -262,4 +265,20 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     drafts.report(&waits, &mut plan);
     plan.actions.extend(events.into_iter().map(Action::Event));
     plan
+}
+
+/// What is decided about sessions and instances, up to where each session is.
+fn place_all<'a>(
+    view: &'a PoolView,
+    observations: &Observations,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> (sessions::Drafts<'a>, outlook::Outlook) {
+    let mut drafts = sessions::Drafts::new(view, now);
+    drafts.end(observations, plan);
+    drafts.admit();
+    let outlook = instances::plan_instances(view, &drafts, observations, now, plan);
+    drafts.place(&outlook);
+    drafts.prepare(plan);
+    (drafts, outlook)
 }

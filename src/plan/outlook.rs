@@ -1,35 +1,48 @@
 //! How a pool's instances stand, and how to say it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
-use crate::api::SparkSessionPoolStatus;
+use super::failures::Failures;
+use super::size::Size;
+use crate::api::{DrainStatus, ScaleDownStatus, SparkSessionPoolStatus};
 use crate::model::Instance;
-
-/// After so many failures in a row, sessions stop waiting for the next attempt.
-pub const FAILURES_BEFORE_GIVING_UP: i32 = 3;
 
 /// How the pool's instances will stand after this plan.
 #[derive(Debug, Default)]
 pub struct Outlook {
-    pub desired: i32,
+    pub size: Size,
     pub next_ordinal: i64,
     /// Names of the instances that this plan creates and deletes.
     pub created: Vec<String>,
     pub removed: Vec<String>,
+    /// By instance: those that are being emptied, also from now on.
+    pub drains: BTreeMap<String, DrainStatus>,
+    /// Of these, the ones that this plan decides about, and those that it takes back.
+    pub drained: Vec<String>,
+    pub taken_back: Vec<String>,
+    /// Names of those that were made from an earlier template.
+    pub outdated: BTreeSet<String>,
+    /// What keeps outdated instances from being replaced, as a clause.
+    pub roll_waits_for: Option<String>,
+    /// The instances that take sessions before and after this plan, where that is a change of the pool's size.
+    pub resized: Option<(usize, usize)>,
+    pub scale_down: Option<ScaleDownStatus>,
     pub failures: Failures,
     /// No instance is created before.
     pub next_attempt: Option<Timestamp>,
+    /// None is created any more.
+    pub stopped: bool,
     /// The template is refused: what the API server said.
     pub refusal: Option<String>,
-    pub scaled: bool,
 }
 
-/// Failures in a row, as the pool's status keeps them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Failures {
-    pub consecutive: i32,
-    pub last_time: Option<Timestamp>,
-    pub last_message: Option<String>,
+impl Outlook {
+    /// Whether this plan has sessions go, or keeps them from coming, there.
+    pub fn gives_up(&self, instance: &str) -> bool {
+        self.removed.iter().chain(&self.drained).any(|name| name == instance)
+    }
 }
 
 pub fn describe_failure(instance: &Instance) -> String {
@@ -111,4 +124,14 @@ pub fn usual_start(status: &SparkSessionPoolStatus) -> Option<i64> {
     let mut recent = status.recent_start_seconds.clone();
     recent.sort_unstable();
     recent.get(recent.len() / 2).map(|seconds| i64::from(*seconds))
+}
+
+/// In words: "p-0, p-1 and p-2".
+pub fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let mut names: Vec<&str> = names.map(String::as_str).collect();
+    names.sort_unstable();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => names.concat(),
+    }
 }

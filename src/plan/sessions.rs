@@ -1,13 +1,14 @@
 //! The sessions of a pool while its plan is made.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::drains;
 use super::endings::Unused;
 use super::preparation::Setup;
 use crate::api::{SessionState, SparkInteractiveSessionSpec};
-use crate::model::{Instance, InstancePhase, PoolView, Protocol, Session, SessionKey};
+use crate::model::{Instance, PoolView, Protocol, Session, SessionKey};
 
 /// The sessions of a pool while the plan is made: each starts as its status says.
 pub struct Drafts<'a> {
@@ -96,14 +97,20 @@ impl<'a> Drafts<'a> {
         Self { view, now, instances, drafts }
     }
 
-    /// The owner of every session that needs a place, one entry a session. What a draining instance
-    /// still holds needs no other.
+    /// The owner of every session that the pool is sized for, one entry a session. What is left on an instance that
+    /// somebody else has drained needs no other place.
     pub fn users(&self) -> Vec<&'a str> {
-        let drains =
-            |name: &str| self.instances.get(name).is_some_and(|i| i.phase == InstancePhase::Draining);
+        let pool = &self.view.pool;
+        let set_aside: HashSet<&str> = self
+            .view
+            .instances
+            .iter()
+            .filter(|instance| !drains::counts(pool, instance))
+            .map(|instance| instance.name.as_str())
+            .collect();
         self.drafts
             .iter()
-            .filter(|draft| draft.counts() && !draft.instance.is_some_and(drains))
+            .filter(|draft| draft.counts() && !draft.instance.is_some_and(|name| set_aside.contains(name)))
             .map(|draft| draft.session.spec.user.as_str())
             .collect()
     }

@@ -1,35 +1,109 @@
+//! How many instances a pool needs, and why. Nothing here knows how long it has needed them: see `super::shrinking`.
+
 use std::collections::HashMap;
 
 use crate::api::{MetricType, Sharing, SparkSessionPoolSpec};
 
 /// Sessions per instance where the pool does not say.
-const DEFAULT_SESSIONS_PER_INSTANCE: i32 = 20;
+pub const DEFAULT_SESSIONS_PER_INSTANCE: i32 = 20;
 
-/// Instances that these sessions (by their users) ask for, within the pool's limits.
-///
-/// By `activeSessions`: the sessions divided by the target, and one instance more when the load per
-/// instance is above `scaleUpThreshold`. Pools with a CPU or memory metric are sized by sessions
-/// too, 20 per instance: the metrics API is not read here. `maxSessionsPerInstance` asks for more instances where the
-/// target would have them hold more than that.
-pub fn desired(spec: &SparkSessionPoolSpec, users: &[&str]) -> i32 {
-    let needed = match spec.sharing {
-        Sharing::Pool => shared(spec, users.len()),
-        Sharing::User => of_each_user(users).values().map(|sessions| sessions.div_ceil(places(spec))).sum(),
-        Sharing::Session => users.len(),
-    };
-    let needed = i32::try_from(needed).unwrap_or(i32::MAX);
-    // A pool that was edited while its sessions run can have min above max only past validation.
-    needed.max(spec.replicas.min).min(spec.replicas.max).max(0)
+/// What the load asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Instances, within the pool's limits.
+    pub desired: i32,
+    /// A clause: "84 sessions at target 20".
+    pub why: String,
 }
 
-fn shared(spec: &SparkSessionPoolSpec, sessions: usize) -> usize {
-    let target = target(spec);
-    let base = sessions.div_ceil(target);
-    let threshold: f64 = spec.scaling.scale_up_threshold.parse().unwrap_or(1.0);
-    #[expect(clippy::cast_precision_loss, reason = "counts of sessions are far below 2^52")]
-    let crowded = base > 0 && sessions as f64 > (base * target) as f64 * threshold;
-    let base = base + usize::from(crowded && sessions > 1);
-    base.max(sessions.div_ceil(places(spec)))
+/// Instances that these sessions (by their users) ask for, within the pool's limits, where `current` take sessions now.
+///
+/// By `activeSessions`: the sessions divided by the target. One instance more when the sessions are more than
+/// `scaleUpThreshold` of the places that those have; and not fewer than there are, unless the sessions are less than
+/// `scaleDownThreshold` of the places that all have. Spare instances come on top while the pool is in use.
+/// `maxSessionsPerInstance` asks for more where the target would have an instance hold more than that.
+pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32) -> Size {
+    let (needed, mut why) = match spec.sharing {
+        Sharing::Pool => shared(spec, users.len(), count(current)),
+        Sharing::User => {
+            let of_each = of_each_user(users);
+            let needed: usize = of_each.values().map(|sessions| sessions.div_ceil(places(spec))).sum();
+            (
+                needed + spare(spec, users.len()),
+                format!("{} of {} user(s)", sessions(users.len()), of_each.len()),
+            )
+        }
+        Sharing::Session => (
+            users.len() + spare(spec, users.len()),
+            format!("{}, each on a driver of its own", sessions(users.len())),
+        ),
+    };
+    let spare = spare(spec, users.len());
+    if spare > 0 {
+        why.push_str(&format!(" and {spare} spare"));
+    }
+    let needed = i32::try_from(needed).unwrap_or(i32::MAX);
+    // A pool that was edited while its sessions run can have min above max only past validation.
+    let desired = needed.max(spec.replicas.min).min(spec.replicas.max).max(0);
+    if desired > needed {
+        why.push_str(&format!(", and replicas.min is {}", spec.replicas.min));
+    } else if desired < needed {
+        why.push_str(&format!(" would need {needed}, and replicas.max is {}", spec.replicas.max));
+    }
+    Size { desired, why }
+}
+
+fn shared(spec: &SparkSessionPoolSpec, n: usize, current: usize) -> (usize, String) {
+    let (target, spare) = (target(spec), spare(spec, n));
+    let base = n.div_ceil(target);
+    let up = fraction(&spec.scaling.scale_up_threshold, 1.0);
+    let crowded = base > 0 && n > 1 && above(n, base * target, up);
+    let by_places = n.div_ceil(places(spec));
+    let needed = (base + usize::from(crowded)).max(base + spare).max(by_places);
+    let mut why = format!("{} at target {target}", sessions(n));
+    if by_places > base + usize::from(crowded) {
+        why.push_str(&format!(", at most {} on an instance", places(spec)));
+    } else if crowded {
+        why.push_str(&format!(", more than {} % of {base} instance(s)", percent(up)));
+    }
+    let down = fraction(&spec.scaling.scale_down_threshold, 0.0);
+    // In a pool without sessions, and where all that there are are spare, nothing is held.
+    let used = current.saturating_sub(spare);
+    if needed < current && n > 0 && used > 0 && !below(n, used * target, down) {
+        why.push_str(&format!(", no less than {} % of {used} instance(s)", percent(down)));
+        return (current, why);
+    }
+    (needed, why)
+}
+
+/// Whether `n` is more than this part of `of`.
+#[expect(clippy::cast_precision_loss, reason = "counts of sessions are far below 2^52")]
+fn above(n: usize, of: usize, part: f64) -> bool {
+    n as f64 > of as f64 * part + 1e-9
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of sessions are far below 2^52")]
+fn below(n: usize, of: usize, part: f64) -> bool {
+    (n as f64) < of as f64 * part - 1e-9
+}
+
+fn fraction(text: &str, default: f64) -> f64 {
+    text.parse().unwrap_or(default)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a fraction from 0 to 1")]
+fn percent(fraction: f64) -> i64 {
+    (fraction * 100.0).round() as i64
+}
+
+fn sessions(n: usize) -> String {
+    if n == 1 { "1 session".to_owned() } else { format!("{n} sessions") }
+}
+
+/// Instances beyond what is needed. A pool that may go to zero and has no session keeps none.
+fn spare(spec: &SparkSessionPoolSpec, sessions: usize) -> usize {
+    let in_use = sessions > 0 || spec.replicas.min > 0;
+    spec.scaling.spare_instances.filter(|_| in_use).map_or(0, count)
 }
 
 fn of_each_user<'a>(users: &[&'a str]) -> HashMap<&'a str, usize> {
@@ -42,15 +116,19 @@ fn of_each_user<'a>(users: &[&'a str]) -> HashMap<&'a str, usize> {
 
 /// Sessions that an instance takes at most.
 fn places(spec: &SparkSessionPoolSpec) -> usize {
-    let places = spec.scaling.max_sessions_per_instance.and_then(|places| usize::try_from(places).ok());
-    places.unwrap_or(usize::MAX).max(1)
+    spec.scaling.max_sessions_per_instance.map_or(usize::MAX, count).max(1)
 }
 
-fn target(spec: &SparkSessionPoolSpec) -> usize {
+/// Sessions that an instance is meant to have.
+pub fn target(spec: &SparkSessionPoolSpec) -> usize {
     let metric = &spec.scaling.metrics;
     let target = match metric.metric_type {
         MetricType::ActiveSessions => metric.target_per_instance.unwrap_or(DEFAULT_SESSIONS_PER_INSTANCE),
         MetricType::Cpu | MetricType::Memory => DEFAULT_SESSIONS_PER_INSTANCE,
     };
-    usize::try_from(target).unwrap_or(1).max(1)
+    count(target).max(1)
+}
+
+fn count(n: i32) -> usize {
+    usize::try_from(n).unwrap_or(0)
 }

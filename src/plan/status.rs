@@ -1,6 +1,4 @@
-//! What the pool's status and its events say.
-
-use std::collections::HashMap;
+//! What the pool's status says.
 
 use jiff::Timestamp;
 
@@ -8,9 +6,9 @@ use super::certificate::CERTIFICATE_READY;
 use super::conditions::{self, Finding, seconds};
 use super::outlook::{Outlook, describe_failure, describe_start};
 use super::sessions::Drafts;
-use super::{About, Event, identity};
+use super::{drains, identity, pool_conditions};
 use crate::api::{InstanceState, InstanceStatus, SparkSessionPoolStatus};
-use crate::model::{Instance, InstancePhase, Pool, PoolView};
+use crate::model::{Instance, InstancePhase, PoolView};
 
 pub fn pool_status(
     view: &PoolView,
@@ -23,11 +21,19 @@ pub fn pool_status(
     let instances: Vec<_> = view
         .instances
         .iter()
-        .map(|instance| instance_status(instance, load.get(instance.name.as_str()).copied().unwrap_or(0)))
+        .map(|instance| {
+            let sessions = load.get(instance.name.as_str()).copied().unwrap_or(0);
+            instance_status(view, outlook, instance, sessions)
+        })
         .collect();
     let old = &view.pool.status;
     let generation = view.pool.meta.generation;
-    let mut findings = vec![accepted(view), ready(view, drafts, outlook)];
+    let mut findings = vec![
+        pool_conditions::accepted(view),
+        pool_conditions::ready(view, drafts, outlook),
+        pool_conditions::scaled(view, outlook),
+        pool_conditions::up_to_date(view, outlook),
+    ];
     findings.extend(certificate.cloned());
     findings.extend(identity::finding(view));
     // A pool that asks for no certificate any more says nothing of one.
@@ -38,9 +44,14 @@ pub fn pool_status(
         total_active_sessions: count(load.values().sum()),
         pending_sessions: count(drafts.waiting()),
         current_replicas: count(view.instances.iter().filter(|instance| instance.is_alive()).count()),
-        ready_replicas: count(ready_count(view)),
-        desired_replicas: outlook.desired,
-        last_scale_time: if outlook.scaled { Some(seconds(now)) } else { old.last_scale_time.clone() },
+        ready_replicas: count(view.ready_count()),
+        desired_replicas: outlook.size.desired,
+        last_scale_time: if outlook.resized.is_some() {
+            Some(seconds(now))
+        } else {
+            old.last_scale_time.clone()
+        },
+        scale_down: outlook.scale_down.clone(),
         next_ordinal: outlook.next_ordinal,
         consecutive_failures: outlook.failures.consecutive,
         recent_start_seconds: recent_starts(view, now),
@@ -68,163 +79,45 @@ fn recent_starts(view: &PoolView, now: Timestamp) -> Vec<i32> {
     all[all.len().saturating_sub(KEPT)..].to_vec()
 }
 
-fn instance_status(instance: &Instance, sessions: usize) -> InstanceStatus {
-    let message = match instance.phase {
-        InstancePhase::Starting => Some(describe_start(instance)),
-        InstancePhase::Failed => Some(describe_failure(instance)),
-        InstancePhase::Draining => {
-            Some(format!("takes no new sessions, and goes when the {sessions} it has have ended"))
-        }
-        InstancePhase::Ready | InstancePhase::Deleting => None,
+fn instance_status(
+    view: &PoolView,
+    outlook: &Outlook,
+    instance: &Instance,
+    sessions: usize,
+) -> InstanceStatus {
+    let drain = outlook.drains.get(&instance.name);
+    let state = match instance.phase {
+        InstancePhase::Failed => InstanceState::Failed,
+        InstancePhase::Deleting => InstanceState::Terminated,
+        _ if drain.is_some() => InstanceState::Draining,
+        InstancePhase::Starting => InstanceState::Pending,
+        // One that drains no more is one that answers: others are removed without draining.
+        InstancePhase::Ready | InstancePhase::Draining => InstanceState::Running,
+    };
+    let message = match state {
+        InstanceState::Pending => Some(describe_start(instance)),
+        InstanceState::Failed => Some(describe_failure(instance)),
+        InstanceState::Draining => drain.map(|drain| {
+            let why = drains::why(drain.reason);
+            let at =
+                drains::deadline(&view.pool, drain).map(|at| format!(", at {} at the latest", seconds(at).0));
+            let at = at.unwrap_or_default();
+            format!("takes no new sessions, since {why}, and goes when the {sessions} it has have ended{at}")
+        }),
+        InstanceState::Running | InstanceState::Terminated => None,
     };
     InstanceStatus {
         name: instance.name.clone(),
-        state: match instance.phase {
-            InstancePhase::Starting => InstanceState::Pending,
-            InstancePhase::Ready => InstanceState::Running,
-            InstancePhase::Draining => InstanceState::Draining,
-            InstancePhase::Failed => InstanceState::Failed,
-            InstancePhase::Deleting => InstanceState::Terminated,
-        },
+        state,
         active_sessions: count(sessions),
         endpoint: instance.endpoint.map(|endpoint| endpoint.to_string()),
         spark_application_state: Some(instance.launcher_state.clone()).filter(|state| !state.is_empty()),
         driver_pod: instance.pod.as_ref().map(|(name, _)| name.clone()),
         created_at: Some(seconds(instance.created_at)),
+        drain: drain.filter(|_| state == InstanceState::Draining).cloned(),
+        outdated: outlook.outdated.contains(&instance.name),
         message,
     }
-}
-
-fn accepted(view: &PoolView) -> Finding {
-    let (status, reason, message) = match &view.host_taken_by {
-        None if view.host_invalid => {
-            let message = format!(
-                "Host {} is not a DNS name: lower-case letters, digits and hyphens, in labels separated by dots, \
-                 without a wildcard and without a port. No client reaches the pool. Correct spec.host.",
-                view.pool.spec.host.escape_debug()
-            );
-            (false, "InvalidHost", message)
-        }
-        None => (true, "Accepted", format!("Clients reach the pool at host {}.", view.pool.spec.host)),
-        Some(other) => {
-            let message = format!(
-                "Host {} with type {} belongs to pool {other}, which is older. Choose another host, or delete one of \
-                 the pools.",
-                view.pool.spec.host,
-                view.pool.protocol()
-            );
-            (false, "HostConflict", message)
-        }
-    };
-    Finding { type_: "Accepted", status, reason, message }
-}
-
-fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding {
-    let ready = ready_count(view);
-    let (status, reason, message) = if view.host_taken_by.is_some() {
-        (false, "HostConflict", "Another pool has the host; see the condition Accepted.".to_owned())
-    } else if view.host_invalid {
-        (false, "InvalidHost", "No client can name the host; see the condition Accepted.".to_owned())
-    } else if let Some(refusal) = &outlook.refusal {
-        (false, "TemplateRefused", format!("The API server refuses the sparkApplicationTemplate: {refusal}"))
-    } else if ready > 0 {
-        (
-            true,
-            "InstancesReady",
-            format!("{ready} of {} instance(s) answer.", outlook.desired.max(count(ready))),
-        )
-    } else if view.lacks_interceptor() {
-        let message = "No server can be started; see the condition IdentityEnforced.";
-        (false, "NoInterceptor", message.to_owned())
-    } else if outlook.failures.consecutive > 0 {
-        let cause = outlook.failures.last_message.clone().unwrap_or_default();
-        let next =
-            outlook.next_attempt.map(|at| format!("; next attempt at {}", seconds(at).0)).unwrap_or_default();
-        (
-            false,
-            "InstanceFailed",
-            format!("{} instance(s) in a row failed: {cause}{next}", outlook.failures.consecutive),
-        )
-    } else if outlook.desired > 0 || drafts.waiting() > 0 {
-        (false, "InstancesStarting", format!("{} instance(s) are starting.", outlook.desired))
-    } else {
-        (true, "ScaledToZero", "No instance runs; the first user starts one.".to_owned())
-    };
-    Finding { type_: "Ready", status, reason, message }
-}
-
-/// What happened to the instances since the status was last written.
-pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outlook) -> Vec<Event> {
-    let pool = &view.pool;
-    let before: HashMap<&str, InstanceState> =
-        pool.status.instances.iter().map(|instance| (instance.name.as_str(), instance.state)).collect();
-    let event = |warning, reason, note| {
-        let about = About::Pool { name: pool.meta.name.clone(), uid: pool.meta.uid.clone() };
-        Event { about, warning, reason, note }
-    };
-    let mut events = Vec::new();
-    let sizes = |verb: &str, name: &str| {
-        let (sessions, waiting) = (status.total_active_sessions, status.pending_sessions);
-        format!(
-            "{verb} instance {name}: {} wanted for {sessions} placed and {waiting} waiting session(s).",
-            status.desired_replicas
-        )
-    };
-    events.extend(outlook.created.iter().map(|name| event(false, "InstanceCreated", sizes("Created", name))));
-    for instance in &view.instances {
-        let was = before.get(instance.name.as_str()).copied();
-        match instance.phase {
-            InstancePhase::Ready if was != Some(InstanceState::Running) => {
-                let endpoint = instance.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
-                events.push(event(
-                    false,
-                    "InstanceReady",
-                    format!("Instance {} answers at {endpoint}.", instance.name),
-                ));
-            }
-            InstancePhase::Draining if was != Some(InstanceState::Draining) => {
-                let note = format!(
-                    "Instance {} takes no new sessions, and goes when those it has have ended.",
-                    instance.name
-                );
-                events.push(event(false, "InstanceDraining", note));
-            }
-            // Once more when the end of its log is there.
-            InstancePhase::Failed if was != Some(InstanceState::Failed) || news_of(pool, instance) => {
-                let mut note = describe_failure(instance);
-                note[..1].make_ascii_uppercase();
-                events.push(event(true, "InstanceFailed", note));
-            }
-            _ => {}
-        }
-    }
-    events.extend(outlook.removed.iter().map(|name| event(false, "InstanceRemoved", sizes("Removed", name))));
-    for condition in &status.conditions {
-        let old = pool.status.conditions.iter().find(|old| old.type_ == condition.type_);
-        let bad = match (condition.type_.as_str(), condition.reason.as_str()) {
-            ("Accepted", "HostConflict") => "HostConflict",
-            ("Accepted", "InvalidHost") => "InvalidHost",
-            (_, "TemplateRefused") => "TemplateRefused",
-            ("IdentityEnforced", "NoInterceptor") => "NoInterceptor",
-            ("IdentityEnforced", "OutdatedInstances") => "OutdatedInstances",
-            _ => continue,
-        };
-        if old.is_none_or(|old| old.reason != condition.reason) {
-            events.push(event(true, bad, condition.message.clone()));
-        }
-    }
-    events
-}
-
-/// Whether the driver's last words are not in the status yet.
-fn news_of(pool: &Pool, instance: &Instance) -> bool {
-    let mut told = pool.status.instances.iter().filter(|told| told.name == instance.name);
-    let told = told.next().and_then(|told| told.message.as_ref());
-    instance.last_words.as_ref().is_some_and(|words| told.is_none_or(|told| !told.contains(words)))
-}
-
-fn ready_count(view: &PoolView) -> usize {
-    view.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready).count()
 }
 
 fn count(n: usize) -> i32 {

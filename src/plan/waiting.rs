@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::seconds;
 use super::endings::after;
-use super::outlook::{FAILURES_BEFORE_GIVING_UP, Outlook, describe_start, sentence, usual_start};
+use super::failures::FAILURES_BEFORE_GIVING_UP;
+use super::outlook::{Outlook, describe_start, sentence, usual_start};
 use super::sessions::{Draft, Drafts};
-use super::{Action, Observations, Plan, instances};
+use super::{Action, Observations, Plan, drains};
 use crate::api::{SessionState, Sharing, WaitPhase, WaitStatus};
 use crate::model::{Instance, InstancePhase, PoolView, Session};
 
@@ -77,12 +78,8 @@ impl Waiting {
 /// follows the queue a little later.
 pub fn waiting(view: &PoolView, session: &str, now: Timestamp) -> Option<Waiting> {
     let (observations, mut scratch) = (Observations::default(), Plan::default());
-    let mut drafts = Drafts::new(view, now);
-    drafts.end(&observations, &mut scratch);
-    drafts.admit();
-    let outlook = instances::plan_instances(view, &drafts, &observations, now, &mut scratch);
-    drafts.place(&outlook.removed);
-    drafts.prepare(&mut scratch);
+    let view = &drains::in_effect(view);
+    let (drafts, outlook) = super::place_all(view, &observations, now, &mut scratch);
     let n = drafts.drafts.iter().position(|draft| draft.session.name() == session)?;
     drafts.waits(&outlook).remove(&n)
 }
@@ -273,7 +270,8 @@ fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)
         return Some(("NoInterceptor", message));
     }
     let failures = &outlook.failures;
-    if failures.consecutive >= FAILURES_BEFORE_GIVING_UP && outlook.next_attempt.is_some() {
+    let awaited = outlook.next_attempt.is_some() || outlook.stopped;
+    if failures.consecutive >= FAILURES_BEFORE_GIVING_UP && awaited {
         let cause = failures.last_message.as_deref().unwrap_or("no cause is known");
         let message = format!(
             "Pool {pool} cannot start an instance, {} in a row failed. The last: {cause}. {MORE}",

@@ -91,6 +91,8 @@ fn the_object_is_labelled_and_owned_by_its_pool() {
         (&object["apiVersion"], &object["kind"]),
         (&json!("sparkoperator.k8s.io/v1beta2"), &json!("SparkApplication"))
     );
+    // Written down: with another one, every driver out there would be replaced after an update of the operator.
+    const HASH: &str = "24a25e00f969ac1d";
     assert_eq!(
         object["metadata"],
         json!({
@@ -100,6 +102,7 @@ fn the_object_is_labelled_and_owned_by_its_pool() {
                 "sparkinteractive.io/pool": "p",
                 "sparkinteractive.io/instance": "p-3",
             },
+            "annotations": { "sparkinteractive.io/template-hash": HASH },
             "ownerReferences": [{
                 "apiVersion": "sparkinteractive.io/v1alpha1",
                 "kind": "SparkSessionPool",

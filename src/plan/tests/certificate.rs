@@ -171,5 +171,5 @@ fn a_pool_that_asks_for_no_certificate_any_more_says_nothing_of_one() {
     cluster.certificate = None;
     cluster.settle();
     let types: Vec<_> = cluster.pool.status.conditions.iter().map(|it| it.type_.as_str()).collect();
-    assert_eq!(types, ["Accepted", "IdentityEnforced", "Ready"]);
+    assert_eq!(types, ["Accepted", "IdentityEnforced", "Ready", "Scaled", "UpToDate"]);
 }

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::api::{SessionState, SparkInteractiveSessionStatus};
-use crate::model::fixtures::{at, starting};
+use crate::api::{InstanceState, SessionState, SparkInteractiveSessionStatus};
+use crate::model::fixtures::{at, ready, starting};
 use crate::model::{
     Instance, InstancePhase, Pool, PoolCertificate, PoolView, Preparation, Progress, ReleaseOutcome, Session,
-    SparkSide, TokenState, is_host_name,
+    SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
 };
 use crate::plan::{About, Action, Observations, Plan, Refusal, plan};
 
@@ -170,7 +170,10 @@ impl Cluster {
                     }
                     let name = application.metadata.name.unwrap();
                     assert!(self.names.insert(name.clone()), "the name {name} was used before");
-                    self.instances.push(starting(&name));
+                    let template = application.metadata.annotations.unwrap().remove(TEMPLATE_ANNOTATION);
+                    assert!(template.is_some(), "an instance without its template's hash");
+                    let created_at = at(self.now);
+                    self.instances.push(Instance { template, created_at, ..starting(&name) });
                     self.instances.sort_by_key(|instance| instance.ordinal);
                 }
                 Action::CreateToken { instance, uid, .. } => {
@@ -238,6 +241,26 @@ impl Cluster {
                 Action::Event(event) => self.events.push((event.reason, event.note)),
             }
         }
+    }
+
+    /// The servers of these instances answer.
+    pub fn answering(mut self, names: &[&str]) -> Self {
+        for name in names {
+            let Instance { template, created_at, .. } = self.find_instance(name).clone();
+            *self.find_instance(name) = Instance { template, created_at, ..ready(name) };
+        }
+        self
+    }
+
+    /// What was being deleted is gone.
+    pub fn swept(mut self) -> Self {
+        self.instances.retain(|instance| instance.phase != InstancePhase::Deleting);
+        self
+    }
+
+    /// Name and state of every instance, as the pool's status has them.
+    pub fn fleet(&self) -> Vec<(&str, InstanceState)> {
+        self.pool.status.instances.iter().map(|told| (told.name.as_str(), told.state)).collect()
     }
 
     pub fn find_instance(&mut self, name: &str) -> &mut Instance {

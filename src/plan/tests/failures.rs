@@ -5,8 +5,8 @@ use rstest::rstest;
 use super::cluster::Cluster;
 use crate::api::SessionState::{Failed, Pending};
 use crate::api::{InstanceState, InstanceStatus};
-use crate::model::fixtures::{connect_pool, failed, ready, session, starting, thrift_pool, time};
-use crate::model::{InstancePhase, Pool};
+use crate::model::fixtures::{at, connect_pool, failed, ready, session, starting, thrift_pool, time};
+use crate::model::{Instance, InstancePhase, Pool};
 
 /// A pool whose status says that so many instances in a row failed, the last one at second 0.
 fn after_failures(pool: Pool, failures: i32) -> Pool {
@@ -23,6 +23,8 @@ fn after_failures(pool: Pool, failures: i32) -> Pool {
             spark_application_state: None,
             driver_pod: None,
             created_at: None,
+            drain: None,
+            outdated: false,
             message: None,
         }];
     })
@@ -36,7 +38,7 @@ fn after_failures(pool: Pool, failures: i32) -> Pool {
 #[case(5, 160)]
 #[case(6, 300)]
 #[case(7, 300)]
-#[case(i32::MAX, 300)]
+#[case(9, 300)]
 fn each_failure_doubles_the_time_until_the_next_attempt(#[case] failures: i32, #[case] seconds: i64) {
     let cluster =
         Cluster::of(after_failures(connect_pool("p").sized(1, 1), failures)).instance(failed("p-0", "OOM"));
@@ -58,14 +60,87 @@ fn a_failure_is_counted_once() {
 }
 
 #[test]
-fn failures_are_forgotten_when_an_instance_becomes_ready() {
-    let mut cluster = Cluster::of(after_failures(connect_pool("p").sized(1, 1), 4)).instance(starting("p-1"));
-    cluster = cluster.at(100).settled();
-    assert_eq!(cluster.pool.status.consecutive_failures, 4, "starting is not enough");
-    *cluster.find_instance("p-1") = ready("p-1");
-    cluster.settle();
+fn failures_are_forgotten_when_a_later_instance_has_been_there_for_five_minutes() {
+    let mut cluster = Cluster::of(after_failures(connect_pool("p").sized(1, 1), 4)).at(100).settled();
+    cluster.instances.clear();
+    let later = Instance { created_at: at(100), ..ready("p-1") };
+    let cluster = cluster.instance(later).at(130).settled();
+    assert_eq!(
+        (cluster.pool.status.consecutive_failures, cluster.wakes_at()),
+        (4, Some(400)),
+        "it may fail yet"
+    );
+    assert_eq!(cluster.condition("Ready").1, "InstancesReady");
+    let cluster = cluster.at(400).settled();
     assert_eq!(cluster.pool.status.consecutive_failures, 0);
     assert_eq!(cluster.pool.status.last_failure_message, None);
+}
+
+#[test]
+fn a_server_that_answers_and_fails_again_and_again_counts_on() {
+    let mut cluster = Cluster::of(connect_pool("p").sized(1, 1)).settled();
+    let mut now = 0;
+    for (n, wait) in [10, 20, 40].into_iter().enumerate() {
+        let name = format!("p-{n}");
+        cluster = cluster.at(now + 5).answering(&[&name]).settled();
+        *cluster.find_instance(&name) = failed(&name, "OOM");
+        cluster = cluster.at(now + 30).settled();
+        assert_eq!(cluster.pool.status.consecutive_failures, i32::try_from(n + 1).unwrap());
+        now += 30 + wait;
+        cluster = cluster.at(now).settled().swept();
+    }
+}
+
+#[test]
+fn instances_that_fail_together_count_as_one() {
+    let cluster = Cluster::of(connect_pool("p").sized(3, 3)).settled();
+    let mut cluster = cluster;
+    *cluster.find_instance("p-0") = failed("p-0", "OOM");
+    let mut cluster = cluster.at(5).settled();
+    *cluster.find_instance("p-1") = failed("p-1", "OOM");
+    *cluster.find_instance("p-2") = failed("p-2", "OOM");
+    let cluster = cluster.at(6).settled();
+    assert_eq!(cluster.pool.status.consecutive_failures, 1);
+    let cluster = cluster.at(16).settled();
+    assert_eq!(cluster.fleet().iter().filter(|(_, state)| *state == InstanceState::Pending).count(), 3);
+}
+
+#[test]
+fn a_driver_that_dies_after_long_service_is_replaced_at_once() {
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).settled().answering(&["p-0"]).at(60).settled();
+    let mut cluster = cluster.at(7200).settled();
+    *cluster.find_instance("p-0") = failed("p-0", "OOM");
+    let cluster = cluster.settled();
+    assert_eq!(cluster.fleet(), [("p-0", InstanceState::Failed), ("p-1", InstanceState::Pending)]);
+    assert_eq!(cluster.pool.status.consecutive_failures, 0);
+    assert!(cluster.events.iter().all(|(reason, note)| *reason != "ScaledUp" || note.starts_with("0 → 1")));
+    // Its log is there to be read for a while.
+    assert_eq!((cluster.deletes(), cluster.wakes_at()), (vec![], Some(7210)));
+    assert_eq!(cluster.at(7210).deletes(), ["p-0"]);
+}
+
+#[test]
+fn after_ten_failures_nothing_is_started_until_somebody_acts() {
+    let cluster =
+        Cluster::of(after_failures(connect_pool("p").sized(1, 1), 10)).instance(failed("p-0", "OOM"));
+    let mut cluster = cluster.at(9_000).settled();
+    assert_eq!((cluster.creates(), cluster.deletes()), (vec![], vec![]));
+    let told = (
+        false,
+        "CrashLoop",
+        "10 instance(s) in a row failed, and no other is started: instance p-0 failed: OOM. Correct the pool, or delete \
+         the SparkApplication that failed to have it tried once more.",
+    );
+    assert_eq!(cluster.condition("Ready"), told);
+    assert_eq!(cluster.condition("Scaled"), told);
+    let told: Vec<_> = cluster.events.iter().filter(|(reason, _)| *reason == "CrashLoop").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+
+    let mut once_more = cluster.clone();
+    once_more.instances.clear();
+    assert_eq!(once_more.creates(), ["p-1"], "after the failed one was deleted");
+    cluster.pool.meta.generation += 1;
+    assert_eq!(cluster.creates(), ["p-1"], "after the pool was changed");
 }
 
 #[test]

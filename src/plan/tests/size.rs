@@ -108,28 +108,18 @@ fn an_instance_takes_room_until_it_is_gone(#[case] instance: Instance) {
 }
 
 #[test]
-fn an_empty_instance_stays_for_the_cooldown() {
-    let pool = connect_pool("p").sized(0, 5).cooling_down(300);
-    let pool = pool.with_status(|status| status.last_scale_time = Some(time(0)));
-    let cluster = Cluster::of(pool).instance(ready("p-0"));
-    let before = cluster.clone().at(299);
-    assert_eq!((before.deletes(), before.wakes_at()), (vec![], Some(300)));
-    assert_eq!(cluster.at(300).deletes(), ["p-0"]);
-}
-
-#[test]
-fn the_newest_empty_instances_go_first_and_the_minimum_stays() {
+fn what_does_not_answer_yet_goes_first_then_the_oldest_and_the_minimum_stays() {
     let cluster = Cluster::of(connect_pool("p").sized(1, 5))
         .instance(ready("p-0"))
         .instance(ready("p-1"))
         .instance(starting("p-2"));
-    assert_eq!(cluster.deletes(), ["p-2", "p-1"]);
+    assert_eq!(cluster.deletes(), ["p-2", "p-0"]);
     let left = cluster.planned();
     assert_eq!((left.deletes(), left.creates()), (vec![], vec![]));
 }
 
 #[test]
-fn an_instance_with_sessions_is_not_given_up() {
+fn an_empty_instance_goes_before_one_with_sessions() {
     let cluster = Cluster::of(connect_pool("p").sized(0, 5))
         .instance(ready("p-0"))
         .instance(ready("p-1"))

@@ -148,7 +148,8 @@ fn events_tell_the_story_of_an_instance_and_its_session() {
         story,
         [
             "SessionWaiting: Instance p-0 is being created.",
-            "InstanceCreated: Created instance p-0: 1 wanted for 0 placed and 1 waiting session(s).",
+            "ScaledUp: 0 → 1: 1 session at target 20.",
+            "InstanceCreated: Created instance p-0.",
             "SessionActive: Served by instance p-0.",
             "InstanceReady: Instance p-0 answers at 10.0.0.1:15002.",
             "SessionTerminated: Instance p-0, which held this session, is gone. Start a new session.",

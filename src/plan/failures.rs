@@ -1,0 +1,99 @@
+//! Instances that fail: how the failures are counted, when the next attempt is made, and when none is made any more.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Plan;
+use super::endings::after;
+use super::outlook::describe_failure;
+use crate::api::{InstanceState, InstanceStatus};
+use crate::model::{Instance, InstancePhase, PoolView};
+
+const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
+const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(300);
+
+/// A driver that fails after it has existed for this long has not failed to start: it is replaced at once, and such a
+/// one ends the row of failures before it.
+const STABLE_AFTER: SignedDuration = SignedDuration::from_mins(5);
+
+/// After so many failures in a row, sessions stop waiting for the next attempt.
+pub const FAILURES_BEFORE_GIVING_UP: i32 = 3;
+
+/// After so many in a row, some 25 minutes with the backoff, nothing is started any more until somebody acts.
+const FAILURES_BEFORE_STOPPING: i32 = 10;
+
+/// Failures in a row, as the pool's status keeps them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Failures {
+    /// Instances that fail while the next attempt is awaited count as one: they were started together.
+    pub consecutive: i32,
+    pub last_time: Option<Timestamp>,
+    pub last_message: Option<String>,
+}
+
+impl Failures {
+    /// As the status has them, and what has failed since it was written.
+    pub fn count(view: &PoolView, now: Timestamp, plan: &mut Plan) -> Self {
+        let status = &view.pool.status;
+        let before: HashMap<&str, &InstanceStatus> =
+            status.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
+        let was = |instance: &Instance| before.get(instance.name.as_str()).map(|status| status.state);
+        let mut failures = Self {
+            consecutive: status.consecutive_failures,
+            last_time: status.last_failure_time.as_ref().map(|time| time.0),
+            last_message: status.last_failure_message.clone(),
+        };
+        let changed = status.observed_generation.is_some_and(|seen| seen != view.pool.meta.generation);
+        if changed || failures.are_over(view, now, plan) {
+            failures = Self::default();
+        }
+        let awaited = failures.next_attempt().is_some_and(|at| now < at);
+        let mut counted = false;
+        for instance in view.instances.iter().filter(|instance| instance.phase == InstancePhase::Failed) {
+            let answered = matches!(was(instance), Some(InstanceState::Running | InstanceState::Draining));
+            if was(instance) != Some(InstanceState::Failed) {
+                let stable = answered && after(instance.created_at, STABLE_AFTER) <= now;
+                counted |= !stable;
+                failures.last_time = Some(now);
+            }
+            // Also of one that is counted already: its log is read after that.
+            failures.last_message = Some(describe_failure(instance));
+        }
+        if counted && !awaited {
+            failures.consecutive = failures.consecutive.saturating_add(1);
+        }
+        failures
+    }
+
+    /// An instance that was started after them has been there for long enough.
+    fn are_over(&self, view: &PoolView, now: Timestamp, plan: &mut Plan) -> bool {
+        let Some(last) = self.last_time else { return false };
+        let ready = view.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready);
+        let since = ready.map(|instance| instance.created_at).filter(|created| *created >= last).min();
+        let Some(over) = since.map(|since| after(since, STABLE_AFTER)) else { return false };
+        if now < over {
+            plan.wake_at(over);
+        }
+        over <= now
+    }
+
+    /// No instance is created before.
+    pub fn next_attempt(&self) -> Option<Timestamp> {
+        let last = self.last_time.filter(|_| self.consecutive > 0)?;
+        let doublings = u32::try_from(self.consecutive - 1).unwrap_or(0).min(10);
+        Some(after(last, (FIRST_BACKOFF * 2_i32.pow(doublings)).min(LONGEST_BACKOFF)))
+    }
+
+    /// Until then those that have failed stay, so that their logs can be read.
+    pub fn kept_until(&self) -> Timestamp {
+        let first = self.last_time.map_or(Timestamp::MIN, |last| after(last, FIRST_BACKOFF));
+        self.next_attempt().map_or(first, |next| next.max(first))
+    }
+
+    /// Nothing more is started. Who deletes the instances that have failed asks for one more attempt.
+    pub fn stop(&self, view: &PoolView) -> bool {
+        self.consecutive >= FAILURES_BEFORE_STOPPING
+            && view.instances.iter().any(|instance| instance.phase == InstancePhase::Failed)
+    }
+}

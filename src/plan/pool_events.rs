@@ -1,0 +1,98 @@
+//! What is told of a pool in Events: what happened since its status was last written.
+
+use std::collections::HashMap;
+
+use super::conditions::seconds;
+use super::drains;
+use super::outlook::{Outlook, describe_failure};
+use super::{About, Event};
+use crate::api::{InstanceState, SparkSessionPoolStatus};
+use crate::model::{Instance, InstancePhase, Pool, PoolView};
+
+/// What happened to the instances since the status was last written.
+pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outlook) -> Vec<Event> {
+    let pool = &view.pool;
+    let before: HashMap<&str, InstanceState> =
+        pool.status.instances.iter().map(|instance| (instance.name.as_str(), instance.state)).collect();
+    let event = |warning, reason, note| {
+        let about = About::Pool { name: pool.meta.name.clone(), uid: pool.meta.uid.clone() };
+        Event { about, warning, reason, note }
+    };
+    let mut events = Vec::new();
+    if let Some((from, to)) = outlook.resized {
+        let reason = if from < to { "ScaledUp" } else { "ScaledDown" };
+        events.push(event(false, reason, format!("{from} → {to}: {}.", outlook.size.why)));
+    }
+    events.extend(
+        outlook
+            .created
+            .iter()
+            .map(|name| event(false, "InstanceCreated", format!("Created instance {name}."))),
+    );
+    for (name, drain) in &outlook.drains {
+        if before.get(name.as_str()) != Some(&InstanceState::Draining) {
+            let at = drains::deadline(pool, drain).map(|at| format!(", at {} at the latest", seconds(at).0));
+            let note = format!(
+                "Instance {name} takes no new sessions, since {}, and goes when those it has have ended{}.",
+                drains::why(drain.reason),
+                at.unwrap_or_default()
+            );
+            events.push(event(false, "InstanceDraining", note));
+        }
+    }
+    for name in &outlook.taken_back {
+        let note = format!("Instance {name}, which was about to go, takes sessions again.");
+        events.push(event(false, "InstanceTakenBack", note));
+    }
+    for instance in &view.instances {
+        let was = before.get(instance.name.as_str()).copied();
+        match instance.phase {
+            InstancePhase::Ready if was != Some(InstanceState::Running) => {
+                let endpoint = instance.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
+                events.push(event(
+                    false,
+                    "InstanceReady",
+                    format!("Instance {} answers at {endpoint}.", instance.name),
+                ));
+            }
+            // Once more when the end of its log is there.
+            InstancePhase::Failed if was != Some(InstanceState::Failed) || news_of(pool, instance) => {
+                let mut note = describe_failure(instance);
+                note[..1].make_ascii_uppercase();
+                events.push(event(true, "InstanceFailed", note));
+            }
+            _ => {}
+        }
+    }
+    events.extend(
+        outlook
+            .removed
+            .iter()
+            .map(|name| event(false, "InstanceRemoved", format!("Removed instance {name}."))),
+    );
+    for condition in &status.conditions {
+        let old = pool.status.conditions.iter().find(|old| old.type_ == condition.type_);
+        let (warning, reason) = match (condition.type_.as_str(), condition.reason.as_str()) {
+            ("Accepted", "HostConflict") => (true, "HostConflict"),
+            ("Accepted", "InvalidHost") => (true, "InvalidHost"),
+            ("Ready", "TemplateRefused") => (true, "TemplateRefused"),
+            ("Scaled", "CrashLoop") => (true, "CrashLoop"),
+            ("IdentityEnforced", "NoInterceptor") => (true, "NoInterceptor"),
+            ("IdentityEnforced", "OutdatedInstances") => (true, "OutdatedInstances"),
+            ("UpToDate", "RollingOut") => (false, "RollingOut"),
+            ("UpToDate", "UpToDate") if old.is_some() => (false, "RolledOut"),
+            _ => continue,
+        };
+        if old.is_none_or(|old| old.reason != condition.reason) {
+            events.push(event(warning, reason, condition.message.clone()));
+        }
+    }
+    events
+}
+
+/// Whether the driver's last words are not in the status yet.
+fn news_of(pool: &Pool, instance: &Instance) -> bool {
+    let mut told = pool.status.instances.iter().filter(|told| told.name == instance.name);
+    let told = told.next().and_then(|told| told.message.as_ref());
+    instance.last_words.as_ref().is_some_and(|words| told.is_none_or(|told| !told.contains(words)))
+}
