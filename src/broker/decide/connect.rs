@@ -119,6 +119,8 @@ impl Request<'_> {
             SessionState::Terminated if !session.meta.deleting => replace(),
             SessionState::Terminating | SessionState::Terminated => self.wait_until_gone(session),
             _ if session.meta.deleting => self.wait_until_gone(session),
+            // Its last client has left, and the planner has yet to see it.
+            _ if !is_client && session.status.released_at.is_some() => self.wait_until_gone(session),
             _ if !is_client => Decision::Join { session: session.meta.name.clone(), session_id: id },
             _ if method == ConnectMethod::ReleaseSession => self.release(session, |route| Decision::Leave {
                 session: session.meta.name.clone(),

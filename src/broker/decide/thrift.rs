@@ -36,6 +36,8 @@ impl Request<'_> {
             // It ended while its client was waiting for it.
             SessionState::Terminated if self.waits_for(session) => Decision::Deny(why_ended(session)),
             SessionState::Failed | SessionState::Terminated => self.start(|request| request.replace(draft())),
+            // Its last connection was closed, and the planner has yet to see it.
+            _ if session.status.released_at.is_some() => self.wait_until_gone(session),
             SessionState::Pending | SessionState::Active | SessionState::Idle => {
                 self.use_placed(session, true)
             }

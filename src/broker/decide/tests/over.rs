@@ -117,6 +117,18 @@ fn a_thrift_session_that_is_being_released_is_waited_for_by_open_session_alone()
     assert_eq!(told, (DenialKind::SessionClosed, "It was idle.".to_owned()));
 }
 
+/// Its last connection is closed, and the planner has yet to see it: whoever was let in would be thrown out at once.
+#[test]
+fn nobody_gets_into_a_session_that_its_last_client_has_left() {
+    let left = session("s").on("p-0").released(900);
+    assert!(matches!(opened(&thrift_world([left]), "default"), Decision::Wait { uid: None, .. }));
+    let left = session("s").shared_by_clients(&[OTHER_ID]).named("etl").on("p-0").released(900);
+    let head = ConnectHead { session_id: ID, observed_server_session_id: None };
+    let joins = Call::Connect { method: ConnectMethod::Config, head, session_name: Some("etl".to_owned()) };
+    let decision = asked(&connect_world([left]), &alice(), &joins);
+    assert!(matches!(decision, Decision::Wait { uid: None, .. }), "{decision:?}");
+}
+
 #[test]
 fn a_thrift_session_that_ended_while_its_client_waited_is_not_made_again() {
     let ended = session(&thrift_name("default")).ended(Terminated, "Deleted", "It was deleted.", 900);
