@@ -11,6 +11,7 @@ mod held_handles;
 mod hold;
 mod session_confs;
 mod thrift_sessions;
+mod under_way;
 mod writer;
 
 use std::sync::Arc;
@@ -250,6 +251,20 @@ impl Broker {
                 self.activity.note(session, Timestamp::now());
             }
             match decision {
+                Decision::Route(route) if opens_connection(&check.call) => {
+                    let under_way = &self.connections.under_way;
+                    if under_way.let_through(&route.session, Instant::now()) {
+                        return Ok((route, wait.session.is_some()));
+                    }
+                    // Its last connection was closed at this moment: the client gets the session after it.
+                    let ended = under_way.until_ended(&route.session);
+                    if tokio::time::timeout_at(deadline, ended).await.is_err() {
+                        let message =
+                            format!("The last session in pool {pool} is being released. Try again.");
+                        return Err(retryable(message));
+                    }
+                    continue;
+                }
                 Decision::Route(route) => return Ok((route, wait.session.is_some())),
                 Decision::Deny(denial) => return Err(denial),
                 Decision::Refuse { denial, session } => {
@@ -351,6 +366,10 @@ impl Broker {
             Err(_) => tracing::warn!(node, cluster = route.cluster, "Envoy has not acknowledged the cluster"),
         }
     }
+}
+
+fn opens_connection(call: &Call) -> bool {
+    matches!(call, Call::Thrift { head: Some(head), .. } if head.method == "OpenSession")
 }
 
 fn retryable(message: String) -> Denial {

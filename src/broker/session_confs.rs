@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{Denial, DenialKind, Inventory, Opening, SessionConf};
+use crate::api::SessionState;
+use crate::model::{Denial, DenialKind, Inventory, Opening, Session, SessionConf};
 use crate::operator::Stores;
 use crate::plan;
 
@@ -25,18 +26,26 @@ pub async fn conf_of_opened(stores: &Stores, opening: &Opening) -> Result<Sessio
     }
 }
 
-/// `None` while the session or its pool is not known here. One that has ended may be the predecessor, of the same name,
-/// of the session that another replica found.
+/// `None` while the session or its pool is not known here. One that has ended, or is about to, may be the predecessor, of
+/// the same name, of the session that another replica found.
 fn conf_of(inventory: &Inventory, opening: &Opening) -> Option<Result<SessionConf, Denial>> {
     let pool = inventory.pool(&opening.pool)?;
     let session = inventory.session(&opening.session)?;
-    if session.is_finished() {
+    if ends(session) {
         return None;
     }
     if session.spec.pool != opening.pool || session.spec.user != opening.user {
         return Some(Err(gone(opening)));
     }
     Some(Ok(plan::session_conf(&pool.spec.session_policy, session)))
+}
+
+fn ends(session: &Session) -> bool {
+    let status = &session.status;
+    session.is_finished()
+        || session.meta.deleting
+        || status.state == SessionState::Terminating
+        || status.released_at.is_some()
 }
 
 fn gone(opening: &Opening) -> Denial {

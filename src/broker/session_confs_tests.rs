@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
+use rstest::rstest;
+
 use super::*;
-use crate::api::SessionState::Terminated;
+use crate::api::SessionState::{Terminated, Terminating};
 use crate::model::fixtures::{session, thrift_pool};
 use crate::model::{Object, Pool, Session};
 
@@ -40,9 +42,15 @@ async fn a_session_that_another_replica_found_is_waited_for() {
     assert_eq!(conf.unwrap().set["team"], "all");
 }
 
+/// Another replica has let the call through, which did not know of the end yet.
+#[rstest]
+#[case::unknown(None)]
+#[case::closed_by_its_last_client(Some(session("s").on("p-0").released(900)))]
+#[case::being_released(Some(session("s").on("p-0").in_state(Terminating)))]
+#[case::being_deleted(Some(session("s").on("p-0").being_deleted()))]
 #[tokio::test(start_paused = true)]
-async fn a_session_that_does_not_come_is_refused_in_words() {
-    let denial = conf_of_opened(&knowing([]), &opening("alice")).await.unwrap_err();
+async fn a_session_that_ends_or_does_not_come_is_refused_in_words(#[case] known: Option<Session>) {
+    let denial = conf_of_opened(&knowing(known), &opening("alice")).await.unwrap_err();
     assert_eq!(denial.kind, DenialKind::SessionClosed);
     assert_eq!(denial.message, "Session s in pool p has just ended. Connect again.");
 }

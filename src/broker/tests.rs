@@ -12,10 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::under_way::Closed;
 use super::*;
 use crate::authn::{AuthnSettings, client_builder};
-use crate::model::fixtures::{application, connect_pool, driver, session};
-use crate::model::{ConnectHead, ConnectMethod, Credentials, Object, SessionKey};
+use crate::model::fixtures::{application, connect_pool, driver, session, thrift_pool};
+use crate::model::{ConnectHead, ConnectMethod, Credentials, Object, SessionKey, ThriftHead};
 
 const CALLS: usize = 200;
 const ID: Uuid = Uuid::from_u128(7);
@@ -366,4 +367,34 @@ async fn a_session_is_in_use_while_it_is_waited_for_and_worked_in_but_not_by_cle
     assert_eq!(broker.activity.latest(&name()), worked);
     assert!(matches!(broker.check(call(ConnectMethod::Config)).await, Verdict::Route(_)));
     assert!(broker.activity.latest(&name()) > worked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_connects_to_a_session_comes_before_its_end_or_after_it() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    stores.shown(Object::Pool(thrift_pool("p").with_host("spark.example.com").version(20)));
+    stores.shown(Object::Session(session("s").on("p-0")));
+    let broker = broker(&stores, &api_server);
+    let connects = || {
+        let head = ThriftHead { method: "OpenSession".to_owned(), sequence_id: 1, session_handle: None };
+        let call = Call::Thrift { session_name: "default".to_owned(), head: Some(head) };
+        let (broker, check) = (Arc::clone(&broker), Check { call, ..first_call() });
+        tokio::spawn(async move { broker.check(check).await })
+    };
+    let end = || {
+        let closed = Closed { uid: "uid-of-s".to_owned(), at: Timestamp::now() };
+        broker.connections.under_way.end("s", closed, Instant::now())
+    };
+    let ending = end().expect("nobody connects");
+    let call = connects();
+    settled().await;
+    assert!(!call.is_finished(), "its end is being written");
+    drop(ending);
+    assert!(matches!(call.await.unwrap(), Verdict::Route(_)), "but could not be");
+    assert!(end().is_none(), "it is to be opened");
+
+    stores.shown(Object::Session(session("s").on("p-0").released(900).version(30)));
+    let call = connects();
+    settled().await;
+    assert!(!call.is_finished(), "it waits for the next session");
 }

@@ -1,8 +1,9 @@
 //! The connections of Thrift sessions: which are open is in the session's status, for all replicas; what it takes to
 //! close one is known to the replica that saw it being opened, and never leaves it.
 //!
-//! When a session ends, each replica closes the connections that it knows. Those of a replica that is gone are left to
-//! the Thrift Server's own timeout.
+//! With its last connection a session ends, unless somebody is about to open one by way of this replica (`under_way`).
+//! When a session ends, each replica closes the connections that it knows, those that come too late as well. Those of a
+//! replica that is gone are left to the Thrift Server's own timeout.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -13,12 +14,14 @@ use futures::stream;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::WatchStream;
 use uuid::Uuid;
 
 use super::held_handles::{Due, Held, HeldHandles};
 use super::session_confs;
+use super::under_way::{Closed, OnItsWay, UnderWay};
 use super::writer::SessionWriter;
 use crate::api::ThriftConnection;
 use crate::edge;
@@ -48,6 +51,7 @@ pub struct ThriftSessions {
     thrift: ThriftClient,
     held: Arc<HeldHandles>,
     kept: Arc<Notify>,
+    pub(super) under_way: Arc<UnderWay>,
     closing: Arc<Semaphore>,
     turns: Arc<[Semaphore]>,
 }
@@ -60,6 +64,7 @@ impl ThriftSessions {
             thrift: ThriftClient::new()?,
             held: Arc::default(),
             kept: Arc::default(),
+            under_way: Arc::default(),
             closing: Arc::new(Semaphore::new(SESSIONS_AT_A_TIME)),
             turns: (0..TURNS).map(|_| Semaphore::new(1)).collect(),
         })
@@ -67,7 +72,7 @@ impl ThriftSessions {
 
     /// A session was opened on the Thrift Server: enters it into the status. A failure is logged: the connection works
     /// all the same.
-    pub async fn opened(&self, opening: &Opening, handle: SessionHandle) {
+    pub async fn opened(&self, opening: &Opening, on_its_way: OnItsWay, handle: SessionHandle) {
         let id = handle.id;
         let found = self.stores.read(|inventory| {
             let session = inventory.session(&opening.session)?;
@@ -87,7 +92,7 @@ impl ThriftSessions {
         self.kept.notify_one();
         let this = self.clone();
         let written = tokio::spawn(async move {
-            this.change(&session, |now, open| {
+            let written = this.change(&session, |now, open| {
                 // Those on an instance that it has left are lost.
                 open.retain(|open| Some(&open.instance) == now.status.assigned_instance.as_ref());
                 if open.iter().all(|open| open.id != connection.id) {
@@ -95,8 +100,10 @@ impl ThriftSessions {
                 }
                 // Of clients that went without a word.
                 open.drain(..open.len().saturating_sub(MOST_CONNECTIONS));
-            })
-            .await
+            });
+            let written = written.await;
+            drop(on_its_way);
+            written
         });
         match tokio::time::timeout(WRITE_PATIENCE, written).await {
             Ok(Ok(Ok(_))) => tracing::debug!(session = opening.session, %id, "connection opened"),
@@ -113,17 +120,23 @@ impl ThriftSessions {
     /// The client closes a connection, which ends the session with its last one. A failure is logged: Spark closes it all
     /// the same, and the session ends for being idle.
     pub async fn client_closes(&self, session: &str, id: Uuid, now: Timestamp) {
-        let outcome = match self.closed(session, id).await {
-            Ok(true) => {
-                // Unless somebody connects at this moment.
-                let over = |session: &Session| session.status.connections.is_empty();
-                self.writer.release_if(session, now, over).await.map_err(ConnectionsError::Api)
+        let uid = self.stores.read(|inventory| inventory.session(session).map(|now| now.meta.uid.clone()));
+        let Some(uid) = uid else { return };
+        match self.closed(session, id).await {
+            Ok(true) => self.end(session, Closed { uid, at: now }).await,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(session, %id, %error, "a connection that its client has closed is still listed");
             }
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(session, %id, %error, "a connection that its client has closed is still listed");
+        }
+    }
+
+    /// Ends a session whose last connection was closed, unless somebody connects at this moment.
+    async fn end(&self, session: &str, closed: Closed) {
+        let Some(_ending) = self.under_way.end(session, closed.clone(), Instant::now()) else { return };
+        let over = |now: &Session| now.meta.uid == closed.uid && now.status.connections.is_empty();
+        if let Err(error) = self.writer.release_if(session, closed.at, over).await {
+            tracing::warn!(session, %error, "a session whose last connection was closed goes on until it is idle");
         }
     }
 
@@ -149,7 +162,8 @@ impl ThriftSessions {
         Ok((held || listed) && left == 0)
     }
 
-    /// Closes the connections of sessions that end, until the process does.
+    /// Closes the connections of sessions that end, and ends those that were to end while somebody connected, until the
+    /// process does.
     pub async fn run(self) -> anyhow::Result<()> {
         let mut changes = StreamMap::new();
         let mut closings = JoinSet::new();
@@ -173,9 +187,13 @@ impl ThriftSessions {
             tokio::select! {
                 () = self.kept.notified() => changed = None,
                 Some((pool, ())) = changes.next(), if !changes.is_empty() => changed = Some(pool),
+                (session, closed) = self.under_way.due() => {
+                    let this = self.clone();
+                    closings.spawn(async move { this.end(&session, closed).await });
+                }
                 Some(ended) = closings.join_next(), if !closings.is_empty() => {
                     if let Err(error) = ended {
-                        tracing::error!(%error, "closing a session's connections failed");
+                        tracing::error!(%error, "closing a session or its connections failed");
                     }
                 }
             }
@@ -257,12 +275,16 @@ impl ThriftSessions {
 }
 
 impl edge::Openings for ThriftSessions {
-    async fn conf_of(&self, opening: &Opening) -> Result<SessionConf, Denial> {
-        session_confs::conf_of_opened(&self.stores, opening).await
+    type OnItsWay = OnItsWay;
+
+    async fn opens(&self, opening: &Opening) -> Result<(SessionConf, OnItsWay), Denial> {
+        let on_its_way = self.under_way.opens(&opening.session, Instant::now());
+        let conf = session_confs::conf_of_opened(&self.stores, opening).await?;
+        Ok((conf, on_its_way))
     }
 
-    async fn opened(&self, opening: &Opening, handle: SessionHandle) {
-        self.opened(opening, handle).await;
+    async fn opened(&self, opening: &Opening, on_its_way: OnItsWay, handle: SessionHandle) {
+        self.opened(opening, on_its_way, handle).await;
     }
 }
 

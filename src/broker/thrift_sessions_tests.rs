@@ -12,7 +12,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use super::*;
 use crate::api::SessionState;
 use crate::api::SessionState::{Active, Terminated, Terminating};
-use crate::model::fixtures::{application, driver, session, thrift_pool};
+use crate::model::fixtures::{application, at, driver, session, thrift_pool};
 use crate::model::{Kind, Object};
 use crate::operator::Watched;
 use crate::spark::thrift_head;
@@ -89,6 +89,10 @@ impl ApiServer {
         next_version(&mut session);
     }
 
+    fn released_at(&self) -> Value {
+        self.session.lock().unwrap()["status"]["releasedAt"].clone()
+    }
+
     fn connections(&self) -> Vec<String> {
         let session = self.session.lock().unwrap();
         let connections = session["status"]["connections"].as_array().cloned().unwrap_or_default();
@@ -124,6 +128,14 @@ fn opening() -> Opening {
 
 fn handle(number: u128) -> SessionHandle {
     SessionHandle::new(Uuid::from_u128(number), [7; 16])
+}
+
+fn on_its_way(sessions: &ThriftSessions) -> OnItsWay {
+    sessions.under_way.opens("s", Instant::now())
+}
+
+async fn opened(sessions: &ThriftSessions, number: u128) {
+    sessions.opened(&opening(), on_its_way(sessions), handle(number)).await;
 }
 
 fn id(number: u128) -> String {
@@ -169,8 +181,8 @@ async fn until(stores: &Stores, done: impl Fn() -> bool) {
 async fn connections_are_listed_until_they_are_closed_and_the_last_one_is_told() {
     let api_server = ApiServer::new();
     let (_, sessions) = replica(&api_server, NOWHERE);
-    sessions.opened(&opening(), handle(1)).await;
-    sessions.opened(&opening(), handle(2)).await;
+    opened(&sessions, 1).await;
+    opened(&sessions, 2).await;
     assert_eq!(api_server.connections(), [id(1), id(2)]);
     assert!(!sessions.closed("s", Uuid::from_u128(1)).await.unwrap());
     assert_eq!(api_server.connections(), [id(2)]);
@@ -184,14 +196,86 @@ async fn connections_are_listed_until_they_are_closed_and_the_last_one_is_told()
 async fn with_the_last_connection_that_its_client_closes_the_session_ends() {
     let api_server = ApiServer::new();
     let (_, sessions) = replica(&api_server, NOWHERE);
-    let now = crate::model::fixtures::at(9);
-    let released = || api_server.session.lock().unwrap()["status"]["releasedAt"].clone();
-    sessions.opened(&opening(), handle(1)).await;
-    sessions.opened(&opening(), handle(2)).await;
+    let now = at(9);
+    opened(&sessions, 1).await;
+    opened(&sessions, 2).await;
     sessions.client_closes("s", Uuid::from_u128(1), now).await;
-    assert_eq!(released(), Value::Null);
+    assert_eq!(api_server.released_at(), Value::Null);
     sessions.client_closes("s", Uuid::from_u128(2), now).await;
-    assert_eq!(released(), json!(now.to_string()));
+    assert_eq!(api_server.released_at(), json!(now.to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_to_which_somebody_connects_does_not_end_with_its_last_connection() {
+    let api_server = ApiServer::new();
+    let (_, sessions) = replica(&api_server, NOWHERE);
+    let _running = JoinSet::from_iter([sessions.clone().run()]);
+    opened(&sessions, 1).await;
+    assert!(sessions.under_way.let_through("s", Instant::now()), "Envoy brings it a little later");
+    sessions.client_closes("s", Uuid::from_u128(1), at(9)).await;
+    let on_its_way = on_its_way(&sessions);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(api_server.released_at(), Value::Null, "Spark takes its time");
+    sessions.opened(&opening(), on_its_way, handle(2)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!((api_server.connections(), api_server.released_at()), (vec![id(2)], Value::Null));
+    sessions.client_closes("s", Uuid::from_u128(2), at(99)).await;
+    assert_eq!(api_server.released_at(), json!(at(99).to_string()));
+}
+
+#[rstest::rstest]
+#[case::its_client_went_before_envoy_brought_it(false)]
+#[case::spark_refused_it(true)]
+#[tokio::test(start_paused = true)]
+async fn it_ends_a_little_later_if_nothing_was_opened(#[case] came: bool) {
+    let api_server = ApiServer::new();
+    let (_, sessions) = replica(&api_server, NOWHERE);
+    let _running = JoinSet::from_iter([sessions.clone().run()]);
+    opened(&sessions, 1).await;
+    assert!(sessions.under_way.let_through("s", Instant::now()));
+    let call = came.then(|| on_its_way(&sessions));
+    sessions.client_closes("s", Uuid::from_u128(1), at(9)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(api_server.released_at(), Value::Null);
+    drop(call);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(api_server.released_at(), json!(at(9).to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_session_that_took_its_name_meanwhile_does_not_end() {
+    let api_server = ApiServer::new();
+    let (stores, sessions) = replica(&api_server, NOWHERE);
+    let _running = JoinSet::from_iter([sessions.clone().run()]);
+    opened(&sessions, 1).await;
+    let on_its_way = on_its_way(&sessions);
+    sessions.client_closes("s", Uuid::from_u128(1), at(9)).await;
+    api_server.session.lock().unwrap()["metadata"]["uid"] = json!("uid-of-another");
+    api_server.changes("connections", json!([]));
+    stores.gone(Kind::Session, "s", 0);
+    api_server.shows(&stores);
+    drop(on_its_way);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(api_server.released_at(), Value::Null);
+}
+
+/// One replica lets a client in, the other ends the session: it cannot know.
+#[tokio::test]
+async fn a_connection_that_comes_to_a_session_that_another_replica_ends_is_closed_on_spark() {
+    let (api_server, thrift) = (ApiServer::new(), thrift_server().await);
+    let (stores, first) = replica(&api_server, *thrift.address());
+    let (_, second) = replica(&api_server, *thrift.address());
+    let _running = JoinSet::from_iter([first.clone().run()]);
+    opened(&second, 1).await;
+    assert!(first.under_way.let_through("s", Instant::now()));
+    second.client_closes("s", Uuid::from_u128(1), at(9)).await;
+    assert_eq!(api_server.released_at(), json!(at(9).to_string()));
+    opened(&first, 2).await;
+    assert!(closed_on(&thrift).await.is_empty(), "the planner has yet to see it");
+    api_server.changes("state", json!(Terminated));
+    api_server.shows(&stores);
+    until_closed_on(&thrift, 2).await;
+    until(&stores, || api_server.connections().is_empty()).await;
 }
 
 #[tokio::test]
@@ -201,8 +285,8 @@ async fn two_replicas_lose_none_of_each_other_s_connections() {
     let (_, first) = replica(&api_server, NOWHERE);
     let (_, second) = replica(&api_server, NOWHERE);
     for number in 0..5 {
-        first.opened(&opening(), handle(2 * number)).await;
-        second.opened(&opening(), handle(2 * number + 1)).await;
+        opened(&first, 2 * number).await;
+        opened(&second, 2 * number + 1).await;
     }
     assert_eq!(api_server.connections(), (0..10).map(id).collect::<Vec<_>>());
     assert!(!first.closed("s", Uuid::from_u128(9)).await.unwrap(), "nor one that it did not know of");
@@ -215,7 +299,7 @@ async fn many_at_once_are_all_listed_each_with_one_write() {
     let (_, sessions) = replica(&api_server, NOWHERE);
     let all = (0..50).map(|number| {
         let sessions = sessions.clone();
-        async move { sessions.opened(&opening(), handle(number)).await }
+        async move { opened(&sessions, number).await }
     });
     futures::future::join_all(all).await;
     assert_eq!(api_server.connections().len(), 50);
@@ -228,7 +312,7 @@ async fn a_list_that_cannot_be_written_keeps_no_client_from_its_connection() {
     let (stores, sessions) = replica(&api_server, NOWHERE);
     // The store's version is ahead of all others: every write meets another version.
     stores.shown(Object::Session(session("s").on("p-0").version(1_000)));
-    sessions.opened(&opening(), handle(1)).await;
+    opened(&sessions, 1).await;
     assert_eq!(api_server.connections(), Vec::<String>::new());
     assert!(sessions.closed("s", Uuid::from_u128(1)).await.unwrap(), "held here all the same");
 }
@@ -238,7 +322,7 @@ async fn connections_on_an_instance_that_was_left_go_with_the_next_one() {
     let api_server = ApiServer::new();
     api_server.changes("connections", json!([{ "id": id(1), "instance": "p-9" }]));
     let (_, sessions) = replica(&api_server, NOWHERE);
-    sessions.opened(&opening(), handle(2)).await;
+    opened(&sessions, 2).await;
     assert_eq!(api_server.connections(), [id(2)]);
 }
 
@@ -246,7 +330,8 @@ async fn connections_on_an_instance_that_was_left_go_with_the_next_one() {
 async fn nothing_is_written_of_somebody_else_s_session() {
     let api_server = ApiServer::new();
     let (_, sessions) = replica(&api_server, NOWHERE);
-    sessions.opened(&Opening { user: "bob".into(), ..opening() }, handle(1)).await;
+    let of_bob = Opening { user: "bob".into(), ..opening() };
+    sessions.opened(&of_bob, on_its_way(&sessions), handle(1)).await;
     assert_eq!(api_server.connections(), Vec::<String>::new());
     assert!(sessions.held.pools().is_empty());
 }
@@ -260,8 +345,8 @@ async fn what_an_ending_session_has_open_is_closed(#[case] state: SessionState) 
     api_server.changes("connections", json!([{ "id": id(9), "instance": "p-0" }]));
     let (stores, sessions) = replica(&api_server, *thrift.address());
     let _running = JoinSet::from_iter([sessions.clone().run()]);
-    sessions.opened(&opening(), handle(1)).await;
-    sessions.opened(&opening(), handle(2)).await;
+    opened(&sessions, 1).await;
+    opened(&sessions, 2).await;
     assert!(closed_on(&thrift).await.is_empty());
     api_server.changes("state", json!(state));
     api_server.shows(&stores);
@@ -280,7 +365,7 @@ async fn a_connection_that_comes_to_an_ending_session_is_closed_at_once() {
     api_server.changes("state", json!("Terminating"));
     let (stores, sessions) = replica(&api_server, *thrift.address());
     let _running = JoinSet::from_iter([sessions.clone().run()]);
-    sessions.opened(&opening(), handle(1)).await;
+    opened(&sessions, 1).await;
     until(&stores, || api_server.connections().is_empty() && sessions.held.pools().is_empty()).await;
     until_closed_on(&thrift, 1).await;
 }
@@ -290,7 +375,7 @@ async fn what_a_deleted_session_had_open_is_closed() {
     let (api_server, thrift) = (ApiServer::new(), thrift_server().await);
     let (stores, sessions) = replica(&api_server, *thrift.address());
     let _running = JoinSet::from_iter([sessions.clone().run()]);
-    sessions.opened(&opening(), handle(1)).await;
+    opened(&sessions, 1).await;
     stores.gone(Kind::Session, "s", 0);
     until_closed_on(&thrift, 1).await;
 }
@@ -299,7 +384,7 @@ async fn what_a_deleted_session_had_open_is_closed() {
 async fn what_a_server_does_not_close_stays_listed() {
     let api_server = ApiServer::new();
     let (stores, sessions) = replica(&api_server, NOWHERE);
-    sessions.opened(&opening(), handle(1)).await;
+    opened(&sessions, 1).await;
     api_server.changes("state", json!("Terminating"));
     api_server.shows(&stores);
     let [due] = &stores.read(|inventory| sessions.held.take_due(inventory, None))[..] else {
@@ -313,7 +398,7 @@ async fn what_a_server_does_not_close_stays_listed() {
 async fn with_a_new_driver_the_handles_of_the_old_one_are_forgotten() {
     let api_server = ApiServer::new();
     let (stores, sessions) = replica(&api_server, NOWHERE);
-    sessions.opened(&opening(), handle(1)).await;
+    opened(&sessions, 1).await;
     stores.gone(Kind::Pod, "p-0-driver", 0);
     stores.shown(Object::Pod(driver("p-0").with_uid("new").at_ip("127.0.0.1").version(9)));
     assert!(stores.read(|inventory| sessions.held.take_due(inventory, None)).is_empty());

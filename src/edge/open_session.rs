@@ -38,11 +38,22 @@ pub const MAX_BODY: usize = 1 << 20;
 
 /// Whoever knows the sessions and their pools; in production `broker::ThriftSessions`.
 pub trait Openings: Send + Sync + 'static {
+    /// Tells, by its end, that the call is over: it was answered, or will not be.
+    type OnItsWay: Send;
+
     /// What the session that is being opened shall have.
-    fn conf_of(&self, opening: &Opening) -> impl Future<Output = Result<SessionConf, Denial>> + Send;
+    fn opens(
+        &self,
+        opening: &Opening,
+    ) -> impl Future<Output = Result<(SessionConf, Self::OnItsWay), Denial>> + Send;
 
     /// It was opened. The client waits for its answer until this has ended.
-    fn opened(&self, opening: &Opening, handle: SessionHandle) -> impl Future<Output = ()> + Send;
+    fn opened(
+        &self,
+        opening: &Opening,
+        on_its_way: Self::OnItsWay,
+        handle: SessionHandle,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// `envoy.service.ext_proc.v3.ExternalProcessor`, with the configuration that `openings` knows.
@@ -79,10 +90,10 @@ impl<O: Openings> ExternalProcessor for OpenSessions<O> {
 }
 
 /// One HTTP request and its response.
-struct Exchange<O> {
+struct Exchange<O: Openings> {
     openings: Arc<O>,
     /// From the request, when it has passed.
-    opening: Option<Opening>,
+    opening: Option<(Opening, O::OnItsWay)>,
 }
 
 impl<O: Openings> Exchange<O> {
@@ -103,8 +114,8 @@ impl<O: Openings> Exchange<O> {
             Err(defect())
         });
         match opened {
-            Ok(replacement) => {
-                self.opening = opening;
+            Ok((replacement, on_its_way)) => {
+                self.opening = opening.zip(Some(on_its_way));
                 Answer::RequestBody(pass(replacement))
             }
             Err(denial) => refuse(&denial, &body.body),
@@ -113,10 +124,11 @@ impl<O: Openings> Exchange<O> {
 
     async fn response(&mut self, body: &HttpBody) -> Answer {
         // Only the first part of an answer that comes in several can hold the handle.
-        if let Some(opening) = self.opening.take() {
+        if let Some((opening, on_its_way)) = self.opening.take() {
             match thrift_session::opened(&body.body) {
                 Ok(Some(handle)) => {
-                    let noted = AssertUnwindSafe(self.openings.opened(&opening, handle)).catch_unwind().await;
+                    let noted = self.openings.opened(&opening, on_its_way, handle);
+                    let noted = AssertUnwindSafe(noted).catch_unwind().await;
                     if let Err(panic) = noted {
                         let panic = panic_text(&*panic);
                         tracing::error!(panic, "the answer to an OpenSession ended in a panic: it passes");
@@ -132,12 +144,12 @@ impl<O: Openings> Exchange<O> {
     }
 }
 
-/// The call as the server shall see it, or `None` if it is right already.
+/// The call as the server shall see it, or `None` if it is right already; and the sign that it is on its way.
 async fn open<O: Openings>(
     openings: &O,
     opening: Option<&Opening>,
     body: &HttpBody,
-) -> Result<Option<Vec<u8>>, Denial> {
+) -> Result<(Option<Vec<u8>>, O::OnItsWay), Denial> {
     if !body.end_of_stream || body.body.len() > MAX_BODY {
         let message = format!(
             "The request that opens the session is longer than {} KiB. Put less configuration into the connection's URL.",
@@ -151,18 +163,19 @@ async fn open<O: Openings>(
     })?;
     let call = thrift_open_session::read(&body.body)
         .map_err(|error| Denial::new(DenialKind::BadRequest, error.to_string()))?;
-    let conf = openings.conf_of(opening).await?;
+    let (conf, on_its_way) = openings.opens(opening).await?;
     let merged =
         thrift_open_session_conf::merge(call.configuration(), &conf.set, |key| conf.protected.contains(key));
     tell(opening, &conf, &merged.withheld);
     if !merged.changed {
-        return Ok(None);
+        return Ok((None, on_its_way));
     }
     let entries: Vec<_> = merged.entries.iter().map(|(key, value)| (&**key, &**value)).collect();
-    call.with_configuration(&entries).map(Some).ok_or_else(|| {
+    let call = call.with_configuration(&entries).ok_or_else(|| {
         tracing::error!(session = opening.session, "more configuration than an OpenSession can hold");
         defect()
-    })
+    })?;
+    Ok((Some(call), on_its_way))
 }
 
 /// Says what was refused. Keys only: a value may be a password.

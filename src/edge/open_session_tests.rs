@@ -11,24 +11,36 @@ use crate::model::{ProtectedConf, Route};
 
 /// Knows one session, whose pool protects `secret`, and what was opened of it.
 #[derive(Default)]
-struct One(Mutex<Vec<(Opening, SessionHandle)>>);
+struct One {
+    opened: Mutex<Vec<(Opening, SessionHandle)>>,
+    on_their_way: Arc<()>,
+}
 
 impl Openings for One {
-    async fn conf_of(&self, opening: &Opening) -> Result<SessionConf, Denial> {
-        match opening.session.as_str() {
-            "s" => Ok(SessionConf {
+    type OnItsWay = Arc<()>;
+
+    async fn opens(&self, opening: &Opening) -> Result<(SessionConf, Arc<()>), Denial> {
+        let conf = match opening.session.as_str() {
+            "s" => SessionConf {
                 set: [("team".to_owned(), "all".to_owned())].into(),
                 protected: ProtectedConf(vec!["secret".to_owned()]),
                 refused: Vec::new(),
-            }),
+            },
             "defect" => panic!("defect"),
-            _ => Err(Denial::new(DenialKind::SessionClosed, "It has ended.")),
-        }
+            _ => return Err(Denial::new(DenialKind::SessionClosed, "It has ended.")),
+        };
+        Ok((conf, Arc::clone(&self.on_their_way)))
     }
 
-    async fn opened(&self, opening: &Opening, handle: SessionHandle) {
+    async fn opened(&self, opening: &Opening, _: Arc<()>, handle: SessionHandle) {
         assert_ne!(handle.id, Uuid::nil(), "defect");
-        self.0.lock().unwrap().push((opening.clone(), handle));
+        self.opened.lock().unwrap().push((opening.clone(), handle));
+    }
+}
+
+impl One {
+    fn on_their_way(&self) -> usize {
+        Arc::strong_count(&self.on_their_way) - 1
     }
 }
 
@@ -169,7 +181,7 @@ async fn the_handle_in_the_answer_is_noted_and_the_answer_passes_as_it_is() {
     passes(&mut exchange, opened(id)).await;
     let opening = Opening { session: "s".into(), pool: "p".into(), user: "ana".into() };
     let handle = SessionHandle::new(id, *b"secret secret 16");
-    assert_eq!(*exchange.openings.0.lock().unwrap(), [(opening, handle)]);
+    assert_eq!(*exchange.openings.opened.lock().unwrap(), [(opening, handle)]);
 }
 
 #[tokio::test]
@@ -179,7 +191,7 @@ async fn an_answer_that_tells_no_handle_passes_too() {
         let mut exchange = exchange();
         exchange.answer(message("s", call(&[]))).await.unwrap();
         passes(&mut exchange, answer_of(body)).await;
-        assert!(exchange.openings.0.lock().unwrap().is_empty());
+        assert!(exchange.openings.opened.lock().unwrap().is_empty());
     }
 }
 
@@ -195,5 +207,22 @@ async fn an_answer_to_nothing_that_has_passed_is_not_looked_at() {
     let mut exchange = exchange();
     exchange.answer(message("gone", call(&[]))).await.unwrap();
     passes(&mut exchange, opened(Uuid::from_u128(7))).await;
-    assert!(exchange.openings.0.lock().unwrap().is_empty());
+    assert!(exchange.openings.opened.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_call_is_on_its_way_until_it_is_answered_or_its_stream_ends() {
+    let empty = b"\x80\x01\0\x02\0\0\0\x0bOpenSession\0\0\0\x07\0".to_vec();
+    for answer in [opened(Uuid::from_u128(7)), answer_of(empty)] {
+        let mut exchange = exchange();
+        exchange.answer(message("s", call(&[]))).await.unwrap();
+        assert_eq!(exchange.openings.on_their_way(), 1);
+        passes(&mut exchange, answer).await;
+        assert_eq!(exchange.openings.on_their_way(), 0);
+    }
+    let mut given_up = exchange();
+    given_up.answer(message("s", call(&[]))).await.unwrap();
+    let openings = Arc::clone(&given_up.openings);
+    drop(given_up);
+    assert_eq!(openings.on_their_way(), 0);
 }
