@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use crate::api::SessionState;
-use crate::model::{Inventory, Session};
+use crate::model::{Inventory, Opening, Session};
 use crate::spark::thrift_session::SessionHandle;
 
 /// More are not kept, in all sessions together: 100 bytes or so each.
@@ -47,19 +47,33 @@ struct OfSession {
     handles: HashMap<Uuid, Held>,
 }
 
+impl OfSession {
+    fn new(session: String, pool: String, user: String) -> Self {
+        Self { session, pool, user, handles: HashMap::new() }
+    }
+}
+
 impl HeldHandles {
     /// Whether there was room for it.
     pub fn keep(&self, session: &Session, held: Held) -> bool {
+        let (pool, user) = (session.spec.pool.clone(), session.spec.user.clone());
+        self.insert(&session.meta.uid, OfSession::new(session.meta.name.clone(), pool, user), held)
+    }
+
+    /// The same for a handle whose session is gone: it is due at once.
+    pub fn keep_stray(&self, opening: &Opening, held: Held) -> bool {
+        let Opening { session, pool, user, .. } = opening.clone();
+        // The UID of no session.
+        let uid = format!("stray {}", held.handle.id);
+        self.insert(&uid, OfSession::new(session, pool, user), held)
+    }
+
+    fn insert(&self, uid: &str, new: OfSession, held: Held) -> bool {
         let mut state = self.lock();
         if state.count >= MOST {
             return false;
         }
-        let of_session = state.sessions.entry(session.meta.uid.clone()).or_insert_with(|| OfSession {
-            session: session.meta.name.clone(),
-            pool: session.spec.pool.clone(),
-            user: session.spec.user.clone(),
-            handles: HashMap::new(),
-        });
+        let of_session = state.sessions.entry(uid.to_owned()).or_insert(new);
         let new = of_session.handles.insert(held.handle.id, held).is_none();
         state.count += usize::from(new);
         true

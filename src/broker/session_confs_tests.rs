@@ -8,7 +8,7 @@ use crate::model::fixtures::{session, thrift_pool};
 use crate::model::{Object, Pool, Session};
 
 fn opening(user: &str) -> Opening {
-    Opening { session: "s".into(), pool: "p".into(), user: user.into() }
+    Opening { session: "s".into(), pool: "p".into(), user: user.into(), cluster: None }
 }
 
 fn pool() -> Pool {

@@ -78,13 +78,12 @@ impl ThriftSessions {
             let session = inventory.session(&opening.session)?;
             let same = (&session.spec.pool, &session.spec.user) == (&opening.pool, &opening.user);
             let instance = inventory.instance(session.status.assigned_instance.as_deref()?)?;
-            let held = Held { handle, cluster: instance.cluster()?, instance: instance.name };
-            same.then(|| (Arc::clone(session), held))
+            let cluster = instance.cluster()?;
+            let same = same && opening.cluster.as_ref().is_none_or(|opened_on| *opened_on == cluster);
+            same.then(|| (Arc::clone(session), instance.name, cluster))
         });
-        let Some((session, held)) = found else {
-            tracing::warn!(session = opening.session, %id, "a connection was opened of a session that is gone");
-            return;
-        };
+        let Some((session, instance, cluster)) = found else { return self.stray(opening, handle) };
+        let held = Held { handle, instance, cluster };
         let connection = ThriftConnection { id: id.to_string(), instance: held.instance.clone() };
         if !self.held.keep(&session, held) {
             tracing::warn!(session = opening.session, %id, "too many connections: one more cannot be closed from here");
@@ -115,6 +114,19 @@ impl ThriftSessions {
             }
             Err(_) => tracing::warn!(session = opening.session, %id, "an open connection is not listed yet"),
         }
+    }
+
+    /// The session was deleted while its connection was being opened, or has another server by now: `run` closes it.
+    fn stray(&self, opening: &Opening, handle: SessionHandle) {
+        let id = handle.id;
+        tracing::info!(session = opening.session, %id, "a connection was opened of a session that is gone");
+        let Some(cluster) = opening.cluster.clone() else { return };
+        let Some((instance, _)) = cluster.split_once('/') else { return };
+        let held = Held { handle, instance: instance.to_owned(), cluster };
+        if !self.held.keep_stray(opening, held) {
+            tracing::warn!(session = opening.session, %id, "too many connections: one more cannot be closed from here");
+        }
+        self.kept.notify_one();
     }
 
     /// The client closes a connection, which ends the session with its last one. A failure is logged: Spark closes it all

@@ -123,7 +123,8 @@ fn replica(api_server: &Arc<ApiServer>, thrift: SocketAddr) -> (Arc<Stores>, Thr
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
 fn opening() -> Opening {
-    Opening { session: "s".into(), pool: "p".into(), user: "alice".into() }
+    let [session, pool, user] = ["s", "p", "alice"].map(str::to_owned);
+    Opening { session, pool, user, cluster: Some("p-0/uid-of-p-0-driver".to_owned()) }
 }
 
 fn handle(number: u128) -> SessionHandle {
@@ -330,7 +331,7 @@ async fn connections_on_an_instance_that_was_left_go_with_the_next_one() {
 async fn nothing_is_written_of_somebody_else_s_session() {
     let api_server = ApiServer::new();
     let (_, sessions) = replica(&api_server, NOWHERE);
-    let of_bob = Opening { user: "bob".into(), ..opening() };
+    let of_bob = Opening { user: "bob".into(), cluster: None, ..opening() };
     sessions.opened(&of_bob, on_its_way(&sessions), handle(1)).await;
     assert_eq!(api_server.connections(), Vec::<String>::new());
     assert!(sessions.held.pools().is_empty());
@@ -378,6 +379,27 @@ async fn what_a_deleted_session_had_open_is_closed() {
     opened(&sessions, 1).await;
     stores.gone(Kind::Session, "s", 0);
     until_closed_on(&thrift, 1).await;
+}
+
+/// It was deleted while Spark opened its connection.
+#[rstest::rstest]
+#[case::and_is_gone(false)]
+#[case::and_the_next_one_of_its_name_is_on_another_server(true)]
+#[tokio::test]
+async fn what_is_opened_of_a_session_that_is_gone_is_closed(#[case] replaced: bool) {
+    let (api_server, thrift) = (ApiServer::new(), thrift_server().await);
+    let (stores, sessions) = replica(&api_server, *thrift.address());
+    let _running = JoinSet::from_iter([sessions.clone().run()]);
+    stores.gone(Kind::Session, "s", 0);
+    if replaced {
+        stores.shown(Object::Application(application("p-1")));
+        stores.shown(Object::Pod(driver("p-1").at_ip("127.0.0.9")));
+        stores.shown(Object::Session(session("s").with_uid("uid-of-another").on("p-1").version(1_000)));
+    }
+    opened(&sessions, 1).await;
+    until_closed_on(&thrift, 1).await;
+    assert!(sessions.held.pools().is_empty());
+    assert_eq!(*api_server.writes.lock().unwrap(), 0);
 }
 
 #[tokio::test]

@@ -88,9 +88,11 @@ pub fn response(route: &Route, allowed: Allowed, counts: bool) -> Result<CheckRe
         ("user", &route.user),
         ("protocol", allowed.protocol().as_str()),
     ];
+    let activity = counts.then_some((ACTIVITY, COUNTS));
+    let cluster = (allowed == Allowed::ThriftOpenSession).then_some(("cluster", &*route.cluster));
     Ok(CheckResponse {
         status: Some(Status::default()),
-        dynamic_metadata: headers::metadata(about.into_iter().chain(counts.then_some((ACTIVITY, COUNTS)))),
+        dynamic_metadata: headers::metadata(about.into_iter().chain(activity).chain(cluster)),
         http_response: Some(HttpResponse::OkResponse(ok)),
     })
 }

@@ -197,7 +197,8 @@ fn opening(request: &ProcessingRequest) -> Option<Opening> {
         Kind::StringValue(text) if !text.is_empty() => Some(text.clone()),
         _ => None,
     };
-    Some(Opening { session: text("session")?, pool: text("pool")?, user: text("user")? })
+    let cluster = text("cluster");
+    Some(Opening { session: text("session")?, pool: text("pool")?, user: text("user")?, cluster })
 }
 
 fn pass(replacement: Option<Vec<u8>>) -> BodyResponse {

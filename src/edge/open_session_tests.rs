@@ -179,7 +179,8 @@ async fn the_handle_in_the_answer_is_noted_and_the_answer_passes_as_it_is() {
     exchange.answer(message("s", call(&[]))).await.unwrap();
     let id = Uuid::from_u128(7);
     passes(&mut exchange, opened(id)).await;
-    let opening = Opening { session: "s".into(), pool: "p".into(), user: "ana".into() };
+    let [session, pool, user] = ["s", "p", "ana"].map(str::to_owned);
+    let opening = Opening { session, pool, user, cluster: Some("c".to_owned()) };
     let handle = SessionHandle::new(id, *b"secret secret 16");
     assert_eq!(*exchange.openings.opened.lock().unwrap(), [(opening, handle)]);
 }

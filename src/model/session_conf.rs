@@ -8,6 +8,8 @@ pub struct Opening {
     pub session: String,
     pub pool: String,
     pub user: String,
+    /// Envoy's name of the server that was asked to open it. A replica of an earlier version does not tell.
+    pub cluster: Option<String>,
 }
 
 /// The Spark configuration that a session starts with, and what of it could not be.
