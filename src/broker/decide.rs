@@ -350,7 +350,15 @@ fn why_ended(session: &Session) -> Denial {
 
 /// No pool has the host, or none for the protocol.
 pub fn unknown_host(inventory: &Inventory, host: &str, protocol: Protocol, call: &Call) -> Denial {
-    // A client whose pool was deleted under it.
+    // A client whose pool was deleted under it. That of a Thrift session is told by its call alone, since nobody can log
+    // in where no pool is: with all but OpenSession it goes on with what it has opened.
+    if let Call::Thrift { head: Some(head), .. } = call
+        && head.method != "OpenSession"
+        && let Some(pool) = inventory.departed_pool(host, protocol)
+    {
+        let message = format!("Pool {pool} was deleted, and the session with it.");
+        return Denial::new(DenialKind::SessionClosed, message);
+    }
     if let Call::Connect { head, .. } = call
         && let Some(ended) = inventory.ended_with_spark_id(head.session_id)
         && inventory.pool(&ended.spec.pool).is_none()

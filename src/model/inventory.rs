@@ -229,6 +229,7 @@ impl Inventory {
 
     fn remove_pool(&mut self, name: &str) -> Vec<String> {
         let Some(old) = self.pools.remove(name) else { return Vec::new() };
+        self.departed.enter_pool(&old);
         let mut touched = self.give_up_host(&old);
         touched.insert(name.to_owned());
         touched.extend(self.pools_at(&old.spec.host).map(str::to_owned));

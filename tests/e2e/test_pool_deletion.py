@@ -44,7 +44,7 @@ def test_deleted_pools_take_their_sessions_and_servers_with_them(
         shell[kind].say("SELECT 1")
         told = shell[kind].fails(30)
         print(told)
-        assert {"connect": ready["message"], "thrift": f"No pool has host {host[kind]}."}[kind] in told
+        assert ready["message"] in told
 
 
 def drivers(environment, pool: str) -> list[int]:

@@ -1,4 +1,4 @@
-//! Sessions whose objects are gone, so that their clients hear why.
+//! Sessions and pools whose objects are gone, so that their clients hear why.
 //!
 //! Not a history: the last few thousand, in memory. Whoever comes later hears only that the session is not known.
 
@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::{Session, SessionKey};
+use crate::model::{Pool, Protocol, Session, SessionKey};
 
-/// Sessions of one generation. When it is full, the one before is forgotten.
+/// Sessions of one generation, or pools. When it is full, the one before is forgotten.
 const GENERATION: usize = 5_000;
 
 #[derive(Debug, Default)]
@@ -22,19 +22,36 @@ pub(super) struct Departed {
 struct Generation {
     by_spark_id: HashMap<Uuid, Arc<Session>>,
     by_name: HashMap<SessionKey, Arc<Session>>,
+    /// Names of pools.
+    by_host: HashMap<(String, Protocol), String>,
 }
 
 impl Departed {
     pub fn enter(&mut self, session: &Arc<Session>) {
-        if self.young.by_spark_id.len().max(self.young.by_name.len()) >= GENERATION {
-            self.old = std::mem::take(&mut self.young);
-        }
+        self.age();
         for id in session.spark_session_ids() {
             self.young.by_spark_id.insert(id, Arc::clone(session));
         }
         self.young
             .by_name
             .insert(named(&session.spec.pool, &session.spec.user, session.called()), Arc::clone(session));
+    }
+
+    pub fn enter_pool(&mut self, pool: &Pool) {
+        self.age();
+        self.young.by_host.insert((pool.spec.host.clone(), pool.protocol()), pool.meta.name.clone());
+    }
+
+    fn age(&mut self) {
+        let Generation { by_spark_id, by_name, by_host } = &self.young;
+        if by_spark_id.len().max(by_name.len()).max(by_host.len()) >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+
+    pub fn pool_at(&self, host: &str, protocol: Protocol) -> Option<&str> {
+        let key = (host.to_owned(), protocol);
+        self.young.by_host.get(&key).or_else(|| self.old.by_host.get(&key)).map(String::as_str)
     }
 
     pub fn with_spark_id(&self, id: Uuid) -> Option<&Arc<Session>> {
@@ -54,7 +71,7 @@ fn named(pool: &str, user: &str, name: &str) -> SessionKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::fixtures::session;
+    use crate::model::fixtures::{session, thrift_pool};
 
     #[test]
     fn a_session_is_found_by_each_of_its_ids_and_by_its_name() {
@@ -68,6 +85,19 @@ mod tests {
         assert!(departed.with_spark_id(Uuid::from_u128(9)).is_none());
         assert_eq!(departed.named("p", "alice", "etl").unwrap().name(), "s");
         assert!(departed.named("p", "bob", "etl").is_none());
+    }
+
+    #[test]
+    fn a_pool_is_found_by_its_host_and_type() {
+        let mut departed = Departed::default();
+        departed.enter_pool(&thrift_pool("p").with_host("h"));
+        departed.enter_pool(&thrift_pool("q").with_host("h"));
+        assert_eq!(departed.pool_at("h", Protocol::Thrift), Some("q"), "the last one");
+        assert_eq!(departed.pool_at("h", Protocol::Connect), None);
+        for n in 0..2 * GENERATION {
+            departed.enter_pool(&thrift_pool("p").with_host(&format!("h{n}")));
+        }
+        assert_eq!(departed.pool_at("h", Protocol::Thrift), None, "long ago");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Inventory, remove_from};
 use crate::api::{SessionState, SparkInteractiveSessionStatus};
-use crate::model::{Meta, Session, SparkSide};
+use crate::model::{Meta, Protocol, Session, SparkSide};
 
 impl Inventory {
     /// Sessions of a Spark Connect id in a pool, oldest first. More than one only where someone
@@ -31,6 +31,11 @@ impl Inventory {
     /// The last session of this name in the pool, if it is gone.
     pub fn departed_named(&self, pool: &str, user: &str, name: &str) -> Option<&Arc<Session>> {
         self.departed.named(pool, user, name)
+    }
+
+    /// The last pool of this host and type that is gone.
+    pub fn departed_pool(&self, host: &str, protocol: Protocol) -> Option<&str> {
+        self.departed.pool_at(host, protocol)
     }
 
     /// Sessions of a user in a pool, oldest first.

@@ -90,6 +90,27 @@ fn the_client_of_a_deleted_pool_hears_that_and_not_that_the_host_is_unknown() {
     assert_eq!(told.message, "Pool gone was deleted, and the session with it.");
 }
 
+/// Whatever it calls: those on an operation name no session.
+#[rstest]
+#[case::on_its_session(thrift_about("ExecuteStatement", 5), true)]
+#[case::on_an_operation(thrift("GetOperationStatus", "default"), true)]
+#[case::to_open_another(thrift("OpenSession", "default"), false)]
+fn a_jdbc_client_of_a_deleted_pool_hears_that_too(#[case] call: Call, #[case] had_a_session: bool) {
+    let mut inventory = Inventory::default();
+    inventory.put(Object::Pool(thrift_pool("gone").with_host("gone.example.com")));
+    inventory.remove(Kind::Pool, "gone");
+    let told = unknown_host(&inventory, "gone.example.com", Protocol::Thrift, &call);
+    if had_a_session {
+        assert_eq!(told.kind, DenialKind::SessionClosed);
+        assert_eq!(told.message, "Pool gone was deleted, and the session with it.");
+    } else {
+        assert_eq!(told.kind, DenialKind::UnknownHost);
+        assert!(told.message.starts_with("No pool has host gone.example.com. "), "{}", told.message);
+    }
+    let elsewhere = unknown_host(&inventory, "other.example.com", Protocol::Thrift, &call);
+    assert_eq!(elsewhere.kind, DenialKind::UnknownHost);
+}
+
 #[test]
 fn a_pool_that_is_being_deleted_starts_nothing() {
     let inventory = world(connect_pool("p").being_deleted(), []);
