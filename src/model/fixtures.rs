@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -15,10 +15,10 @@ use uuid::Uuid;
 use super::connect_server::{INTERCEPTOR_CLASS, INTERCEPTORS_SETTING, token_secret_name};
 use super::{
     Application, Certificate, DriverPod, Identity, Instance, InstancePhase, InstanceToken, Meta, Pool,
-    Session, TlsSecret, TokenSecret, TokenState, ordinal_of,
+    Requests, Session, TlsSecret, TokenSecret, TokenState, Utilization, ordinal_of,
 };
 use crate::api::{
-    Access, IdentityMode, Quota, QuotaMatch, SessionState, Sharing, SparkInteractiveSessionSpec,
+    Access, IdentityMode, MetricType, Quota, QuotaMatch, SessionState, Sharing, SparkInteractiveSessionSpec,
     SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus, ThriftConnection, Tls,
 };
 
@@ -126,6 +126,12 @@ impl Pool {
 
     pub fn sessions_per_instance(mut self, target: i32) -> Self {
         self.spec.scaling.metrics.target_per_instance = Some(target);
+        self
+    }
+
+    /// Sized by what its drivers use.
+    pub fn measured_by(mut self, metric: MetricType) -> Self {
+        self.spec.scaling.metrics.metric_type = metric;
         self
     }
 
@@ -335,6 +341,26 @@ pub fn ready(name: &str) -> Instance {
         token: TokenState::Kept,
         forces_identity: true,
         template: None,
+        started_at: Some(at(0)),
+        utilization: None,
+    }
+}
+
+impl Instance {
+    pub fn running_since(mut self, seconds: i64) -> Self {
+        self.started_at = Some(at(seconds));
+        self
+    }
+
+    /// Uses these thousandths of its CPU and of its memory, in the 15 seconds until then.
+    pub fn using(mut self, cpu: u32, memory: u32, seconds: i64) -> Self {
+        self.utilization = Some(Utilization {
+            at: at(seconds),
+            window: SignedDuration::from_secs(15),
+            cpu: Some(cpu),
+            memory: Some(memory),
+        });
+        self
     }
 }
 
@@ -345,6 +371,7 @@ pub fn starting(name: &str) -> Instance {
         pod: None,
         endpoint: None,
         launcher_state: String::new(),
+        started_at: None,
         ..ready(name)
     }
 }
@@ -396,7 +423,7 @@ impl Application {
     }
 }
 
-/// The driver Pod `<instance>-driver`, which has no address yet.
+/// The driver Pod `<instance>-driver`, which has no address yet, and requests a core and 1 GiB.
 pub fn driver(instance: &str) -> DriverPod {
     DriverPod {
         meta: meta(&format!("{instance}-driver")),
@@ -406,10 +433,17 @@ pub fn driver(instance: &str) -> DriverPod {
         ended: false,
         creating: false,
         message: None,
+        requests: Requests { cpu_millis: Some(1000), memory_bytes: Some(1 << 30), containers: 1 },
+        started_at: None,
     }
 }
 
 impl DriverPod {
+    pub fn running_since(mut self, seconds: i64) -> Self {
+        self.started_at = Some(at(seconds));
+        self
+    }
+
     pub fn called(mut self, name: &str) -> Self {
         self.meta = Meta { name: name.to_owned(), uid: format!("uid-of-{name}"), ..self.meta };
         self

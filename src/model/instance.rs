@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::connect_server::{forces_identity, token_secret_name};
-use super::{Application, DriverPod, Endpoint, Pool, Protocol};
+use super::{Application, DriverPod, Endpoint, Pool, Protocol, Utilization};
 
 /// On a SparkApplication: identifies the template that it was made from.
 pub const TEMPLATE_ANNOTATION: &str = "sparkinteractive.io/template-hash";
@@ -39,6 +39,10 @@ pub struct Instance {
     pub forces_identity: bool,
     /// Identifies the template that it was made from; `None` where it was made before templates were told apart.
     pub template: Option<String>,
+    /// Since when its driver runs. Its server answers later.
+    pub started_at: Option<Timestamp>,
+    /// How busy its driver is, if that is measured.
+    pub utilization: Option<Utilization>,
 }
 
 /// What is known of the token without which the server answers nobody.
@@ -139,6 +143,8 @@ impl Instance {
             token,
             forces_identity,
             template: application.template.clone(),
+            started_at: pod.and_then(|pod| pod.started_at),
+            utilization: None,
         }
     }
 

@@ -1,4 +1,5 @@
 mod departed;
+mod measured;
 mod routes;
 mod servers;
 mod sessions;
@@ -43,6 +44,7 @@ pub struct Inventory {
     last_words: HashMap<String, String>,
     /// Of those whose server answered once and can be reached no more.
     lost: HashSet<String>,
+    measured: measured::Measured,
 
     /// Pools by host and type, oldest first: the first one serves the host.
     hosts: BTreeMap<String, BTreeMap<Protocol, BTreeSet<(Timestamp, String)>>>,
@@ -77,6 +79,9 @@ pub struct PoolView {
     /// When they were last used as far as this replica has seen, by the session's name; their statuses may know of a
     /// later use.
     pub activity: HashMap<String, Timestamp>,
+    /// Why nothing is measured of the drivers, in words, of a pool that is sized by that. Figures that came before may
+    /// still stand.
+    pub metrics_problem: Option<String>,
 }
 
 impl PoolView {
@@ -141,6 +146,7 @@ impl Inventory {
             self.token_state(application),
         );
         instance.last_words = pod.and_then(|pod| self.last_words.get(&pod.meta.uid)).cloned();
+        instance.utilization = pod.and_then(|pod| self.utilization(&pod.meta.uid));
         Some(instance)
     }
 
@@ -180,6 +186,7 @@ impl Inventory {
                 .map(|(uid, side)| (uid.clone(), side.clone()))
                 .collect(),
             activity: HashMap::new(),
+            metrics_problem: self.metrics_problem(pool).map(str::to_owned),
         })
     }
 
@@ -297,6 +304,7 @@ impl Inventory {
         self.answering.remove(&old.meta.uid);
         self.lost.remove(&old.meta.uid);
         self.last_words.remove(&old.meta.uid);
+        self.forget_usage_of(&old.meta.uid);
         self.forget_route(&old);
         if let Some(names) = self.pods_by_instance.get_mut(&old.instance) {
             names.remove(name);

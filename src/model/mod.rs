@@ -22,6 +22,7 @@ mod session_conf;
 mod session_key;
 mod spark_side;
 mod tls;
+mod utilization;
 
 pub use certificate::{Certificate, CertificateProblem};
 pub use connect_server::{InstanceToken, TokenSecret};
@@ -44,3 +45,4 @@ pub use session_conf::{
 pub use session_key::{DEFAULT_SESSION_NAME, SessionKey};
 pub use spark_side::{AppliedConf, Preparation, Progress, ReleaseOutcome, SparkSide};
 pub use tls::{PoolCertificate, SecretProblem, TlsOff, TlsPolicy, TlsSecret};
+pub use utilization::{Requests, Usage, Utilization};

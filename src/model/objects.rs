@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::Protocol;
+use super::{Protocol, Requests};
 use crate::api::{
     IdentityMode, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec,
     SparkSessionPoolStatus,
@@ -127,4 +127,7 @@ pub struct DriverPod {
     pub creating: bool,
     /// Why it waits or ended, in the kubelet's words: `ImagePullBackOff: …`.
     pub message: Option<String>,
+    pub requests: Requests,
+    /// Since when all its containers run.
+    pub started_at: Option<Timestamp>,
 }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, Secret};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::Deserialize;
 
+use super::quantity;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::{TOKEN_KEY, TOKEN_SECRET_TYPE};
 use crate::model::{
     Application, Certificate, DRAIN_ANNOTATION, DriverPod, FINALIZER, InstanceToken, Kind, Meta, Object,
-    Pool, Session, TEMPLATE_ANNOTATION, TlsSecret, TokenSecret,
+    Pool, Requests, Session, TEMPLATE_ANNOTATION, TlsSecret, TokenSecret,
 };
 use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
 
@@ -88,6 +90,8 @@ impl Watched for Pod {
             ended: matches!(phase, "Failed" | "Succeeded"),
             creating: containers.iter().any(is_being_created),
             message: containers.iter().find_map(trouble).or(unschedulable).or(status.message),
+            requests: self.spec.as_ref().map(requests).unwrap_or_default(),
+            started_at: started_at(containers),
         }))
     }
 }
@@ -173,6 +177,33 @@ fn trouble(container: &ContainerStatus) -> Option<String> {
     let ended = state.terminated.as_ref()?;
     let reason = ended.reason.as_deref().unwrap_or("Terminated");
     Some(format!("driver container ended with exit code {}, reason {reason}", ended.exit_code))
+}
+
+/// Of all containers that run as long as their Pod does, as the Horizontal Pod Autoscaler counts them.
+fn requests(pod: &PodSpec) -> Requests {
+    let sidecars = pod.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let containers: Vec<_> = pod.containers.iter().chain(sidecars).collect();
+    let sum = |resource: &str, read: fn(&Quantity) -> Option<u64>| {
+        let requested = containers.iter().map(|container| {
+            let requests = container.resources.as_ref()?.requests.as_ref()?;
+            requests.get(resource).and_then(read)
+        });
+        requested.sum::<Option<u64>>().filter(|_| !containers.is_empty())
+    };
+    Requests {
+        cpu_millis: sum("cpu", quantity::millis),
+        memory_bytes: sum("memory", quantity::units),
+        containers: containers.len(),
+    }
+}
+
+fn started_at(containers: &[ContainerStatus]) -> Option<Timestamp> {
+    let started = containers.iter().map(|container| {
+        let running = container.state.as_ref()?.running.as_ref()?;
+        running.started_at.as_ref().map(|time| time.0)
+    });
+    started.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {

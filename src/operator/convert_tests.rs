@@ -168,3 +168,70 @@ fn an_application_is_drained_by_its_annotation(#[case] annotations: Value, #[cas
     let Some(Object::Application(application)) = application.into_domain() else { panic!("not ours") };
     assert_eq!(application.draining, draining);
 }
+
+fn driver_with(spec: Value, status: Value) -> DriverPod {
+    let metadata = json!({ "name": "p-0-driver", "uid": "u", "labels": labels() });
+    let pod = json!({ "metadata": metadata, "spec": spec, "status": status });
+    match serde_json::from_value::<Pod>(pod).unwrap().into_domain() {
+        Some(Object::Pod(pod)) => pod,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn requesting(name: &str, requests: &Value) -> Value {
+    json!({ "name": name, "resources": { "requests": requests } })
+}
+
+#[rstest]
+#[case::the_driver_alone(
+    json!({ "containers": [requesting("driver", &json!({ "cpu": "1", "memory": "1408Mi" }))] }),
+    Requests { cpu_millis: Some(1000), memory_bytes: Some(1408 << 20), containers: 1 }
+)]
+#[case::with_sidecars_of_both_kinds(
+    json!({
+        "containers": [
+            requesting("driver", &json!({ "cpu": "1", "memory": "1Gi" })),
+            requesting("proxy", &json!({ "cpu": "100m", "memory": "64Mi" })),
+        ],
+        "initContainers": [
+            requesting("fetch", &json!({ "cpu": "2", "memory": "2Gi" })),
+            { "name": "agent", "restartPolicy": "Always",
+              "resources": { "requests": { "cpu": "0.2", "memory": "64Mi" } } },
+        ],
+    }),
+    Requests { cpu_millis: Some(1300), memory_bytes: Some(1152 << 20), containers: 3 }
+)]
+#[case::one_that_requests_no_cpu(
+    json!({
+        "containers": [
+            requesting("driver", &json!({ "cpu": "1", "memory": "1Gi" })),
+            requesting("proxy", &json!({ "memory": "1Gi" })),
+        ],
+    }),
+    Requests { cpu_millis: None, memory_bytes: Some(2 << 30), containers: 2 }
+)]
+#[case::what_is_no_quantity(
+    json!({ "containers": [requesting("driver", &json!({ "cpu": "much", "memory": "-1" }))] }),
+    Requests { cpu_millis: None, memory_bytes: None, containers: 1 }
+)]
+#[case::nothing(json!({ "containers": [] }), Requests::default())]
+fn the_requests_of_a_driver_are_those_of_all_its_containers(#[case] spec: Value, #[case] requests: Requests) {
+    assert_eq!(driver_with(spec, json!({})).requests, requests);
+}
+
+#[test]
+fn a_driver_has_started_when_all_its_containers_run() {
+    let running = |name: &str, at: &str| {
+        json!({ "name": name, "state": { "running": { "startedAt": at } }, "ready": true, "image": "i",
+                "imageID": "", "restartCount": 0 })
+    };
+    let waiting = json!({ "name": "proxy", "state": { "waiting": {} }, "ready": false, "image": "i", "imageID": "",
+                          "restartCount": 0 });
+    let spec = json!({ "containers": [] });
+    let first = running("driver", "2026-01-01T00:00:00Z");
+    let status = json!({ "containerStatuses": [first, waiting] });
+    assert_eq!(driver_with(spec.clone(), status).started_at, None);
+    let status = json!({ "containerStatuses": [first, running("proxy", "2026-01-01T00:00:07Z")] });
+    assert_eq!(driver_with(spec, status).started_at.unwrap().to_string(), "2026-01-01T00:00:07Z");
+    assert_eq!(pod(json!({ "phase": "Pending" })).started_at, None);
+}

@@ -14,6 +14,7 @@ mod leadership;
 mod lease;
 mod liveness;
 pub mod programmed;
+mod quantity;
 mod queue;
 mod readiness;
 mod reconcile;

@@ -32,6 +32,7 @@ mod status;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod utilization;
 mod waiting;
 
 use jiff::{SignedDuration, Timestamp};

@@ -39,6 +39,7 @@ pub struct Cluster {
     /// What the operator has done on Spark's side, and when sessions were used.
     pub spark_sides: HashMap<String, SparkSide>,
     pub activity: HashMap<String, Timestamp>,
+    pub metrics_problem: Option<String>,
     /// Sessions, and their instance, that the plans had closed on Spark's side.
     pub releases: BTreeMap<String, String>,
     /// Configurations that the plans had set: of a session, on its instance, for a Spark session.
@@ -63,6 +64,7 @@ impl Cluster {
             events: Vec::new(),
             spark_sides: HashMap::new(),
             activity: HashMap::new(),
+            metrics_problem: None,
             releases: BTreeMap::new(),
             preparations: BTreeMap::new(),
             pool_is_gone: false,
@@ -116,6 +118,7 @@ impl Cluster {
             sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
             spark_sides: self.spark_sides.clone(),
             activity: self.activity.clone(),
+            metrics_problem: self.metrics_problem.clone(),
         }
     }
 

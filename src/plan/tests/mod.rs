@@ -20,4 +20,5 @@ mod session_conf;
 mod shrinking;
 mod size;
 mod status;
+mod utilization;
 mod waiting;

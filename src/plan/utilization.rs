@@ -1,0 +1,220 @@
+//! How many instances the measured use of CPU or memory asks for: the formula of the Horizontal Pod Autoscaler, with its
+//! rules for what is not measured.
+//!
+//! See <https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details>. It knows neither
+//! the pool's minimum and maximum nor its cooldown, and chooses no instance. All is in whole thousandths, so that nothing
+//! depends on rounding.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::{Metric, MetricType};
+use crate::model::{Instance, InstancePhase, Utilization};
+
+/// Percent of the requests, where the pool does not say.
+const DEFAULT_TARGET: i32 = 80;
+/// A JVM that starts is busy with itself. In figures of this time CPU says nothing of the load that sessions make.
+const START_UP: SignedDuration = SignedDuration::from_mins(2);
+
+/// What the measured load asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Before the pool's limits.
+    pub instances: i32,
+    pub finding: Finding,
+    /// A clause for people: `cpu at 93 % of the requests on average over 3 instance(s), target 80 %`. It names figures, so
+    /// it changes more often than what it explains.
+    pub reason: String,
+}
+
+/// Why it asks for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// No session is there: nothing runs for nobody.
+    Unused,
+    /// The first session comes, and nothing runs yet that could be measured.
+    First,
+    /// Nothing says how busy the instances are: the present number stays.
+    Unmeasured,
+    /// As busy as they should be, give or take a tenth: the present number stays.
+    OnTarget,
+    /// What is not measured might make up for the difference: the present number stays.
+    Undecided,
+    Above,
+    Below,
+}
+
+impl Advice {
+    /// Whether something else should be done, or told, than after `earlier` advice.
+    pub fn is_news_after(&self, earlier: &Self) -> bool {
+        let told = |advice: &Self| (advice.finding == Finding::Unmeasured).then(|| advice.reason.clone());
+        (self.instances, self.finding) != (earlier.instances, earlier.finding) || told(self) != told(earlier)
+    }
+}
+
+/// `None` for a pool that is not sized by what its drivers use.
+///
+/// `sessions`: those that have or want a place. Only instances that take sessions count. `problem`: why nothing is
+/// measured. Figures that are still fresh count in spite of one.
+pub fn advice(
+    metric: &Metric,
+    instances: &[Instance],
+    sessions: usize,
+    problem: Option<&str>,
+    now: Timestamp,
+) -> Option<Advice> {
+    let measure = Measure::of(metric)?;
+    let load = Load::of(measure, instances, now);
+    let (instances, finding, reason) = if sessions == 0 {
+        (0, Finding::Unused, "no session needs an instance".to_owned())
+    } else if load.current() == 0 {
+        (1, Finding::First, format!("{sessions} session(s) and no instance yet"))
+    } else if load.measured == 0 {
+        (load.current(), Finding::Unmeasured, load.why_unmeasured(measure, problem))
+    } else {
+        let (instances, finding) = load.asks_for(measure.target());
+        (instances, finding, load.describe(measure, finding))
+    };
+    Some(Advice { instances: i32::try_from(instances).unwrap_or(i32::MAX), finding, reason })
+}
+
+/// What is measured, and how much of it there should be.
+#[derive(Clone, Copy)]
+struct Measure {
+    name: &'static str,
+    of: fn(&Utilization) -> Option<u32>,
+    /// Whether starting up shows in it.
+    start_up_counts: bool,
+    target_percent: i32,
+}
+
+impl Measure {
+    fn of(metric: &Metric) -> Option<Self> {
+        let target_percent = metric.target_per_instance.unwrap_or(DEFAULT_TARGET);
+        match metric.metric_type {
+            MetricType::ActiveSessions => None,
+            MetricType::Cpu => {
+                Some(Self { name: "cpu", of: |it| it.cpu, start_up_counts: false, target_percent })
+            }
+            MetricType::Memory => {
+                Some(Self { name: "memory", of: |it| it.memory, start_up_counts: true, target_percent })
+            }
+        }
+    }
+
+    /// In thousandths.
+    fn target(self) -> u64 {
+        u64::try_from(self.target_percent).unwrap_or(0).max(1) * 10
+    }
+}
+
+/// The instances that take sessions, by what is known of them.
+#[derive(Default)]
+struct Load {
+    /// What the measured ones use together, in thousandths of the requests of one.
+    sum: u64,
+    measured: u64,
+    /// That answer, and should have been measured.
+    missing: u64,
+    /// That do not answer yet, or whose figures are of their start.
+    starting: u64,
+    /// Of the missing ones: they do not request what is measured.
+    without_request: u64,
+}
+
+impl Load {
+    fn of(measure: Measure, instances: &[Instance], now: Timestamp) -> Self {
+        let mut load = Self::default();
+        for instance in instances.iter().filter(|instance| instance.takes_sessions()) {
+            let fresh = instance.utilization.filter(|utilization| !utilization.is_stale(now));
+            let starts = |from: Timestamp| {
+                let started = instance.started_at.and_then(|at| at.checked_add(START_UP).ok());
+                !measure.start_up_counts && started.is_none_or(|started| from < started)
+            };
+            if instance.phase != InstancePhase::Ready || starts(fresh.map_or(now, |fresh| fresh.began())) {
+                load.starting += 1;
+                continue;
+            }
+            match fresh.map(|fresh| (measure.of)(&fresh)) {
+                Some(Some(part)) => {
+                    load.sum += u64::from(part);
+                    load.measured += 1;
+                }
+                Some(None) => {
+                    load.missing += 1;
+                    load.without_request += 1;
+                }
+                None => load.missing += 1,
+            }
+        }
+        load
+    }
+
+    fn current(&self) -> u64 {
+        self.measured + self.missing + self.starting
+    }
+
+    /// Whoever is not measured counts as on target where that keeps an instance, and as idle where that saves one.
+    fn asks_for(&self, target: u64) -> (u64, Finding) {
+        let current = self.current();
+        if is_above(self.sum, self.measured, target) {
+            if is_above(self.sum, current, target) {
+                (self.sum.div_ceil(target), Finding::Above)
+            } else {
+                (current, Finding::Undecided)
+            }
+        } else if is_below(self.sum, self.measured, target) {
+            let assumed = self.sum + self.missing * target;
+            if is_below(assumed, self.measured + self.missing, target) {
+                // Some session is there, however little it does.
+                (assumed.div_ceil(target).max(1), Finding::Below)
+            } else {
+                (current, Finding::Undecided)
+            }
+        } else {
+            (current, Finding::OnTarget)
+        }
+    }
+
+    fn describe(&self, measure: Measure, finding: Finding) -> String {
+        let average = (self.sum + 5 * self.measured) / (10 * self.measured.max(1));
+        let mut text = format!(
+            "{} at {average} % of the requests on average over {} instance(s), target {} %",
+            measure.name, self.measured, measure.target_percent
+        );
+        let others = self.missing + self.starting;
+        match finding {
+            Finding::OnTarget => text.push_str(", which is within a tenth of it"),
+            Finding::Undecided => {
+                text.push_str(&format!(", and {others} without figures that could make up for it"));
+            }
+            _ if others > 0 => text.push_str(&format!(", and {others} without figures")),
+            _ => {}
+        }
+        text
+    }
+
+    fn why_unmeasured(&self, measure: Measure, problem: Option<&str>) -> String {
+        let name = measure.name;
+        if let Some(problem) = problem {
+            format!("{name} is not measured: {problem}")
+        } else if self.without_request > 0 {
+            format!("{name} is not measured: the driver Pods do not request any in each of their containers")
+        } else if self.missing > 0 {
+            format!("the metrics API has no figures of {name} of {} instance(s)", self.missing)
+        } else if measure.start_up_counts {
+            "no instance answers yet".to_owned()
+        } else {
+            let seconds = START_UP.as_secs();
+            format!("no instance has figures of {name} from after its first {seconds} s yet")
+        }
+    }
+}
+
+/// More than a tenth above the target, on average.
+fn is_above(sum: u64, instances: u64, target: u64) -> bool {
+    10 * sum > 11 * instances * target
+}
+
+fn is_below(sum: u64, instances: u64, target: u64) -> bool {
+    10 * sum < 9 * instances * target
+}
