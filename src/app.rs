@@ -16,8 +16,8 @@ use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
-    Activity, ActivityWriter, Applier, Candidate, DriverLogs, Leadership, Liveness, Readiness, Reconciler,
-    Stores, Takeover, programmed, watches,
+    Activity, ActivityWriter, Applier, Candidate, DriverLogs, DriverMetrics, Leadership, Liveness, Readiness,
+    Reconciler, Stores, Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
@@ -40,7 +40,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tracing::warn!("{}", authn::SECRET_IN_ARGUMENTS_WARNING);
     }
     let certificates = settings.grpc_tls.clone().map(Certificates::load).transpose()?;
-    let client = kube::Client::try_default().await.context("no access to a Kubernetes cluster")?;
+    let cluster = kube::Config::infer().await.context("no access to a Kubernetes cluster")?;
+    let client = kube::Client::try_from(cluster.clone()).context("no access to a Kubernetes cluster")?;
     let http = authn::client(settings.authn.ca_pem.as_deref())?;
     let stop = CancellationToken::new();
     let identity_jar = match settings.identity.jar.clone() {
@@ -71,6 +72,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
     background.spawn(Liveness::new(stores.clone(), leadership.clone()).run());
+    let driver_metrics =
+        DriverMetrics::new(cluster, &settings.namespace, stores.clone(), leadership.clone())?;
+    background.spawn(driver_metrics.run());
     let takeover = Takeover::new(&client, &settings.namespace);
     Reconciler::new(stores.clone(), applier, takeover, leadership, activity.clone()).spawn(&mut background);
     background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));

@@ -171,6 +171,12 @@ impl Stores {
         });
     }
 
+    /// Changes what is known of how busy the drivers are. Which pools have to be planned again is for the caller to say:
+    /// figures change all the time, and seldom what they ask for.
+    pub fn note_usage(&self, note: impl FnOnce(&mut Inventory)) {
+        note(&mut self.lock_write().inventory);
+    }
+
     /// Notes what came of an attempt on the session's Spark server.
     pub fn note_spark_side(&self, session: &str, uid: &str, note: impl FnOnce(&mut SparkSide)) {
         self.change(|state| {

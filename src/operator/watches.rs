@@ -19,6 +19,11 @@ use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::TOKEN_SECRET_TYPE;
 use crate::plan::POOL_LABEL;
 
+/// The selector of driver Pods.
+pub fn drivers() -> String {
+    format!("{POOL_LABEL},spark-role=driver")
+}
+
 /// Starts the watches of a namespace. Of Secrets those with instances' tokens are read, and certificates where any are
 /// served.
 pub fn spawn(
@@ -29,7 +34,7 @@ pub fn spawn(
 ) {
     let everything = watcher::Config::default();
     let of_pools = watcher::Config::default().labels(POOL_LABEL);
-    let drivers = watcher::Config::default().labels(&format!("{POOL_LABEL},spark-role=driver"));
+    let drivers = watcher::Config::default().labels(&drivers());
     tasks.spawn(follow::<SparkSessionPool>(
         client.clone(),
         namespace.to_owned(),
