@@ -23,7 +23,7 @@ PORTS = {
     "etcd": (8, "etcd"),
     "etcd-peer": (9, "etcd's peers"),
     "envoy-tls": (10, "Envoy with TLS, for pools with spec.tls"),
-    "kubelet": (12, "the dev node, for kubectl logs"),
+    "kubelet": (12, "the dev node, for kubectl logs and kubectl top"),
     "identity-jar": (11, "the operator's copy of the jar that Connect servers load"),
 }
 

@@ -12,6 +12,8 @@ cluster mode refuses, and its drivers start some seconds sooner, since there is 
     objects     application, driver -> Pod, statuses      pure
     addresses   which loopback address comes next
     driver      one JVM: start, adopt, end
+    usage       what their processes use
+    metrics     the API that tells it
     watching    what the API says, kept up to date
     node        compares the two and acts
 """

@@ -11,6 +11,7 @@ from .. import dev_node
 from ..kube_api import KubeApi
 from . import kubelet
 from .command import CONNECT, THRIFT, Installation
+from .metrics import Metrics
 from .node import Node
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--spark-home", type=Path, required=True)
     parser.add_argument("--java-home", type=Path, required=True)
     parser.add_argument("--pod-address-library", type=Path, required=True)
-    parser.add_argument("--kubelet-port", type=int, required=True, help="where kube-apiserver asks for logs")
+    parser.add_argument("--kubelet-port", type=int, required=True, help="where kube-apiserver asks for logs and metrics")
     parser.add_argument("--connect-archive", type=Path, help="class-data-sharing archive of the Connect server")
     parser.add_argument("--thrift-archive", type=Path, help="class-data-sharing archive of the Thrift server")
     parser.add_argument(
@@ -41,8 +42,11 @@ def main() -> None:
         master=args.master,
         archives={main_class: path for main_class, path in archives.items() if path},
     )
-    kubelet.serve(args.kubelet_port, args.state, args.state / "logs")
-    Node(KubeApi(args.kubeconfig), args.namespace, args.state, args.seed, installation, args.kubelet_port).run()
+    node = Node(KubeApi(args.kubeconfig), args.namespace, args.state, args.seed, installation, args.kubelet_port)
+    figures = Metrics(node.sessions, node.pods.snapshot)
+    figures.start()
+    kubelet.serve(args.kubelet_port, args.state, args.state / "logs", figures)
+    node.run()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The part of a kubelet that kube-apiserver asks for logs: `kubectl logs`, and whoever else reads them by the API.
+"""What kube-apiserver asks the dev node: the part of a kubelet that has logs, and what `metrics` answers.
 
 Only that: no exec, no port-forward. It listens on loopback, and asks nobody who they are.
 """
 
 from __future__ import annotations
 
+import json
 import ssl
 import subprocess
 import threading
@@ -13,12 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from . import metrics
+from .metrics import Metrics
+
 PREFIX = "/containerLogs/"
 
 
-def serve(port: int, state: Path, logs: Path) -> None:
+def serve(port: int, state: Path, logs: Path, figures: Metrics) -> None:
     """In threads of its own, until the process ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(logs))
+    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(logs, figures))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*_certificate(state))
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -39,20 +43,30 @@ def _certificate(state: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def _handler(logs: Path) -> type[BaseHTTPRequestHandler]:
+def _handler(logs: Path, figures: Metrics) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802, the name that http.server calls
             url = urlsplit(self.path)
+            asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            if url.path.startswith(metrics.PREFIX):
+                self._answer(figures.answer(url.path, asked))
+                return
             parts = url.path.removeprefix(PREFIX).split("/")
             log = logs / f"{parts[1]}.log" if url.path.startswith(PREFIX) and len(parts) == 3 else None
             if log is None or log.parent != logs or not log.exists():
                 self.send_error(404)
                 return
-            asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
             self.send_response(200)
             self.send_header("content-type", "text/plain")
             self.end_headers()  # without a length: HTTP/1.0, the end of the connection is the end of the log
             self._send(log, asked)
+
+        def _answer(self, body: dict | None) -> None:
+            missing = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}
+            self.send_response(200 if body else 404)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(body or missing).encode())
 
         def _send(self, log: Path, asked: dict[str, str]) -> None:
             with open(log, "rb") as file:

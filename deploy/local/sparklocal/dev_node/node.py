@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 
 from ..kube_api import ApiError, KubeApi
-from . import environment, objects
+from . import environment, metrics, objects
 from .addresses import next_address
 from .command import Installation, driver_command
 from .driver import Driver, Record
@@ -64,6 +64,12 @@ class Node:
             if error.code != 409:
                 raise
         self.api.patch(f"/api/v1/nodes/{objects.NODE}/status", objects.node_status(self.kubelet_port))
+        metrics.register(self.api, self.kubelet_port)
+
+    def sessions(self) -> dict[str, int]:
+        """Pod name -> process session, of the drivers that run."""
+        drivers = [driver.record for driver in list(self.drivers.values())]
+        return {f"{record.app}-driver": record.pid for record in drivers if record.phase == "RUNNING"}
 
     def _adopt(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -70,9 +70,26 @@ def driver_pod(app: dict, submission_id: str) -> dict:
             "nodeName": NODE,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 30,
-            "containers": [{"name": CONTAINER, "image": image, "env": env}],
+            "containers": [{"name": CONTAINER, "image": image, "env": env, "resources": {"requests": _requests(spec)}}],
         },
     }
+
+
+def _requests(spec: dict) -> dict[str, str]:
+    """As Spark makes them: of CPU the driver's cores, of memory its heap and a tenth more, 384 MiB at least."""
+    driver, conf = spec.get("driver") or {}, spec.get("sparkConf") or {}
+    cores = driver.get("cores") or conf.get("spark.driver.cores", 1)
+    cpu = driver.get("coreRequest") or conf.get("spark.kubernetes.driver.request.cores", cores)
+    heap = _mebibytes(driver.get("memory") or conf.get("spark.driver.memory", "1g"))
+    overhead = driver.get("memoryOverhead") or conf.get("spark.driver.memoryOverhead")
+    return {"cpu": str(cpu), "memory": f"{heap + (_mebibytes(overhead) if overhead else max(heap // 10, 384))}Mi"}
+
+
+def _mebibytes(text: str) -> int:
+    """As Spark reads memory: `768m`, `2g`, and mebibytes where no unit stands."""
+    text = str(text).strip().lower().removesuffix("b").removesuffix("i")
+    units = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
+    return int(float(text[:-1]) * units[text[-1]]) if text[-1] in units else int(text)
 
 
 def pod_waiting(address: str, message: str) -> dict:
