@@ -10,7 +10,7 @@ use super::conditions::seconds;
 use super::failures::Failures;
 use super::outlook::Outlook;
 use super::sessions::Drafts;
-use super::{Action, Observations, Plan, drains, size, template};
+use super::{Action, Observations, Plan, drains, size, template, utilization};
 use crate::api::{DrainReason, DrainStatus};
 use crate::model::{Instance, InstancePhase, Pool, PoolView, TokenState, instance_name};
 
@@ -66,8 +66,11 @@ impl<'a> Fleet<'a> {
         let current = view.instances.iter().filter(|instance| instance.takes_sessions()).count();
         let stopped = failures.stop(view);
         let outdated = template::outdated(pool, &view.instances);
+        let (users, metric) = (drafts.users(), &pool.spec.scaling.metrics);
+        let problem = view.metrics_problem.as_deref();
+        let measured = utilization::advice(metric, &view.instances, users.len(), problem, now);
         let outlook = Outlook {
-            size: size::size(&pool.spec, &drafts.users(), count(current)),
+            size: size::size(&pool.spec, &users, count(current), measured.as_ref()),
             next_ordinal: next_ordinal(pool, &view.instances),
             next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
             stopped,

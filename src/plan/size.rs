@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::utilization::Advice;
 use crate::api::{MetricType, Sharing, SparkSessionPoolSpec};
 
 /// Sessions per instance where the pool does not say.
@@ -22,9 +23,15 @@ pub struct Size {
 /// `scaleUpThreshold` of the places that those have; and not fewer than there are, unless the sessions are less than
 /// `scaleDownThreshold` of the places that all have. Spare instances come on top while the pool is in use.
 /// `maxSessionsPerInstance` asks for more where the target would have an instance hold more than that.
-pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32) -> Size {
+///
+/// By `cpu` and `memory`: what `measured` says, and spare instances. Drivers that are not shared are counted by those
+/// who need one, whatever they use.
+pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured: Option<&Advice>) -> Size {
     let (needed, mut why) = match spec.sharing {
-        Sharing::Pool => shared(spec, users.len(), count(current)),
+        Sharing::Pool => match measured {
+            Some(advice) => by_use(spec, users.len(), advice),
+            None => shared(spec, users.len(), count(current)),
+        },
         Sharing::User => {
             let of_each = of_each_user(users);
             let needed: usize = of_each.values().map(|sessions| sessions.div_ceil(places(spec))).sum();
@@ -74,6 +81,15 @@ fn shared(spec: &SparkSessionPoolSpec, n: usize, current: usize) -> (usize, Stri
         return (current, why);
     }
     (needed, why)
+}
+
+fn by_use(spec: &SparkSessionPoolSpec, n: usize, advice: &Advice) -> (usize, String) {
+    let needed = count(advice.instances) + spare(spec, n);
+    let by_places = n.div_ceil(places(spec));
+    if by_places > needed {
+        return (by_places, format!("{}, at most {} on an instance", sessions(n), places(spec)));
+    }
+    (needed, advice.reason.clone())
 }
 
 /// Whether `n` is more than this part of `of`.

@@ -77,13 +77,41 @@ fn twenty_sessions_per_instance_where_the_pool_does_not_say() {
 }
 
 #[rstest]
-fn pools_by_cpu_and_memory_are_sized_by_sessions_for_now(
-    #[values(MetricType::Cpu, MetricType::Memory)] metric: MetricType,
+#[case::from_zero(0, 5, "5 session(s) and no instance yet")]
+#[case::what_is_not_measured_holds(
+    2,
+    40,
+    "2 instances: no instance has figures of cpu from after its first 120 s yet."
+)]
+#[case::but_not_more_on_an_instance_than_it_takes(2, 61, "61 sessions, at most 20 on an instance")]
+fn pools_by_cpu_are_not_sized_by_their_sessions(
+    #[case] instances: usize,
+    #[case] sessions: usize,
+    #[case] why: &str,
 ) {
-    // The target is a percentage: taken for sessions, 80 would fit on one instance.
-    let mut pool = connect_pool("p").sized(0, 5).sessions_per_instance(80).allowing_each_user(100);
-    pool.spec.scaling.metrics.metric_type = metric;
-    assert_eq!(Cluster::of(pool).sessions(waiting(40)).creates().len(), 3);
+    let mut pool = connect_pool("p").sized(0, 9).allowing_each_user(100).with_places_per_instance(20);
+    pool.spec.scaling.metrics.metric_type = MetricType::Cpu;
+    let names = ["p-0", "p-1"].into_iter().take(instances);
+    let cluster = names.fold(Cluster::of(pool), |cluster, name| cluster.instance(ready(name)));
+    let cluster = cluster.sessions(waiting(sessions)).planned();
+    let (_, _, message) = cluster.condition("Scaled");
+    assert!(message.contains(why), "{message}");
+    assert_eq!(cluster.instances.len(), sessions.div_ceil(20).max(instances).max(1));
+}
+
+#[test]
+fn a_busy_cpu_starts_an_instance_and_an_idle_one_gives_one_up() {
+    let mut pool = connect_pool("p").sized(1, 5);
+    pool.spec.scaling.metrics.metric_type = MetricType::Cpu;
+    let at_cpu = |cpu: u32| {
+        let using = |name: &str| ready(name).running_since(0).using(cpu, 0, 600);
+        let cluster = Cluster::of(pool.clone()).instance(using("p-0")).instance(using("p-1"));
+        cluster.sessions(on("p-0", 3)).at(610).planned()
+    };
+    let told = |cpu| at_cpu(cpu).condition("Scaled").2.to_owned();
+    assert_eq!(told(990), "2 → 3: cpu at 99 % of the requests on average over 2 instance(s), target 80 %.");
+    assert!(told(800).starts_with("2 instances: cpu at 80 % of the requests"), "{}", told(800));
+    assert_eq!(told(300), "2 → 1: cpu at 30 % of the requests on average over 2 instance(s), target 80 %.");
 }
 
 #[rstest]
