@@ -74,6 +74,9 @@ pub struct SparkInteractiveSessionStatus {
     /// Address and port of that instance's Spark server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// UID of the Pod of that server. Another Pod is another server, and knows nothing of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_uid: Option<String>,
     /// Spark Connect's id of the session, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,

@@ -168,9 +168,11 @@ impl Request<'_> {
         alive.or(named.last()).map(|session| &***session)
     }
 
+    /// None to a driver that the session was not placed on: what it had is gone, and the planner will say so.
     fn route(&self, session: &Session) -> Option<Route> {
         let instance = self.inventory.instance(session.status.assigned_instance.as_deref()?)?;
-        let cluster = instance.cluster().filter(|_| instance.is_alive())?;
+        let is_there = instance.is_alive() && !session.has_lost_driver_of(&instance);
+        let cluster = instance.cluster().filter(|_| is_there)?;
         let token = self.inventory.token(&instance.name).cloned();
         if token.is_none() && instance.token != TokenState::NotAsked {
             return None;

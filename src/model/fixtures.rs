@@ -286,6 +286,12 @@ impl Session {
         self.in_state(SessionState::Active)
     }
 
+    /// On the driver with this UID.
+    pub fn driven_by(mut self, uid: &str) -> Self {
+        self.status.driver_uid = Some(uid.to_owned());
+        self
+    }
+
     pub fn in_state(mut self, state: SessionState) -> Self {
         self.status.state = state;
         self

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{Protocol, Requests};
+use super::{Instance, Protocol};
 use crate::api::{
     IdentityMode, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec,
     SparkSessionPoolStatus,
@@ -85,6 +86,16 @@ impl Session {
     /// Whether the Spark session of this id has its configuration.
     pub fn is_prepared(&self, id: Uuid) -> bool {
         self.status.prepared_session_ids.iter().any(|prepared| prepared.parse() == Ok(id))
+    }
+
+    /// Whether the session's instance is this one, which has another driver by now: what the session had there is gone.
+    /// Not known, and so false, where one of the two drivers is not.
+    pub fn has_lost_driver_of(&self, instance: &Instance) -> bool {
+        let is_on_it = self.status.assigned_instance.as_ref() == Some(&instance.name);
+        match (&self.status.driver_uid, &instance.pod) {
+            (Some(told), Some((_, uid))) => is_on_it && told != uid,
+            _ => false,
+        }
     }
 
     pub fn is_finished(&self) -> bool {

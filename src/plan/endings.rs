@@ -75,20 +75,26 @@ impl<'a> Drafts<'a> {
         }
     }
 
-    /// An instance that is gone takes its Connect sessions with it: their temporary views and
-    /// cached data were there. A Thrift session is opened anew elsewhere.
+    /// A driver that is gone takes its Connect sessions with it: their temporary views and cached data were there. So
+    /// does one that has a successor in its instance, also where that happened while nobody watched: the status names
+    /// the driver. A Thrift session is opened anew elsewhere.
     fn release_lost(&mut self) {
         for draft in self.drafts.iter_mut().filter(|draft| draft.goes_on()) {
             let Some(name) = draft.instance else { continue };
-            if self.instances.get(name).is_some_and(|instance| instance.is_alive()) {
-                continue;
-            }
+            let instance = self.instances.get(name).filter(|instance| instance.is_alive());
+            let is_waiting = draft.state == SessionState::Pending;
+            let lost = match instance {
+                None => format!("Instance {name}, which held this session, is gone."),
+                Some(instance) if !is_waiting && draft.session.has_lost_driver_of(instance) => {
+                    format!("The driver of instance {name}, which held this session, was replaced.")
+                }
+                Some(_) => continue,
+            };
             draft.instance = None;
             match self.view.pool.protocol() {
-                Protocol::Connect if draft.state != SessionState::Pending => draft.condemn(
-                    INSTANCE_LOST,
-                    format!("Instance {name}, which held this session, is gone. Start a new session."),
-                ),
+                Protocol::Connect if !is_waiting => {
+                    draft.condemn(INSTANCE_LOST, format!("{lost} Start a new session."));
+                }
                 // A session that nobody could use yet has nothing to lose either.
                 _ => draft.state = SessionState::Pending,
             }
@@ -153,7 +159,8 @@ impl<'a> Drafts<'a> {
             assigned.chain(session.status.connections.iter().map(|connection| &connection.instance));
         names.find_map(|name| {
             let instance = self.instances.get(name.as_str()).copied();
-            instance.filter(|instance| instance.is_alive() && instance.cluster().is_some())
+            let is_it = |it: &&Instance| it.is_alive() && !session.has_lost_driver_of(it);
+            instance.filter(is_it).filter(|instance| instance.cluster().is_some())
         })
     }
 }

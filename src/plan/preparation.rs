@@ -35,7 +35,7 @@ impl Drafts<'_> {
             let side = self.view.spark_sides.get(&session.meta.uid);
             let told = &session.status.prepared_session_ids;
             let ids = to_prepare(session);
-            if told.len() == ids.len() && ids.iter().all(|id| is_prepared(session, instance, side, *id)) {
+            if told.len() == ids.len() && ids.iter().all(|id| session.is_prepared(*id)) {
                 continue;
             }
             let conf = session_conf(policy, session);
@@ -71,12 +71,6 @@ fn to_prepare(session: &Session) -> Vec<Uuid> {
     }
 }
 
-/// Whether the session's status says so, and this replica does not know that it was on another server.
-fn is_prepared(session: &Session, instance: &Instance, side: Option<&SparkSide>, id: Uuid) -> bool {
-    let known = side.and_then(|side| side.prepared.get(&id));
-    session.is_prepared(id) && known.is_none_or(|known| instance.cluster().as_ref() == Some(&known.cluster))
-}
-
 fn set_up(
     session: &Session,
     instance: &Instance,
@@ -97,9 +91,7 @@ fn set_up(
                 applied = done.clone();
                 prepared.push(id.to_string());
             }
-            _ if conf.set.is_empty() || is_prepared(session, instance, side, *id) => {
-                prepared.push(id.to_string())
-            }
+            _ if conf.set.is_empty() || session.is_prepared(*id) => prepared.push(id.to_string()),
             Some(Progress::Failing(reason)) => failing = Some(reason),
             None => {}
         }

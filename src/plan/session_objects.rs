@@ -81,6 +81,7 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
             state,
             finished_at: Some(seconds(now)),
             endpoint: None,
+            driver_uid: None,
             wait: None,
             prepared_session_ids: Vec::new(),
             observed_generation: Some(session.meta.generation),

@@ -40,13 +40,16 @@ impl Drafts<'_> {
                 (Some(Verdict { reason, message }), on) => {
                     let endpoint =
                         on.and_then(|on| on.endpoint.clone()).filter(|_| !draft.state.is_finished());
-                    own = Standing::new(draft.instance, endpoint, ready(false, reason, message.clone()));
+                    let driver = on.and_then(|on| on.driver);
+                    let finding = ready(false, reason, message.clone());
+                    own = Standing { driver, ..Standing::new(draft.instance, endpoint, finding) };
                     &own
                 }
                 (None, Some(on)) if on.finding.status && draft.unused.is_some() => {
                     let finding =
                         ready(true, "Idle", draft.unused.map(|it| it.to_string()).unwrap_or_default());
-                    own = Standing::new(on.instance, on.endpoint.clone(), finding);
+                    let driver = on.driver;
+                    own = Standing { driver, ..Standing::new(on.instance, on.endpoint.clone(), finding) };
                     &own
                 }
                 (None, on) => match (waits.get(&n), on) {
@@ -54,8 +57,11 @@ impl Drafts<'_> {
                         let (wait, message) = written(session, waiting, self.view, self.now, plan);
                         let endpoint = on.and_then(|on| on.endpoint.clone());
                         let finding = ready(false, waiting.reason, message);
-                        own =
-                            Standing { wait: Some(wait), ..Standing::new(draft.instance, endpoint, finding) };
+                        own = Standing {
+                            driver: on.and_then(|on| on.driver),
+                            wait: Some(wait),
+                            ..Standing::new(draft.instance, endpoint, finding)
+                        };
                         &own
                     }
                     (None, Some(on)) => on,
@@ -80,6 +86,8 @@ impl Drafts<'_> {
 struct Standing<'a> {
     instance: Option<&'a str>,
     endpoint: Option<String>,
+    /// UID of the instance's driver Pod.
+    driver: Option<&'a str>,
     /// A session that waits is active now.
     activates: bool,
     finding: Finding,
@@ -92,7 +100,7 @@ pub(super) fn ready(status: bool, reason: &'static str, message: String) -> Find
 
 impl<'a> Standing<'a> {
     fn new(instance: Option<&'a str>, endpoint: Option<String>, finding: Finding) -> Self {
-        Self { instance, endpoint, activates: false, finding, wait: None }
+        Self { instance, endpoint, driver: None, activates: false, finding, wait: None }
     }
 
     fn on(instance: &'a Instance) -> Self {
@@ -106,7 +114,14 @@ impl<'a> Standing<'a> {
             _ => ready(false, "InstanceStarting", sentence(&describe_start(instance))),
         };
         let endpoint = instance.endpoint.map(|endpoint| endpoint.to_string());
-        Self { activates: serves(instance), ..Self::new(Some(name), endpoint, finding) }
+        let driver = instance.pod.as_ref().map(|(_, uid)| uid.as_str());
+        Self { activates: serves(instance), driver, ..Self::new(Some(name), endpoint, finding) }
+    }
+
+    /// While an instance shows no driver, the last one stands: by it a successor is known for what it is.
+    fn driver<'b>(&'b self, session: &'b Session) -> Option<&'b str> {
+        let stays = self.instance.is_some() && self.instance == session.status.assigned_instance.as_deref();
+        self.driver.or(session.status.driver_uid.as_deref().filter(|_| stays))
     }
 
     /// Whether the session's status says so already, so that [`Self::status`] would change nothing. Nearly all
@@ -129,6 +144,7 @@ impl<'a> Standing<'a> {
             && told.finished_at.is_none()
             && told.assigned_instance.as_deref() == self.instance
             && told.endpoint == self.endpoint
+            && told.driver_uid.as_deref() == self.driver(session)
             && told.wait == self.wait
             && (session.spec.session_id.is_none() || told.session_id == session.spec.session_id)
             && (session.spec.name.is_none() || told.session_id.is_some() || draft.own_session_id().is_none())
@@ -157,6 +173,7 @@ impl<'a> Standing<'a> {
             state,
             assigned_instance: self.instance.map(str::to_owned),
             endpoint: self.endpoint.clone(),
+            driver_uid: self.driver(session).filter(|_| !state.is_finished()).map(str::to_owned),
             session_id: draft.own_session_id(),
             created_at: session.status.created_at.clone().or_else(|| Some(seconds(session.meta.created_at))),
             client_session_ids: Vec::new(),

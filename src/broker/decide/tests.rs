@@ -94,6 +94,15 @@ fn the_first_request_of_a_connect_client_creates_its_session() {
     assert_eq!(draft.spec.name, None);
 }
 
+#[test]
+fn nobody_is_sent_to_a_driver_that_has_taken_the_place_of_the_sessions_own() {
+    let on = |driver: &str| session("s").with_spark_id(ID).on("p-0").driven_by(driver);
+    let own = first_call(&connect_world([on("uid-of-p-0-driver")]));
+    assert!(matches!(own, Decision::Route(_)), "{own:?}");
+    let other = first_call(&connect_world([on("the last one")]));
+    assert!(matches!(other, Decision::Wait { .. }), "{other:?}");
+}
+
 #[rstest]
 #[case("default", None)]
 #[case("etl", Some("etl"))]

@@ -70,6 +70,49 @@ fn a_session_whose_driver_starts_anew_keeps_its_place_and_says_so() {
     );
 }
 
+/// While this replica leads, and while nobody did: a new leader has nothing but the status.
+#[rstest]
+#[case::at_another_address("10.9.9.9:15002")]
+#[case::at_the_same_address("10.0.0.1:15002")]
+fn a_connect_session_ends_with_its_driver_though_its_instance_goes_on(#[case] address: &str) {
+    let mut cluster =
+        Cluster::of(connect_pool("p")).instance(ready("p-0")).session(session("s").on("p-0")).settled();
+    assert_eq!(cluster.sessions[0].status.driver_uid.as_deref(), Some("uid-of-p-0-driver"));
+    let instance = cluster.find_instance("p-0");
+    instance.pod = Some(("p-0-driver".to_owned(), "the next".to_owned()));
+    instance.endpoint = Some(address.parse().unwrap());
+    cluster.settle();
+    let message = "The driver of instance p-0, which held this session, was replaced. Start a new session.";
+    assert_eq!(cluster.told("s"), (Terminated, "InstanceLost", message));
+    assert_eq!(cluster.sessions[0].status.driver_uid, None);
+    assert!(cluster.releases.is_empty(), "the new driver has nothing of it");
+}
+
+#[test]
+fn a_driver_that_is_seen_after_a_while_without_any_is_known_as_another_one() {
+    let mut cluster =
+        Cluster::of(connect_pool("p")).instance(ready("p-0")).session(session("s").on("p-0")).settled();
+    *cluster.find_instance("p-0") = starting("p-0");
+    cluster.settle();
+    assert_eq!(cluster.state_of("s"), Active, "the watch of Pods may only be late");
+    let mut back = cluster.clone();
+    *back.find_instance("p-0") = ready("p-0");
+    assert_eq!(back.settled().told("s"), (Active, "Placed", "Served by instance p-0."));
+    cluster.find_instance("p-0").pod = Some(("p-0-driver".to_owned(), "the next".to_owned()));
+    cluster.settle();
+    assert_eq!((cluster.state_of("s"), cluster.told("s").1), (Terminated, "InstanceLost"));
+}
+
+#[test]
+fn a_thrift_session_goes_on_with_the_next_driver() {
+    let mut cluster =
+        Cluster::of(thrift_pool("p")).instance(ready("p-0")).session(session("s").on("p-0")).settled();
+    cluster.find_instance("p-0").pod = Some(("p-0-driver".to_owned(), "the next".to_owned()));
+    cluster.settle();
+    assert_eq!((cluster.state_of("s"), cluster.place_of("s")), (Active, Some("p-0")));
+    assert_eq!(cluster.sessions[0].status.driver_uid.as_deref(), Some("the next"));
+}
+
 #[test]
 fn a_session_that_waits_too_long_fails_and_says_what_it_waited_for() {
     let mut pulling = starting("p-0");
