@@ -16,8 +16,8 @@ pub use pool::{
     SparkSessionPool, SparkSessionPoolSpec, SparkSessionPoolStatus, Tls,
 };
 pub use session::{
-    ConfStatus, RefusedConfStatus, SessionState, SparkInteractiveSession, SparkInteractiveSessionSpec,
-    SparkInteractiveSessionStatus, ThriftConnection, WaitPhase, WaitStatus,
+    ConfStatus, RefusedConfStatus, SessionState, SetupFailure, SparkInteractiveSession,
+    SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, ThriftConnection, WaitPhase, WaitStatus,
 };
 pub use spark_application::{SparkApplication, SparkApplicationSpec, SparkApplicationStatus};
 

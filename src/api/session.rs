@@ -90,6 +90,10 @@ pub struct SparkInteractiveSessionStatus {
     /// Those of `clientSessionIds` that have the session's configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prepared_session_ids: Vec<String>,
+    /// Spark sessions of clients that cannot be used, because setting their configuration fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["sessionId"]))]
+    pub setup_failures: Vec<SetupFailure>,
     /// Of a Thrift session: its open connections.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
@@ -111,6 +115,20 @@ pub struct SparkInteractiveSessionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A Spark session of a session that is in use otherwise, and that its own client waits for.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetupFailure {
+    pub session_id: String,
+    /// When the first attempt failed. They go on.
+    pub since: Time,
+    /// What its client hears.
+    pub message: String,
+    /// The client is refused, and not kept waiting any more: the pool's `startTimeoutSeconds` are over.
+    #[serde(default)]
+    pub gave_up: bool,
 }
 
 /// A session that a JDBC client has opened on a Thrift Server.

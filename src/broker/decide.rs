@@ -186,18 +186,27 @@ impl Request<'_> {
         })
     }
 
-    /// A place alone is not enough: a Spark Connect session has to be `prepared` with its configuration, too.
-    fn use_placed(&self, session: &Session, prepared: bool) -> Decision {
-        match session.status.state {
-            SessionState::Active | SessionState::Idle if prepared => {
-                self.route(session).map_or_else(|| self.wait(session), Decision::Route)
-            }
-            _ => self.wait(session),
+    /// A place alone is not enough: a Spark Connect session, which has an id of Spark's, needs its configuration, too.
+    fn use_placed(&self, session: &Session, spark_id: Option<Uuid>) -> Decision {
+        if !matches!(session.status.state, SessionState::Active | SessionState::Idle) {
+            return self.wait(session);
+        }
+        let Some(id) = spark_id.filter(|id| !session.is_prepared(*id)) else {
+            return self.route(session).map_or_else(|| self.wait(session), Decision::Route);
+        };
+        match session.setup_failure(id) {
+            Some(failure) if failure.gave_up => deny(DenialKind::StartFailed, &*failure.message),
+            Some(failure) => self.wait_since(session, &failure.message),
+            None => self.wait_since(session, "Its configuration is being set."),
         }
     }
 
     fn wait(&self, session: &Session) -> Decision {
         let explanation = session.explanation().map_or("It has just been created.", |(_, message)| message);
+        self.wait_since(session, explanation)
+    }
+
+    fn wait_since(&self, session: &Session, explanation: &str) -> Decision {
         Decision::Wait {
             session: session.meta.name.clone(),
             uid: Some(session.meta.uid.clone()),

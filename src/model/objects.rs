@@ -6,11 +6,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Protocol, Requests};
-use super::{Instance, Protocol};
+use super::{Instance, Protocol, Requests};
 use crate::api::{
-    IdentityMode, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec,
-    SparkSessionPoolStatus,
+    IdentityMode, SetupFailure, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus,
+    SparkSessionPoolSpec, SparkSessionPoolStatus,
 };
 
 /// Keeps a deleted session until it is released on Spark's side, and a deleted pool until its sessions are.
@@ -86,6 +85,11 @@ impl Session {
     /// Whether the Spark session of this id has its configuration.
     pub fn is_prepared(&self, id: Uuid) -> bool {
         self.status.prepared_session_ids.iter().any(|prepared| prepared.parse() == Ok(id))
+    }
+
+    /// Why the Spark session of this id does not have its configuration yet, if that is known.
+    pub fn setup_failure(&self, id: Uuid) -> Option<&SetupFailure> {
+        self.status.setup_failures.iter().find(|failure| failure.session_id.parse() == Ok(id))
     }
 
     /// Whether the session's instance is this one, which has another driver by now: what the session had there is gone.

@@ -69,6 +69,12 @@ impl Explanation {
         if let Some((reason, message)) = why {
             self.says("why", format!("{reason}: {message}"));
         }
+        for failure in &status.setup_failures {
+            self.says(
+                "set up",
+                format!("{} since {}: {}", failure.session_id, failure.since.0, failure.message),
+            );
+        }
     }
 
     fn instance(&mut self, view: &PoolView, session: &Session) {

@@ -84,6 +84,7 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
             driver_uid: None,
             wait: None,
             prepared_session_ids: Vec::new(),
+            setup_failures: Vec::new(),
             observed_generation: Some(session.meta.generation),
             conditions: conditions::merge(
                 &session.status.conditions,

@@ -148,10 +148,11 @@ impl<'a> Standing<'a> {
             && told.wait == self.wait
             && (session.spec.session_id.is_none() || told.session_id == session.spec.session_id)
             && (session.spec.name.is_none() || told.session_id.is_some() || draft.own_session_id().is_none())
-            && draft
-                .setup
-                .as_ref()
-                .is_none_or(|setup| setup.prepared == told.prepared_session_ids && setup.conf == told.conf)
+            && draft.setup.as_ref().is_none_or(|setup| {
+                setup.prepared == told.prepared_session_ids
+                    && setup.conf == told.conf
+                    && setup.failures == told.setup_failures
+            })
             && told.created_at.is_some()
             && told.observed_generation == Some(session.meta.generation)
     }
@@ -164,10 +165,13 @@ impl<'a> Standing<'a> {
     ) -> SparkInteractiveSessionStatus {
         let session = draft.session;
         let told = &session.status;
-        let (prepared, conf) = draft.setup.as_ref().map_or_else(
-            || (told.prepared_session_ids.clone(), told.conf.clone()),
-            |setup| (setup.prepared.clone(), setup.conf.clone()),
+        let (mut prepared, conf, mut failures) = draft.setup.as_ref().map_or_else(
+            || (told.prepared_session_ids.clone(), told.conf.clone(), told.setup_failures.clone()),
+            |setup| (setup.prepared.clone(), setup.conf.clone(), setup.failures.clone()),
         );
+        if state.is_finished() {
+            (prepared, failures) = (Vec::new(), Vec::new());
+        }
         let generation = session.meta.generation;
         SparkInteractiveSessionStatus {
             state,
@@ -177,7 +181,8 @@ impl<'a> Standing<'a> {
             session_id: draft.own_session_id(),
             created_at: session.status.created_at.clone().or_else(|| Some(seconds(session.meta.created_at))),
             client_session_ids: Vec::new(),
-            prepared_session_ids: if state.is_finished() { Vec::new() } else { prepared },
+            prepared_session_ids: prepared,
+            setup_failures: failures,
             connections: Vec::new(),
             conf,
             wait: self.wait.clone(),

@@ -10,7 +10,7 @@ use super::failures::FAILURES_BEFORE_GIVING_UP;
 use super::outlook::{Outlook, describe_start, sentence, usual_start};
 use super::sessions::{Draft, Drafts};
 use super::{Action, Observations, Plan, drains};
-use crate::api::{SessionState, Sharing, WaitPhase, WaitStatus};
+use crate::api::{SessionPolicy, SessionState, Sharing, WaitPhase, WaitStatus};
 use crate::model::{Instance, InstancePhase, PoolView, Session};
 
 /// `sessionPolicy.startTimeoutSeconds` where the pool does not say.
@@ -19,6 +19,7 @@ const DEFAULT_START_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
 const POSITION_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
 const QUEUED: &str = "Queued";
+const START_TIMEOUT: &str = "StartTimeout";
 
 /// What a session waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,12 +166,15 @@ impl Drafts<'_> {
     /// Ends the waiting of those for whom no instance will come, with the cause.
     pub fn give_up(&mut self, waits: &HashMap<usize, Waiting>, outlook: &Outlook, plan: &mut Plan) {
         let (view, now) = (self.view, self.now);
-        let policy = &view.pool.spec.session_policy;
-        let patience = policy
-            .start_timeout_seconds
-            .map_or(DEFAULT_START_TIMEOUT, |seconds| SignedDuration::from_secs(seconds.into()));
+        let patience = patience(&view.pool.spec.session_policy);
         let hopeless = hopeless(view, outlook);
         for (n, draft) in self.drafts.iter_mut().enumerate() {
+            let in_vain = draft.setup.as_ref().and_then(|setup| setup.in_vain(draft.session));
+            if let Some(message) = in_vain.map(str::to_owned).filter(|_| draft.goes_on()) {
+                draft.end(SessionState::Failed, START_TIMEOUT, message);
+                release_what_is_there(draft, plan);
+                continue;
+            }
             let Some(waiting) = waits.get(&n) else { continue };
             if let Some((reason, message)) = hopeless.as_ref().filter(|_| draft.instance.is_none()) {
                 draft.end(SessionState::Failed, reason, message.clone());
@@ -190,10 +194,16 @@ impl Drafts<'_> {
                 _ => format!("No instance of pool {pool} was ready"),
             };
             let message = format!("{what} within {} s: {cause}. {MORE}", patience.as_secs());
-            draft.end(SessionState::Failed, "StartTimeout", message);
+            draft.end(SessionState::Failed, START_TIMEOUT, message);
             release_what_is_there(draft, plan);
         }
     }
+}
+
+/// How long anybody is kept waiting for a session.
+pub(super) fn patience(policy: &SessionPolicy) -> SignedDuration {
+    let seconds = policy.start_timeout_seconds;
+    seconds.map_or(DEFAULT_START_TIMEOUT, |seconds| SignedDuration::from_secs(seconds.into()))
 }
 
 /// Of one that fails while it is set up: nobody waits for the outcome.
@@ -247,7 +257,8 @@ fn waiting_since(session: &Session, now: Timestamp) -> Timestamp {
     }
 }
 
-const MORE: &str = "Try again later; the pool's administrator finds more with `kubectl describe ssp`.";
+pub(super) const MORE: &str =
+    "Try again later; the pool's administrator finds more with `kubectl describe ssp`.";
 
 /// Whether waiting is in vain, and why.
 fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)> {
@@ -318,7 +329,7 @@ fn phase_of(instance: &Instance) -> WaitPhase {
     }
 }
 
-fn clause(sentence: &str) -> String {
+pub(super) fn clause(sentence: &str) -> String {
     let mut characters = sentence.trim_end_matches('.').chars();
     let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
     first + characters.as_str()

@@ -90,7 +90,7 @@ impl Request<'_> {
             _ if method == ConnectMethod::ReleaseSession => {
                 self.release(session, |route| Decision::Release { session: session.meta.name.clone(), route })
             }
-            _ => self.use_placed(session, session.is_prepared(id)),
+            _ => self.use_placed(session, Some(id)),
         }
     }
 
@@ -127,7 +127,7 @@ impl Request<'_> {
                 session_id: id,
                 route,
             }),
-            _ => self.use_placed(session, session.is_prepared(id)),
+            _ => self.use_placed(session, Some(id)),
         }
     }
 

@@ -39,7 +39,7 @@ impl Request<'_> {
             // Its last connection was closed, and the planner has yet to see it.
             _ if session.status.released_at.is_some() => self.wait_until_gone(session),
             SessionState::Pending | SessionState::Active | SessionState::Idle => {
-                self.use_placed(session, true)
+                self.use_placed(session, None)
             }
         }
     }
@@ -55,7 +55,7 @@ impl Request<'_> {
             );
             return Decision::Deny(Denial::new(DenialKind::SessionChanged, message));
         }
-        let used = self.use_placed(session, true);
+        let used = self.use_placed(session, None);
         match (head.session_handle.filter(|_| head.method == "CloseSession"), used) {
             (Some(connection), Decision::Route(route)) => {
                 Decision::Close { session: session.meta.name.clone(), connection, route }

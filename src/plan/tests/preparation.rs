@@ -1,9 +1,10 @@
 //! How Connect sessions get their configuration before anybody uses them.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::cluster::Cluster;
-use crate::api::SessionState::{Active, Pending, Terminated};
+use crate::api::SessionState::{Active, Failed, Pending, Terminated};
 use crate::api::{ConfStatus, RefusedConfStatus};
 use crate::model::fixtures::{connect_pool, failed, ready, session, thrift_pool};
 use crate::model::{AppliedConf, ConfToSet, Pool, Progress, SessionKey};
@@ -134,6 +135,67 @@ fn one_made_by_kubectl_is_prepared_when_a_client_has_claimed_it() {
     let cluster = cluster.prepared("s", ONE, done()).settled();
     assert_eq!(prepared_ids(&cluster), [ONE]);
     assert!(cluster.sessions[0].status.conf.is_some());
+}
+
+const HANGS: &str = "Setting its configuration on instance p-0 failed: no answer; trying again.";
+
+fn failing() -> Progress {
+    Progress::Failing("no answer".to_owned())
+}
+
+/// What the clients of the Spark sessions that fail hear, whether they are refused, and since when that is so.
+fn setup_failures(cluster: &Cluster) -> Vec<(&str, bool, i64)> {
+    let since = |at: &Timestamp| at.as_second() - crate::model::fixtures::at(0).as_second();
+    let failures = cluster.sessions[0].status.setup_failures.iter();
+    failures.map(|it| (it.message.as_str(), it.gave_up, since(&it.since.0))).collect()
+}
+
+#[test]
+fn one_made_by_kubectl_that_cannot_be_set_up_says_so_and_fails_in_the_end() {
+    let pool = pool().giving_up_after(60);
+    let mut cluster = Cluster::of(pool).instance(ready("p-0")).session(session("s")).settled();
+    cluster.find_session("s").status.session_id = Some(ONE.to_string());
+    let mut cluster = cluster.at(1000).settled().prepared("s", ONE, failing()).settled();
+    assert_eq!((cluster.state_of("s"), setup_failures(&cluster)), (Active, vec![(HANGS, false, 1000)]));
+    // The next leader knows since when.
+    cluster.spark_sides.clear();
+    let cluster = cluster.at(1059).settled();
+    assert_eq!((setup_failures(&cluster), cluster.wakes_at()), (vec![(HANGS, false, 1000)], Some(1060)));
+    let cluster = cluster.at(1060).settled();
+    let message = "Spark session 00000000-0000-0000-0000-000000000001 was not set up in pool p within 60 s: setting its \
+                   configuration on instance p-0 failed: no answer; trying again. Try again later; the pool's \
+                   administrator finds more with `kubectl describe ssp`.";
+    assert_eq!(cluster.told("s"), (Failed, "StartTimeout", message));
+    assert_eq!(setup_failures(&cluster), []);
+    assert_eq!(cluster.releases["s"], "p-0");
+}
+
+#[test]
+fn a_client_that_joins_and_cannot_be_set_up_is_refused_alone_and_until_it_can() {
+    let shared = session("s").named("etl").shared_by_clients(&[ONE]);
+    let pool = pool().giving_up_after(60);
+    let cluster = Cluster::of(pool).instance(ready("p-0")).session(shared).settled();
+    let mut cluster = cluster.prepared("s", ONE, done()).settled();
+    cluster.find_session("s").status.client_session_ids.push(TWO.to_string());
+    let cluster = cluster.at(1000).settled().prepared("s", TWO, failing()).settled();
+    assert_eq!(setup_failures(&cluster), [(HANGS, false, 1000)]);
+    let cluster = cluster.at(1060).settled();
+    assert_eq!((cluster.told("s").0, cluster.told("s").1), (Active, "Placed"), "the first one works on");
+    assert_eq!(prepared_ids(&cluster), [ONE]);
+    let message = "Spark session 00000000-0000-0000-0000-000000000002 was not set up in pool p within 60 s: setting its \
+                   configuration on instance p-0 failed: no answer; trying again. Try again later; the pool's \
+                   administrator finds more with `kubectl describe ssp`.";
+    assert_eq!(setup_failures(&cluster), [(message, true, 1000)]);
+
+    let with_another_reason =
+        cluster.clone().prepared("s", TWO, Progress::Failing("gone".to_owned())).at(2000).settled();
+    assert_eq!(setup_failures(&with_another_reason), [(message, true, 1000)], "written once");
+    let done = cluster.clone().prepared("s", TWO, done()).settled();
+    assert_eq!((prepared_ids(&done), setup_failures(&done)), (vec![ONE, TWO], vec![]));
+    let mut left = cluster;
+    left.find_session("s").status.client_session_ids.pop();
+    left.settle();
+    assert_eq!((prepared_ids(&left), setup_failures(&left)), (vec![ONE], vec![]));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use rstest::rstest;
 
 use super::*;
+use crate::api::SetupFailure;
+use crate::model::fixtures::time;
 
 fn asks(inventory: &Inventory, method: ConnectMethod, id: Uuid) -> Decision {
     let head = ConnectHead { session_id: id, observed_server_session_id: None };
@@ -44,6 +46,29 @@ fn a_further_client_joins_and_waits_until_its_own_session_is_prepared() {
     assert!(matches!(first(&connect_world([unprepared])), Decision::Wait { .. }));
     let prepared = etl().shared_by_clients(&[OTHER_ID, ID]).on("p-0");
     assert!(matches!(first(&connect_world([prepared])), Decision::Route(_)));
+}
+
+/// The session works for the other client: its own words say nothing of this one.
+#[test]
+fn a_further_client_that_cannot_be_prepared_hears_why_and_in_the_end_a_refusal() {
+    let mut joined = etl().shared_by_clients(&[OTHER_ID]).on("p-0").shared_by_clients(&[OTHER_ID, ID]);
+    let explanation = |joined: &Session| match first(&connect_world([joined.clone()])) {
+        Decision::Wait { explanation, .. } => explanation,
+        other => panic!("does not wait: {other:?}"),
+    };
+    assert_eq!(explanation(&joined), "Its configuration is being set.");
+    joined.status.setup_failures = vec![SetupFailure {
+        session_id: ID.to_string(),
+        since: time(900),
+        message: "Spark hangs.".to_owned(),
+        gave_up: false,
+    }];
+    assert_eq!(explanation(&joined), "Spark hangs.");
+    joined.status.setup_failures[0].gave_up = true;
+    let inventory = connect_world([joined]);
+    assert_eq!(denial(first(&inventory)), (DenialKind::StartFailed, "Spark hangs.".to_owned()));
+    let other = asks(&inventory, ConnectMethod::ExecutePlan, OTHER_ID);
+    assert!(matches!(other, Decision::Route(_)), "{other:?}");
 }
 
 #[test]
