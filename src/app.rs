@@ -59,8 +59,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     watches::spawn(&client, &settings.namespace, &stores, &mut background);
     background.spawn(Readiness::new(stores.clone()).run());
     background.spawn(DriverLogs::new(&client, &settings.namespace, stores.clone()).run());
-    let applier = Arc::new(Applier::new(&client, &settings.namespace, stores.clone()));
-    background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
     let activity = Activity::new(settings.activity_interval);
     let activity_writer = ActivityWriter::new(&client, &settings.namespace, stores.clone(), activity.clone());
     background.spawn(activity_writer.run());
@@ -75,6 +73,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let driver_metrics =
         DriverMetrics::new(cluster, &settings.namespace, stores.clone(), leadership.clone())?;
     background.spawn(driver_metrics.run());
+    let applier = Applier::new(&client, &settings.namespace, stores.clone(), leadership.clone());
+    let applier = Arc::new(applier);
+    background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
     let takeover = Takeover::new(&client, &settings.namespace);
     Reconciler::new(stores.clone(), applier, takeover, leadership, activity.clone()).spawn(&mut background);
     background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));

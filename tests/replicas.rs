@@ -71,7 +71,7 @@ impl Replica {
             LeaseName { namespace: namespace.to_owned(), name: LEASE.to_owned(), identity: identity.clone() };
         let (leads, stop) = (Gauge::default(), CancellationToken::new());
         let (candidate, leadership) = Candidate::new(&client, lease, timing, leads.clone());
-        let applier = Arc::new(Applier::new(&client, namespace, Arc::clone(&stores)));
+        let applier = Arc::new(Applier::new(&client, namespace, Arc::clone(&stores), leadership.clone()));
         let takeover = Takeover::new(&client, namespace);
         let activity = Activity::new(Duration::from_secs(60));
         Reconciler::new(Arc::clone(&stores), applier, takeover, leadership.clone(), activity)

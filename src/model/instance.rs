@@ -165,7 +165,8 @@ impl Instance {
     }
 }
 
-pub(super) fn cluster_name(instance: &str, pod_uid: &str) -> String {
+/// Envoy's name of the server in this driver Pod of the instance.
+pub fn cluster_name(instance: &str, pod_uid: &str) -> String {
     format!("{instance}/{pod_uid}")
 }
 

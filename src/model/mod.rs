@@ -30,7 +30,8 @@ pub use credentials::{Credentials, CredentialsError};
 pub use host::is_host_name;
 pub use identity::Identity;
 pub use instance::{
-    DRAIN_ANNOTATION, Instance, InstancePhase, TEMPLATE_ANNOTATION, TokenState, instance_name, ordinal_of,
+    DRAIN_ANNOTATION, Instance, InstancePhase, TEMPLATE_ANNOTATION, TokenState, cluster_name, instance_name,
+    ordinal_of,
     port_setting, server_port,
 };
 pub use inventory::{Inventory, Kind, Object, PoolView};

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::convert::Watched;
 use super::endings;
 use super::events::Events;
+use super::leadership::Leadership;
 use super::spark_sessions::SparkSessions;
 use super::stores::Stores;
 use super::tokens::Tokens;
@@ -49,13 +50,13 @@ pub enum ApplyError {
 }
 
 impl Applier {
-    pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>) -> Self {
+    pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>, leadership: Leadership) -> Self {
         Self {
             pools: Api::namespaced(client.clone(), namespace),
             sessions: Api::namespaced(client.clone(), namespace),
             applications: Api::namespaced(client.clone(), namespace),
             tokens: Tokens::new(client, namespace, stores.clone()),
-            spark_sessions: SparkSessions::new(stores.clone()),
+            spark_sessions: SparkSessions::new(stores.clone(), leadership),
             events: Events::new(client, namespace),
             stores,
         }

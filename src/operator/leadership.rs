@@ -30,7 +30,7 @@ pub struct LeaseName {
 }
 
 /// One time of leading without a break. A plan made in one term is not carried out in the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,10 @@ impl Standing {
             Self::Leading { term, .. } | Self::Leaving { term, .. } => Some(term),
         }
     }
+
+    fn leading(self) -> Option<Term> {
+        self.term().filter(|_| matches!(self, Self::Leading { .. }))
+    }
 }
 
 /// Whether this replica may write. Clones share the answer.
@@ -69,6 +73,18 @@ impl Leadership {
     pub fn always() -> Self {
         let standing = watch::Sender::new(Standing::Leading { term: Term(1), until: None });
         Self { standing: standing.subscribe(), writing: TaskTracker::new() }
+    }
+
+    /// And what gives it a term, or takes it away.
+    #[cfg(test)]
+    pub fn for_a_test() -> (Self, impl Fn(Option<u64>)) {
+        let standing = watch::Sender::new(Standing::Standby);
+        let leadership = Self { standing: standing.subscribe(), writing: TaskTracker::new() };
+        let lead = move |term: Option<u64>| {
+            let leading = |term| Standing::Leading { term: Term(term), until: None };
+            standing.send_replace(term.map_or(Standing::Standby, leading));
+        };
+        (leadership, lead)
     }
 
     /// The present term, if this replica leads.
@@ -104,16 +120,29 @@ impl Leadership {
         }
         tokio::select! {
             done = write => Some(done),
-            () = self.over(term) => None,
+            () = self.over(term, Standing::term) => None,
         }
     }
 
-    async fn over(&self, term: Term) {
+    /// Does what follows from a plan made in `term`, and is not a write to the API server. `None` when the term is over
+    /// or this replica begins to stop, which does not wait for it: then nothing was begun, or what was begun is abandoned.
+    pub async fn while_leading<T>(&self, term: Term, work: impl Future<Output = T>) -> Option<T> {
+        if self.term() != Some(term) {
+            return None;
+        }
+        tokio::select! {
+            done = work => Some(done),
+            () = self.over(term, Standing::leading) => None,
+        }
+    }
+
+    async fn over(&self, term: Term, of: impl Fn(Standing) -> Option<Term>) {
         let mut standing = self.standing.clone();
         loop {
-            let until = match *standing.borrow_and_update() {
-                Standing::Leading { term: now, until } | Standing::Leaving { term: now, until }
-                    if now == term && until.is_none_or(|until| Instant::now() < until) =>
+            let now = *standing.borrow_and_update();
+            let until = match now {
+                Standing::Leading { until, .. } | Standing::Leaving { until, .. }
+                    if of(now) == Some(term) && until.is_none_or(|until| Instant::now() < until) =>
                 {
                     until
                 }

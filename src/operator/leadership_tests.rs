@@ -115,6 +115,25 @@ async fn who_leaves_ends_what_runs_and_begins_nothing() {
     assert_eq!(running.await.unwrap(), Some(()));
 }
 
+/// The Lease is given back when the writes have ended: nothing else may keep the next leader waiting.
+#[tokio::test(start_paused = true)]
+async fn who_leaves_abandons_what_is_no_write() {
+    let Setup { standing, leadership } = setup(leading(1, 7));
+    let until = Some(Instant::now() + 7 * SECOND);
+    let running = tokio::spawn({
+        let leadership = leadership.clone();
+        async move { leadership.while_leading(Term(1), sleep(3 * SECOND)).await }
+    });
+    sleep(SECOND).await;
+    let start = Instant::now();
+    standing.send_replace(Standing::Leaving { term: Term(1), until });
+    assert_eq!((running.await.unwrap(), start.elapsed()), (None, Duration::ZERO));
+    assert_eq!(leadership.while_leading(Term(1), async {}).await, None);
+    standing.send_replace(leading(2, 7));
+    assert_eq!(leadership.while_leading(Term(1), async {}).await, None);
+    assert_eq!(leadership.while_leading(Term(2), async {}).await, Some(()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_term_is_told_once() {
     let Setup { standing, leadership } = setup(leading(1, 7));

@@ -16,10 +16,12 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::leadership::{Leadership, Term};
 use super::stores::Stores;
 use crate::api::SessionState;
 use crate::model::{
     AppliedConf, Instance, Inventory, Preparation, Progress, Protocol, ReleaseOutcome, Session, TokenState,
+    cluster_name,
 };
 use crate::spark::connect_client::{self, Caller, Server};
 use crate::telemetry::panic_text;
@@ -38,7 +40,8 @@ const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(8);
 /// Works beside the plans, which do not wait for it: what came of it goes into the stores.
 pub struct SparkSessions {
     stores: Arc<Stores>,
-    preparations: Work<(String, Uuid, String)>,
+    leadership: Leadership,
+    preparations: Work<(Term, String, Uuid, String)>,
     releases: Work<String>,
 }
 
@@ -49,11 +52,12 @@ struct Place {
 }
 
 impl SparkSessions {
-    pub fn new(stores: Arc<Stores>) -> Self {
-        Self { stores, preparations: Work::new(), releases: Work::new() }
+    pub fn new(stores: Arc<Stores>, leadership: Leadership) -> Self {
+        Self { stores, leadership, preparations: Work::new(), releases: Work::new() }
     }
 
-    /// Sets the configuration, again and again until Spark has heard of it or the session is no longer there.
+    /// Sets the configuration, again and again until Spark has heard of it or the session is no longer there, and only
+    /// as long as this replica leads: after the next leader has done it the user may have set something else.
     pub fn prepare(
         &self,
         session: String,
@@ -70,11 +74,12 @@ impl SparkSessions {
                 .is_some_and(|known| known.cluster == cluster && matches!(known.progress, Progress::Done(_)));
             (!done).then_some(cluster)
         });
-        // Gone or moved: the next plan knows.
-        let Some(cluster) = wanted else { return };
-        let key = (uid.clone(), spark_session_id, cluster.clone());
-        let stores = Arc::clone(&self.stores);
-        let task = Preparing { stores, session, uid, instance, cluster, spark_session_id, conf };
+        // Gone or moved, or this replica leads no more: the next plan knows.
+        let (Some(cluster), Some(term)) = (wanted, self.leadership.term()) else { return };
+        let key = (term, uid.clone(), spark_session_id, cluster.clone());
+        let (stores, leadership) = (Arc::clone(&self.stores), self.leadership.clone());
+        let task =
+            Preparing { stores, leadership, term, session, uid, instance, cluster, spark_session_id, conf };
         self.preparations.start(key, |permits| task.run(permits));
     }
 
@@ -137,6 +142,8 @@ fn lock<K>(under_way: &Mutex<HashSet<K>>) -> std::sync::MutexGuard<'_, HashSet<K
 
 struct Preparing {
     stores: Arc<Stores>,
+    leadership: Leadership,
+    term: Term,
     session: String,
     uid: String,
     instance: String,
@@ -149,7 +156,8 @@ impl Preparing {
     async fn run(self, permits: Arc<Semaphore>) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let attempt = AssertUnwindSafe(self.attempt(&permits)).catch_unwind().await;
+            let attempt = AssertUnwindSafe(self.attempt(&permits)).catch_unwind();
+            let Some(attempt) = self.leadership.while_leading(self.term, attempt).await else { return };
             let attempt = attempt.unwrap_or_else(|panic| {
                 let panic = panic_text(&*panic);
                 tracing::error!(session = self.session, panic, "the preparation of a session panicked");
@@ -165,7 +173,9 @@ impl Preparing {
             if done {
                 return;
             }
-            tokio::time::sleep(pause).await;
+            if self.leadership.while_leading(self.term, tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -177,7 +187,8 @@ impl Preparing {
         let place = self.stores.read(|inventory| {
             let cluster = cluster_of(inventory, &self.session, &self.uid, &self.instance)?;
             let session = inventory.session(&self.session)?;
-            (cluster == self.cluster).then(|| place(inventory, session, &self.instance))
+            let wanted = cluster == self.cluster && !self.is_told(session);
+            wanted.then(|| place(inventory, session, &self.instance))
         })?;
         let place = match place? {
             Ok(place) => place,
@@ -186,6 +197,13 @@ impl Preparing {
         let caller = Caller { user: place.user, session_id: self.spark_session_id };
         let outcome = connect_client::set_conf(&place.server, &caller, &self.conf).await;
         Some(outcome.map_err(|error| error.to_string()))
+    }
+
+    /// Its status says that it is done on this very server, by whomever: the user may have set something else since then.
+    fn is_told(&self, session: &Session) -> bool {
+        let driver = session.status.driver_uid.as_deref();
+        let told = driver.is_some_and(|uid| self.cluster == cluster_name(&self.instance, uid));
+        told && session.is_prepared(self.spark_session_id)
     }
 
     fn note(&self, progress: Progress) {

@@ -35,6 +35,17 @@ fn stores(spark: &FakeConnect) -> Arc<Stores> {
     stores_of(connect_pool("p"), spark.address)
 }
 
+/// Of a replica that leads.
+fn of(stores: &Arc<Stores>) -> SparkSessions {
+    SparkSessions::new(stores.clone(), Leadership::always())
+}
+
+async fn until_nothing_is_under_way(sessions: &SparkSessions) {
+    while !lock(&sessions.preparations.under_way).is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn prepare(sessions: &SparkSessions, id: Uuid) {
     let conf = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("w".to_owned(), "2".to_owned())]);
     sessions.prepare("s".into(), "uid-of-s".into(), "p-0".into(), id, conf);
@@ -78,7 +89,7 @@ fn failing(side: &SparkSide) -> Option<String> {
 async fn a_session_is_given_its_configuration_once_however_often_it_is_asked_for() {
     let spark = FakeConnect::start().await.refuses("w", "No.");
     let stores = stores(&spark);
-    let sessions = SparkSessions::new(stores.clone());
+    let sessions = of(&stores);
     for _ in 0..10 {
         prepare(&sessions, ID);
     }
@@ -98,7 +109,7 @@ async fn a_session_is_given_its_configuration_once_however_often_it_is_asked_for
 async fn another_client_of_a_named_session_is_prepared_too() {
     let spark = FakeConnect::start().await;
     let stores = stores(&spark);
-    let sessions = SparkSessions::new(stores.clone());
+    let sessions = of(&stores);
     prepare(&sessions, ID);
     prepare(&sessions, OTHER_ID);
     until(&stores, |side| (side.prepared.len() == 2).then_some(())).await;
@@ -110,7 +121,7 @@ async fn while_spark_is_not_there_its_reason_is_known_and_the_attempts_go_on() {
     let spark = FakeConnect::start().await;
     spark.breaks(Code::Unavailable, "Still starting.");
     let stores = stores(&spark);
-    let sessions = SparkSessions::new(stores.clone());
+    let sessions = of(&stores);
     prepare(&sessions, ID);
     let reason = until(&stores, failing).await;
     assert_eq!(reason, format!("Spark at {} answers Unavailable: Still starting.", spark.address));
@@ -123,25 +134,60 @@ async fn a_session_that_has_ended_meanwhile_is_left_alone() {
     let spark = FakeConnect::start().await;
     spark.breaks(Code::Unavailable, "Still starting.");
     let stores = stores(&spark);
-    let sessions = SparkSessions::new(stores.clone());
+    let sessions = of(&stores);
     prepare(&sessions, ID);
     until(&stores, failing).await;
     let ending = session("s").with_spark_id(ID).on("p-0").in_state(SessionState::Terminating).version(2);
     stores.shown(Object::Session(ending));
     spark.state().broken = None;
-    while !lock(&sessions.preparations.under_way).is_empty() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_nothing_is_under_way(&sessions).await;
     assert_eq!(done(&side(&stores)), None);
     prepare(&sessions, ID);
     assert!(lock(&sessions.preparations.under_way).is_empty());
+}
+
+/// The next leader sets it, and then the user something else.
+#[tokio::test]
+async fn who_leads_no_more_sets_nothing_and_begins_anew_in_the_next_term() {
+    let spark = FakeConnect::start().await;
+    spark.breaks(Code::Unavailable, "Still starting.");
+    let stores = stores(&spark);
+    let (leadership, lead) = Leadership::for_a_test();
+    let sessions = SparkSessions::new(stores.clone(), leadership);
+    prepare(&sessions, ID);
+    assert!(lock(&sessions.preparations.under_way).is_empty(), "it does not lead yet");
+    lead(Some(1));
+    prepare(&sessions, ID);
+    until(&stores, failing).await;
+    lead(None);
+    spark.state().broken = None;
+    until_nothing_is_under_way(&sessions).await;
+    assert_eq!(done(&side(&stores)), None);
+    lead(Some(2));
+    prepare(&sessions, ID);
+    assert_eq!(until(&stores, done).await.applied, ["a", "w"]);
+}
+
+#[tokio::test]
+async fn what_is_told_to_be_done_on_this_driver_is_not_done_again() {
+    let spark = FakeConnect::start().await;
+    spark.breaks(Code::Unavailable, "Still starting.");
+    let stores = stores(&spark);
+    let sessions = of(&stores);
+    prepare(&sessions, ID);
+    until(&stores, failing).await;
+    let told = session("s").with_spark_id(ID).on("p-0").driven_by("uid-of-p-0-driver").version(2);
+    stores.shown(Object::Session(told));
+    spark.state().broken = None;
+    until_nothing_is_under_way(&sessions).await;
+    assert_eq!(done(&side(&stores)), None);
 }
 
 #[tokio::test]
 async fn a_session_on_a_new_driver_is_prepared_anew() {
     let spark = FakeConnect::start().await;
     let stores = stores(&spark);
-    let sessions = SparkSessions::new(stores.clone());
+    let sessions = of(&stores);
     prepare(&sessions, ID);
     until(&stores, done).await;
     let ip = spark.address.ip().to_string();
@@ -158,7 +204,7 @@ async fn all_ids_of_a_session_are_released_once() {
     let mut shared = session("s").with_spark_id(ID).on("p-0").version(2);
     shared.status.client_session_ids = vec![ID.to_string(), OTHER_ID.to_string(), "no id".to_owned()];
     stores.shown(Object::Session(shared));
-    let sessions = SparkSessions::new(stores.clone());
+    let sessions = of(&stores);
     release(&sessions);
     release(&sessions);
     assert_eq!(until(&stores, |side| side.release.clone()).await, ReleaseOutcome::Released);
@@ -175,7 +221,7 @@ async fn a_release_that_fails_twice_is_given_up_with_the_reason() {
     let spark = FakeConnect::start().await;
     spark.breaks(Code::PermissionDenied, "Not yours.");
     let stores = stores(&spark);
-    release(&SparkSessions::new(stores.clone()));
+    release(&of(&stores));
     let reason = format!("Spark at {} answers PermissionDenied: Not yours.", spark.address);
     assert_eq!(until(&stores, |side| side.release.clone()).await, ReleaseOutcome::GaveUp(reason));
     assert_eq!(spark.state().calls.len(), 2);
@@ -187,7 +233,7 @@ async fn a_release_from_a_server_that_hangs_is_given_up() {
     spark.state().hangs = true;
     let stores = stores(&spark);
     let begun = Instant::now();
-    release(&SparkSessions::new(stores.clone()));
+    release(&of(&stores));
     let outcome = until(&stores, |side| side.release.clone()).await;
     assert!(matches!(outcome, ReleaseOutcome::GaveUp(_)), "{outcome:?}");
     assert!(begun.elapsed() < RELEASE_PATIENCE + Duration::from_secs(2));
@@ -202,7 +248,7 @@ async fn what_was_on_an_instance_that_is_gone_is_released() {
             "application" => stores.gone(Kind::Application, "p-0", 0),
             _ => stores.gone(Kind::Pod, "p-0-driver", 0),
         }
-        release(&SparkSessions::new(stores.clone()));
+        release(&of(&stores));
         assert_eq!(until(&stores, |side| side.release.clone()).await, ReleaseOutcome::Released, "{gone}");
     }
     assert!(spark.state().calls.is_empty());
@@ -214,7 +260,7 @@ async fn an_instance_that_goes_away_takes_its_sessions_along() {
     spark.breaks(Code::Unavailable, "Shutting down.");
     let stores = stores(&spark);
     stores.shown(Object::Pod(driver("p-0").at_ip("127.0.0.1").being_deleted().version(9)));
-    release(&SparkSessions::new(stores.clone()));
+    release(&of(&stores));
     assert_eq!(until(&stores, |side| side.release.clone()).await, ReleaseOutcome::Released);
 }
 
@@ -237,7 +283,7 @@ fn thrift_stores() -> Arc<Stores> {
 #[tokio::test(start_paused = true)]
 async fn a_thrift_session_is_released_when_its_connections_there_are_closed() {
     let stores = thrift_stores();
-    release(&SparkSessions::new(stores.clone()));
+    release(&of(&stores));
     stores.shown(Object::Session(connected(&[("b", "p-0"), ("c", "p-9")]).version(3)));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(side(&stores).release, None);
@@ -249,7 +295,7 @@ async fn a_thrift_session_is_released_when_its_connections_there_are_closed() {
 async fn connections_that_nobody_closes_are_given_up() {
     let stores = thrift_stores();
     let begun = Instant::now();
-    release(&SparkSessions::new(stores.clone()));
+    release(&of(&stores));
     let reason = "2 connections could not be closed: the replica that opened them is gone, or the Thrift Server does \
                   not answer; the Thrift Server's own timeout ends them";
     let outcome = until(&stores, |side| side.release.clone()).await;
