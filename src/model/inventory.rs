@@ -24,6 +24,8 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Inventory {
     pools: BTreeMap<String, Arc<Pool>>,
+    /// Pools of which the last version could not be read. One that was read before is known as it was.
+    unreadable_pools: BTreeSet<String>,
     sessions: HashMap<String, Arc<Session>>,
     applications: HashMap<String, Arc<Application>>,
     pods: HashMap<String, Arc<DriverPod>>,
@@ -227,6 +229,7 @@ impl Inventory {
         let host = pool.spec.host.clone();
         let shown = |pool: &Pool| (claim(pool), pool.spec.tls.clone());
         let routed = shown(&pool);
+        self.unreadable_pools.remove(&name);
         let old = self.pools.insert(name.clone(), Arc::new(pool));
         if old.as_deref().map(shown) != Some(routed) {
             self.route_pool(&name, [Some(host), old.map(|old| old.spec.host.clone())].into_iter().flatten());
@@ -234,8 +237,19 @@ impl Inventory {
         touched.into_iter().collect()
     }
 
+    /// Notes that there is a pool of this name, which cannot be read. Returns it if that is news.
+    pub fn pool_unreadable(&mut self, name: &str) -> Option<String> {
+        self.unreadable_pools.insert(name.to_owned()).then(|| name.to_owned())
+    }
+
+    /// Whether there is a pool of this name of which nothing is known but that.
+    pub fn is_unreadable_pool(&self, name: &str) -> bool {
+        self.unreadable_pools.contains(name) && !self.pools.contains_key(name)
+    }
+
     fn remove_pool(&mut self, name: &str) -> Vec<String> {
-        let Some(old) = self.pools.remove(name) else { return Vec::new() };
+        let unreadable = self.unreadable_pools.take(name);
+        let Some(old) = self.pools.remove(name) else { return unreadable.into_iter().collect() };
         self.departed.enter_pool(&old);
         let mut touched = self.give_up_host(&old);
         touched.insert(name.to_owned());
@@ -366,7 +380,7 @@ impl Inventory {
 
     pub fn names(&self, kind: Kind) -> HashSet<String> {
         match kind {
-            Kind::Pool => self.pools.keys().cloned().collect(),
+            Kind::Pool => self.pools.keys().chain(&self.unreadable_pools).cloned().collect(),
             Kind::Session => self.sessions.keys().cloned().collect(),
             Kind::Application => self.applications.keys().cloned().collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),

@@ -131,9 +131,12 @@ impl Reconciler {
         let plan = match &view {
             Some(view) => plan::plan(view, &memory.observations, now),
             None => {
-                let sessions: Vec<_> =
-                    self.stores.read(|inventory| inventory.sessions_in(pool).cloned().collect());
-                plan::plan_without_pool(&sessions, now)
+                let (sessions, is_there) = self.stores.read(|inventory| {
+                    let sessions: Vec<_> = inventory.sessions_in(pool).cloned().collect();
+                    (sessions, inventory.is_unreadable_pool(pool))
+                });
+                let plan = if is_there { plan::plan_unreadable_pool } else { plan::plan_without_pool };
+                plan(&sessions, now)
             }
         };
         let generation = view.as_ref().map_or(0, |view| view.pool.meta.generation);

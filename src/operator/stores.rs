@@ -111,6 +111,17 @@ impl Stores {
         });
     }
 
+    /// Enters that there is an object, which cannot be read. Only of pools that matters: a pool that is not there ends
+    /// its sessions.
+    pub fn unreadable(&self, kind: Kind, name: &str) {
+        if kind == Kind::Pool {
+            self.change(|state| {
+                let pools = state.inventory.pool_unreadable(name).into_iter().collect();
+                Touched { pools, servers: false }
+            });
+        }
+    }
+
     /// `version`: that of the deletion, 0 where it is not known.
     pub fn gone(&self, kind: Kind, name: &str, version: u64) {
         self.change(|state| {

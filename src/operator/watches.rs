@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::convert::{InstanceSecret, TLS_SECRET_TYPE, Watched};
 use super::stores::Stores;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::model::Kind;
 use crate::model::connect_server::TOKEN_SECRET_TYPE;
 use crate::plan::POOL_LABEL;
 
@@ -124,8 +125,60 @@ where
             }
         }
         Err(error) => {
-            tracing::warn!(kind = %K::kind(&()), ?name, error = %error.error, "object cannot be read, skipped");
+            let left = if K::KIND == Kind::Pool {
+                "object cannot be read: its sessions are left as they are until it can"
+            } else {
+                "object cannot be read, skipped"
+            };
+            tracing::warn!(kind = %K::kind(&()), ?name, error = %error.error, "{left}");
+            if let Some(name) = &name {
+                stores.unreadable(K::KIND, name);
+            }
         }
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::Object;
+    use crate::model::fixtures::session;
+
+    fn shown(stores: &Stores, spec: Value) {
+        let pool = json!({
+            "apiVersion": SparkSessionPool::api_version(&()), "kind": "SparkSessionPool", "spec": spec,
+            "metadata": { "name": "p", "uid": "1", "resourceVersion": "1" },
+        });
+        enter::<SparkSessionPool>(serde_json::from_value(pool).unwrap(), stores);
+    }
+
+    fn is_unreadable(stores: &Stores) -> bool {
+        stores.read(|inventory| inventory.is_unreadable_pool("p"))
+    }
+
+    fn good() -> Value {
+        json!({ "type": "connect", "host": "h.example.com", "sparkApplicationTemplate": { "spec": {} } })
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_cannot_be_read_is_there_until_it_is_deleted() {
+        let stores = Stores::new();
+        stores.shown(Object::Session(session("s").on("p-0")));
+        assert!(!is_unreadable(&stores));
+        shown(&stores, json!({ "type": "from another time" }));
+        assert!(is_unreadable(&stores));
+        assert!(stores.read(|inventory| inventory.names(Kind::Pool)).contains("p"), "missed, if it goes");
+        shown(&stores, good());
+        assert!(!is_unreadable(&stores));
+        shown(&stores, json!({ "type": "from another time" }));
+        assert!(!is_unreadable(&stores), "what was read last stands");
+        stores.gone(Kind::Pool, "p", 0);
+        assert!(!is_unreadable(&stores));
+        shown(&stores, json!({ "type": "from another time" }));
+        stores.gone(Kind::Pool, "p", 0);
+        assert!(!is_unreadable(&stores));
+    }
 }

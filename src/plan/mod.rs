@@ -48,7 +48,7 @@ pub use application::POOL_LABEL;
 pub use conditions::{Finding, merge as merge_conditions};
 pub use explain::{Explanation, explain};
 pub use session_conf::session_conf;
-pub use session_objects::plan_without_pool;
+pub use session_objects::{plan_unreadable_pool, plan_without_pool};
 pub use waiting::{Waiting, waiting};
 
 /// One thing to do. The order within a plan is the order of execution.

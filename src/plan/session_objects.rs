@@ -99,6 +99,31 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
     plan
 }
 
+/// Sessions whose pool exists and cannot be read, as when its object is older or newer than this operator: nothing is
+/// done about them, and nothing ends, but they say so.
+pub fn plan_unreadable_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    // One that is ending goes on with the reason that its condition has.
+    let told =
+        |session: &&Arc<Session>| !session.is_finished() && session.status.state != SessionState::Terminating;
+    for session in sessions.iter().filter(told) {
+        let message = format!(
+            "This operator cannot read SparkSessionPool {}: the session is left as it is until it can. The operator's \
+             log says what is wrong.",
+            session.spec.pool
+        );
+        let (told, generation) = (&session.status.conditions, session.meta.generation);
+        let finding = ready(false, "PoolUnreadable", message);
+        let status = SparkInteractiveSessionStatus {
+            observed_generation: Some(generation),
+            conditions: conditions::merge(told, &[finding], generation, now),
+            ..planned_fields(session)
+        };
+        update_if_changed(session, status, &mut plan);
+    }
+    plan
+}
+
 /// Takes the finalizer off, if it is there, and tells whether it was.
 pub(super) fn let_go(session: &Session, plan: &mut Plan) -> bool {
     let Meta { name, uid, held, .. } = &session.meta;

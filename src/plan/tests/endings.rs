@@ -6,10 +6,11 @@ use std::sync::Arc;
 use rstest::rstest;
 
 use super::cluster::Cluster;
-use crate::api::SessionState::{Active, Failed, Pending, Terminated};
+use crate::api::SessionState::{self, Active, Failed, Pending, Terminated};
+use crate::api::SparkInteractiveSessionStatus;
 use crate::model::fixtures::{at, connect_pool, failed, going, ready, session, starting, thrift_pool, time};
 use crate::model::{Instance, Session};
-use crate::plan::{Action, plan_without_pool};
+use crate::plan::{Action, plan_unreadable_pool, plan_without_pool};
 
 #[rstest]
 #[case::it_failed(Some(failed("p-0", "OOM")))]
@@ -216,4 +217,29 @@ fn an_ended_session_without_a_pool_is_left_alone_at_first() {
 fn an_ended_session_without_a_pool_is_deleted_after_an_hour() {
     let actions = without_pool(session("s").ended(Failed, "PoolNotFound", "", 0), 3600);
     assert_eq!(actions, [Action::DeleteSession { name: "s".to_owned(), uid: "uid-of-s".to_owned() }]);
+}
+
+#[rstest]
+#[case::a_waiting_one(session("s"))]
+#[case::a_placed_one(session("s").on("p-0").driven_by("d"))]
+fn a_session_whose_pool_cannot_be_read_is_left_as_it_is_and_says_so(#[case] session: Session) {
+    let actions = plan_unreadable_pool(&[Arc::new(session.clone())], at(5)).actions;
+    let Action::UpdateSessionStatus { status, .. } = &actions[0] else { panic!("{actions:#?}") };
+    let message = "This operator cannot read SparkSessionPool p: the session is left as it is until it can. The \
+                   operator's log says what is wrong.";
+    let condition = &status.conditions[0];
+    assert_eq!(
+        (&*condition.status, &*condition.reason, &*condition.message),
+        ("False", "PoolUnreadable", message)
+    );
+    let told = SparkInteractiveSessionStatus { conditions: Vec::new(), ..(**status).clone() };
+    let before = SparkInteractiveSessionStatus { observed_generation: Some(1), ..session.status };
+    assert_eq!(told, before, "nothing else changes");
+}
+
+#[rstest]
+#[case::an_ended_one(session("s").ended(Failed, "StartTimeout", "", 0))]
+#[case::an_ending_one(session("s").on("p-0").in_state(SessionState::Terminating))]
+fn nothing_is_said_of_a_session_that_has_its_reason(#[case] session: Session) {
+    assert_eq!(plan_unreadable_pool(&[Arc::new(session.held())], at(9_000)).actions, []);
 }
