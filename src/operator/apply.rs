@@ -19,6 +19,7 @@ use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::asks_for_token;
 use crate::model::{FINALIZER, Kind};
 use crate::plan::{About, Action};
+use crate::spark::secret_words::without_secrets;
 
 /// Owner of the fields that the planner writes.
 pub const FIELD_MANAGER: &str = "spark-session-operator";
@@ -134,7 +135,8 @@ impl Applier {
             // Planned twice: names are deterministic, so it is the same instance.
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
             Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
-                Err(ApplyError::Refused(status.message.clone()))
+                // It may repeat the template.
+                Err(ApplyError::Refused(without_secrets(&status.message)))
             }
             Err(error) => Err(ApplyError::Api(error)),
         }

@@ -1,4 +1,5 @@
-//! Kubernetes objects to domain objects, once, before any lock is taken.
+//! Kubernetes objects to domain objects, once, before any lock is taken. Messages of others lose what looks like a
+//! secret here, since they go into conditions and Events.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::model::{
     Pool, Requests, Session, TEMPLATE_ANNOTATION, TlsSecret, TokenSecret,
 };
 use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
+use crate::spark::secret_words::without_secrets;
 
 /// A Kubernetes kind that the operator watches.
 pub trait Watched {
@@ -63,7 +65,7 @@ impl Watched for SparkApplication {
             meta: meta(self.metadata)?,
             pool,
             state: state.state,
-            error_message: state.error_message.filter(|message| !message.is_empty()),
+            error_message: state.error_message.as_deref().filter(|it| !it.is_empty()).map(without_secrets),
             spark_conf,
         }))
     }
@@ -82,6 +84,7 @@ impl Watched for Pod {
             let waits = condition.type_ == "PodScheduled" && condition.status == "False";
             condition.message.clone().filter(|_| waits)
         });
+        let message = containers.iter().find_map(trouble).or(unschedulable).or(status.message);
         Some(Object::Pod(DriverPod {
             meta: meta(self.metadata)?,
             pool,
@@ -89,7 +92,7 @@ impl Watched for Pod {
             ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
             ended: matches!(phase, "Failed" | "Succeeded"),
             creating: containers.iter().any(is_being_created),
-            message: containers.iter().find_map(trouble).or(unschedulable).or(status.message),
+            message: message.as_deref().map(without_secrets),
             requests: self.spec.as_ref().map(requests).unwrap_or_default(),
             started_at: started_at(containers),
         }))

@@ -157,6 +157,24 @@ fn an_application_that_the_spark_operator_has_not_seen_has_no_state() {
     assert_eq!((application.state.as_str(), application.error_message), ("", None));
 }
 
+/// They go into conditions and Events.
+#[test]
+fn messages_of_others_tell_no_secret() {
+    let said = "failed to run spark-submit: --conf spark.x.password=hunter2 --jars https://bob:hunter2@repo/x.jar: 404";
+    let shown = "failed to run spark-submit: --conf spark.x.password=… --jars https://…@repo/x.jar: 404";
+    let application: SparkApplication = serde_json::from_value(json!({
+        "metadata": { "name": "p-0", "uid": "u", "labels": labels() },
+        "spec": {},
+        "status": { "applicationState": { "state": "FAILED", "errorMessage": said } },
+    }))
+    .unwrap();
+    let Some(Object::Application(application)) = application.into_domain() else { panic!("not ours") };
+    assert_eq!(application.error_message.as_deref(), Some(shown));
+    let waiting = container(json!({ "waiting": { "reason": "ErrImagePull", "message": said } }));
+    assert_eq!(pod(waiting).message.unwrap(), format!("ErrImagePull: {shown}"));
+    assert_eq!(pod(json!({ "phase": "Failed", "message": said })).message.as_deref(), Some(shown));
+}
+
 #[rstest]
 #[case(json!({ DRAIN_ANNOTATION: "true" }), true)]
 #[case(json!({ DRAIN_ANNOTATION: "false" }), false)]

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::stores::Stores;
+use crate::spark::secret_words::{names_a_secret, without_secrets};
 
 /// What is read; frames of stacks are among it.
 const TAIL_LINES: i64 = 100;
@@ -22,25 +23,6 @@ const TAIL_BYTES: i64 = 64 * 1024;
 const LINES: usize = 4;
 const LONGEST_LINE: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Words after which a line is not for everyone, as Spark itself redacts its configuration, and more.
-const SECRETIVE: [&str; 16] = [
-    "secret",
-    "password",
-    "passwd",
-    "pwd",
-    "token",
-    "credential",
-    "bearer",
-    "authorization",
-    "access.key",
-    "accesskey",
-    "access_key",
-    "account.key",
-    "accountkey",
-    "apikey",
-    "api_key",
-    "sig=",
-];
 
 pub struct DriverLogs {
     pods: Api<Pod>,
@@ -98,13 +80,13 @@ fn last_words(log: &str) -> String {
 }
 
 fn shown(line: &str) -> String {
-    let lower = line.to_lowercase();
-    if SECRETIVE.iter().any(|word| lower.contains(word)) {
+    if names_a_secret(line) {
         return "(a line that names a secret)".to_owned();
     }
+    let line = without_secrets(line);
     match line.char_indices().nth(LONGEST_LINE) {
         Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
+        None => line,
     }
 }
 
@@ -133,10 +115,11 @@ mod tests {
 
     #[test]
     fn lines_that_name_a_secret_are_left_out() {
-        let log = "spark.hadoop.fs.s3a.secret.key=hunter2\nPassword: hunter2\nOut of memory\n";
+        let log = "spark.hadoop.fs.s3a.secret.key=hunter2\nPassword: hunter2\nOut of memory\n\
+                   GET https://bob:hunter2@repo/x.jar\n";
         assert_eq!(
             last_words(log),
-            "(a line that names a secret) | (a line that names a secret) | Out of memory"
+            "(a line that names a secret) | (a line that names a secret) | Out of memory | GET https://…@repo/x.jar"
         );
     }
 }

@@ -11,6 +11,7 @@
 //! thrift_open_session_conf  what that configuration does, and how to add to it    pure
 //! start_conf     configuration that no session can change                         pure
 //! redaction      values of configuration, out of what Spark says about them       pure
+//! secret_words   what looks like a secret, out of foreign words                    pure
 //! probe          does the server in an instance answer?
 //! connect_client calls to a Connect server in a user's name; connect_messages: what it sends
 //! thrift_client  closes sessions of a Thrift Server
@@ -27,6 +28,7 @@ pub mod fake_connect;
 pub mod probe;
 mod protobuf;
 mod redaction;
+pub mod secret_words;
 pub mod start_conf;
 mod thrift_bytes;
 pub mod thrift_client;
