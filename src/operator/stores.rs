@@ -115,10 +115,7 @@ impl Stores {
     /// its sessions.
     pub fn unreadable(&self, kind: Kind, name: &str) {
         if kind == Kind::Pool {
-            self.change(|state| {
-                let pools = state.inventory.pool_unreadable(name).into_iter().collect();
-                Touched { pools, servers: false }
-            });
+            self.note(false, |inventory| inventory.pool_unreadable(name));
         }
     }
 
@@ -150,17 +147,11 @@ impl Stores {
     }
 
     pub fn server_answers(&self, pod_uid: &str) {
-        self.change(|state| {
-            let pools = state.inventory.server_answers(pod_uid).into_iter().collect();
-            Touched { pools, servers: true }
-        });
+        self.note(true, |inventory| inventory.server_answers(pod_uid));
     }
 
     pub fn server_lost(&self, pod_uid: &str) {
-        self.change(|state| {
-            let pools = state.inventory.server_lost(pod_uid).into_iter().collect();
-            Touched { pools, servers: true }
-        });
+        self.note(true, |inventory| inventory.server_lost(pod_uid));
     }
 
     pub fn server_found(&self, pod_uid: &str) {
@@ -168,18 +159,12 @@ impl Stores {
         if !self.read(|inventory| inventory.is_lost(pod_uid)) {
             return;
         }
-        self.change(|state| {
-            let pools = state.inventory.server_found(pod_uid).into_iter().collect();
-            Touched { pools, servers: true }
-        });
+        self.note(true, |inventory| inventory.server_found(pod_uid));
     }
 
     /// Notes the last lines of the log of a driver that failed.
     pub fn driver_said(&self, pod_uid: &str, words: String) {
-        self.change(|state| {
-            let pools = state.inventory.driver_said(pod_uid, words).into_iter().collect();
-            Touched { pools, servers: false }
-        });
+        self.note(false, |inventory| inventory.driver_said(pod_uid, words));
     }
 
     /// Changes what is known of how busy the drivers are. Which pools have to be planned again is for the caller to say:
@@ -190,9 +175,15 @@ impl Stores {
 
     /// Notes what came of an attempt on the session's Spark server.
     pub fn note_spark_side(&self, session: &str, uid: &str, note: impl FnOnce(&mut SparkSide)) {
+        self.note(false, |inventory| inventory.note_spark_side(session, uid, note));
+    }
+
+    /// Enters what this replica has found out itself: `edit` returns the pool if that is news. `servers`: whether it is
+    /// news for Envoy and the readiness probes, too.
+    fn note(&self, servers: bool, edit: impl FnOnce(&mut Inventory) -> Option<String>) {
         self.change(|state| {
-            let pools = state.inventory.note_spark_side(session, uid, note).into_iter().collect();
-            Touched { pools, servers: false }
+            let pools = edit(&mut state.inventory).into_iter().collect();
+            Touched { pools, servers }
         });
     }
 
