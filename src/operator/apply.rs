@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::core::Status;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ use super::tokens::Tokens;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::asks_for_token;
 use crate::model::{FINALIZER, Kind};
-use crate::plan::{About, Action};
+use crate::plan::{About, Action, Event};
 use crate::spark::secret_words::without_secrets;
 
 /// Owner of the fields that the planner writes.
@@ -43,6 +44,9 @@ pub enum ApplyError {
     /// The object was changed or deleted meanwhile: a new plan follows anyway.
     #[error("the object has changed meanwhile: {0}")]
     Outdated(String),
+    /// No object can be as large as this one would be: trying again helps when something of it has gone.
+    #[error("the status of session {0} cannot be written, its object would be too large")]
+    TooLarge(String),
     /// Another replica leads by now, and plans.
     #[error("this replica does not lead any more")]
     NotLeading,
@@ -86,6 +90,19 @@ impl Applier {
                 let before = self.stores.read(|inventory| inventory.session(&session).cloned());
                 let patch = status_patch::<SparkInteractiveSession>(&session, version, &json!(status));
                 let written = self.sessions.patch_status(&session, &params(), &Patch::Apply(patch)).await;
+                if let Err(kube::Error::Api(status)) = &written
+                    && is_too_large(status)
+                {
+                    // Where its status cannot say it. Repeated, it is counted and not told again.
+                    let note = format!(
+                        "The status of this session cannot be written, its object would be too large ({}). The session \
+                         goes on when its spec or its list of clients is smaller; or delete it.",
+                        without_secrets(&status.message)
+                    );
+                    let about = About::Session { name: session.clone(), uid };
+                    self.events.tell(Event { about, warning: true, reason: "StatusTooLarge", note });
+                    return Err(ApplyError::TooLarge(session));
+                }
                 self.written(written.map_err(classify)?);
                 if let Some(before) = before.filter(|before| !before.is_finished()) {
                     endings::tell(&before, &status);
@@ -223,6 +240,12 @@ fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), ApplyError> {
         Ok(_) | Err(ApplyError::Outdated(_)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Of the request, or of the object in etcd.
+fn is_too_large(status: &Status) -> bool {
+    let of_etcd = ["request is too large", "message larger than max"];
+    status.code == 413 || of_etcd.iter().any(|words| status.message.contains(words))
 }
 
 fn classify(error: kube::Error) -> ApplyError {

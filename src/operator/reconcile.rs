@@ -44,6 +44,8 @@ struct Memory {
     observations: Observations,
     /// Plans in a row that could not be carried out.
     failures: u32,
+    /// What the log was told of that: each problem once.
+    problem: Option<String>,
 }
 
 impl Reconciler {
@@ -144,7 +146,7 @@ impl Reconciler {
         let outcome = self.carry_out(plan, term).await;
         let again = match outcome {
             Ok(()) => {
-                memory.failures = 0;
+                (memory.failures, memory.problem) = (0, None);
                 let until_wake =
                     wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
                 Some(until_wake.map_or(AT_LEAST_EVERY, |delay| delay.min(AT_LEAST_EVERY)))
@@ -169,7 +171,15 @@ impl Reconciler {
                 match error {
                     ApplyError::Outdated(detail) => tracing::debug!(pool, detail, "planned on an old state"),
                     error => {
-                        tracing::warn!(pool, %error, "plan was not carried out, trying again in {retry:?}")
+                        let problem = error.to_string();
+                        if memory.problem.as_ref() != Some(&problem) {
+                            tracing::warn!(
+                                pool,
+                                problem,
+                                "plan was not carried out, trying again in {retry:?}"
+                            );
+                            memory.problem = Some(problem);
+                        }
                     }
                 }
                 Some(retry)

@@ -42,11 +42,12 @@ impl Written {
             assigned_instance: instance.map(str::to_owned),
             ..SparkInteractiveSessionStatus::default()
         };
+        self.planner.apply(self.update(status)).await.unwrap();
+    }
+
+    fn update(&self, status: SparkInteractiveSessionStatus) -> Action {
         let (session, uid) = ("nightly-report".to_owned(), self.uid.clone());
-        self.planner
-            .apply(Action::UpdateSessionStatus { session, uid, status: Box::new(status) })
-            .await
-            .unwrap();
+        Action::UpdateSessionStatus { session, uid, status: Box::new(status) }
     }
 
     async fn claim(&self, id: Uuid) {
@@ -124,6 +125,25 @@ async fn deleting_an_earlier_object_leaves_its_namesake_alone() {
         session.broker.delete(&name, &uid).await.unwrap();
         session.planner.apply(Action::DeleteSession { name, uid }).await.unwrap();
         assert_eq!(session.read().await.metadata.uid.as_ref(), Some(&session.uid));
+    })
+    .await;
+}
+
+/// Above what etcd takes in one object, and above what the API server takes in one request.
+#[rstest]
+#[case::for_etcd(1_600_000)]
+#[case::for_the_api_server(4_000_000)]
+#[tokio::test]
+async fn a_status_that_is_too_large_is_known_as_that(#[case] bytes: usize) {
+    in_a_namespace(move |client, namespace| async move {
+        let session = Written::new(&client, &namespace).await;
+        let endpoint = Some("x".repeat(bytes));
+        let status = SparkInteractiveSessionStatus { endpoint, ..SparkInteractiveSessionStatus::default() };
+        let error = session.planner.apply(session.update(status)).await.unwrap_err().to_string();
+        let expected =
+            "the status of session nightly-report cannot be written, its object would be too large";
+        assert_eq!(error, expected);
+        session.plan(SessionState::Active, Some("p-0")).await;
     })
     .await;
 }
