@@ -134,47 +134,36 @@ def test_sessions_begin_whose_end_takes_a_while(began, thing):
 
 
 @pytest.mark.parametrize("query", ["between queries", "in a query"])
-def test_kubectl_delete_of_a_connect_session(query, shells, remote_url, kubectl, thing, on_spark, users):
-    shell = shells("pyspark", remote_url(users[0]))
-    name = f"connect-{its_id(shell)}"
-    ask = on_spark(name)
-    assert ask().code == "OK"
+@pytest.mark.parametrize("client", ["pyspark", "beeline"])
+def test_kubectl_delete(client, query, shells, remote_url, kubectl, thing, on_spark, named, users):
+    if client == "pyspark":
+        shell, end = shells("pyspark", remote_url(users[0])), ""
+        name = f"connect-{its_id(shell)}"
+        ask = on_spark(name)
+        assert ask().code == "OK"
+    else:
+        shell, end = shells("beeline", users[0], path="cliservice/deleted"), ";"
+        shell.says(WORD.format(word="first") + end, "first-done", 90)
+        name = named("thrift", users[0], "deleted")["metadata"]["name"]
     if query == "in a query":
-        shell.say(JOB)
-        time.sleep(1)  # it runs
-    before = time.monotonic()
-    kubectl("delete", "sis", name)
-    took = time.monotonic() - before
-    print(f"kubectl delete {query}: {took:.1f} s")
-    assert took < 10
-    assert not thing("sis", name)
-    if query == "between queries":
-        shell.say("SELECT 1")
-    assert shell.fails(10).endswith(f"{CLOSED}{DELETED}")
-    assert "INVALID_HANDLE.SESSION_CLOSED" in ask().text
-    shell.say("!spark = builder.getOrCreate()")
-    shell.says(WORD.format(word="again"), "again-done", 30)
-
-
-@pytest.mark.parametrize("query", ["between queries", "in a query"])
-def test_kubectl_delete_of_a_thrift_session(query, shells, kubectl, thing, named, users):
-    shell = shells("beeline", users[0], path="cliservice/deleted")
-    shell.says(WORD.format(word="first") + ";", "first-done", 90)
-    name = named("thrift", users[0], "deleted")["metadata"]["name"]
-    if query == "in a query":
-        shell.say(JOB + ";")
+        shell.say(JOB + end)
         time.sleep(2)  # it runs
     before = time.monotonic()
     kubectl("delete", "sis", name)
     took = time.monotonic() - before
-    print(f"kubectl delete {query}: {took:.1f} s")
+    print(f"kubectl delete of {client}'s session {query}: {took:.1f} s")
     assert took < 10
     assert not thing("sis", name)
     if query == "between queries":
-        shell.say("SELECT 1;")
+        shell.say("SELECT 1" + end)
     told = shell.fails(15)
-    print(told)
-    assert DELETED in told
+    if client == "beeline":
+        assert DELETED in told, told
+        return
+    assert told.endswith(f"{CLOSED}{DELETED}"), told
+    assert "INVALID_HANDLE.SESSION_CLOSED" in ask().text
+    shell.say("!spark = builder.getOrCreate()")
+    shell.says(WORD.format(word="again"), "again-done", 30)
 
 
 def test_spark_stop_ends_the_session_for_good(shells, remote_url, environment, thing, ended, on_spark, users):
@@ -275,11 +264,18 @@ def test_a_query_that_runs_for_longer_than_a_session_may_be_unused_has_its_resul
         shell.until("next-done", 30)
 
 
-def test_a_session_that_is_used_ends_with_its_maximum_lifetime(began, kubectl, ended):
-    kubectl("patch", "ssp", began.connect, "--type=merge", "-p", '{"spec": {"sessionPolicy": {"maxLifetimeMinutes": 1}}}')
-    assert ended(f"{began.connect}-{began.ids['busy']}") == ("LifetimeExceeded", TOO_OLD)
+def test_a_session_that_is_used_ends_with_its_maximum_lifetime(began, kubectl, named, ended, users):
+    busy_jdbc = named(began.thrift, users[0], "busy_jdbc")["metadata"]["name"]
+    policy = '{"spec": {"sessionPolicy": {"maxLifetimeMinutes": 1}}}'
+    kubectl("patch", "ssp", began.connect, began.thrift, "--type=merge", "-p", policy)
+    for name in (f"{began.connect}-{began.ids['busy']}", busy_jdbc):
+        assert ended(name) == ("LifetimeExceeded", TOO_OLD)
     assert began.busy.fails(10).endswith(f"{CLOSED}{TOO_OLD}")
     assert "INVALID_HANDLE.SESSION_CLOSED" in began.on_spark["busy"]().text
+    assert online(began.thrift_session) == 0, "it is closed on Spark"
+    began.busy_jdbc.say("SELECT 1")
+    told = began.busy_jdbc.fails(10)
+    assert TOO_OLD in told, told
     began.busy.say("!spark = builder.getOrCreate()")
     began.busy.say("SELECT 1")
     assert began.busy.fails(10).endswith(f"{CLOSED}{TOO_OLD}")
