@@ -122,6 +122,11 @@ pub fn scaled(view: &PoolView, outlook: &Outlook) -> Finding {
         );
         return finding(false, "CoolingDown", message);
     }
+    if outlook.size.unmeasured {
+        let stay = if here == 1 { "stays" } else { "stay" };
+        let message = format!("{} {stay}: {why}.", instances(here));
+        return finding(false, "NotMeasured", message);
+    }
     let started = view.instances.iter().filter(|it| it.phase == InstancePhase::Ready).count();
     let message = format!("{}: {why}.", instances(here));
     match outlook.resized {

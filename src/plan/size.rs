@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::utilization::Advice;
+use super::utilization::{Advice, Finding};
 use crate::api::{MetricType, Sharing, SparkSessionPoolSpec};
 
 /// Sessions per instance where the pool does not say.
@@ -15,6 +15,8 @@ pub struct Size {
     pub desired: i32,
     /// A clause: "84 sessions at target 20".
     pub why: String,
+    /// The load cannot be measured: the present number of instances stays.
+    pub unmeasured: bool,
 }
 
 /// Instances that these sessions (by their users) ask for, within the pool's limits, where `current` take sessions now.
@@ -27,6 +29,7 @@ pub struct Size {
 /// By `cpu` and `memory`: what `measured` says, and spare instances. Drivers that are not shared are counted by those
 /// who need one, whatever they use.
 pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured: Option<&Advice>) -> Size {
+    let measured = measured.filter(|_| spec.sharing == Sharing::Pool);
     let (needed, mut why) = match spec.sharing {
         Sharing::Pool => match measured {
             Some(advice) => by_use(spec, users.len(), advice),
@@ -45,8 +48,9 @@ pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured:
             format!("{}, each on a driver of its own", sessions(users.len())),
         ),
     };
+    let unmeasured = measured.is_some_and(|advice| advice.finding == Finding::Unmeasured);
     let spare = spare(spec, users.len());
-    if spare > 0 {
+    if spare > 0 && measured.is_none_or(|advice| !advice.holds()) {
         why.push_str(&format!(" and {spare} spare"));
     }
     let needed = i32::try_from(needed).unwrap_or(i32::MAX);
@@ -57,7 +61,7 @@ pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured:
     } else if desired < needed {
         why.push_str(&format!(" would need {needed}, and replicas.max is {}", spec.replicas.max));
     }
-    Size { desired, why }
+    Size { desired, why, unmeasured }
 }
 
 fn shared(spec: &SparkSessionPoolSpec, n: usize, current: usize) -> (usize, String) {
@@ -83,8 +87,10 @@ fn shared(spec: &SparkSessionPoolSpec, n: usize, current: usize) -> (usize, Stri
     (needed, why)
 }
 
+/// Who keeps what is there for want of figures adds no spare ones to it, or would do so again and again.
 fn by_use(spec: &SparkSessionPoolSpec, n: usize, advice: &Advice) -> (usize, String) {
-    let needed = count(advice.instances) + spare(spec, n);
+    let spare = if advice.holds() { 0 } else { spare(spec, n) };
+    let needed = count(advice.instances) + spare;
     let by_places = n.div_ceil(places(spec));
     if by_places > needed {
         return (by_places, format!("{}, at most {} on an instance", sessions(n), places(spec)));

@@ -33,7 +33,9 @@ pub enum Finding {
     Unused,
     /// The first session comes, and nothing runs yet that could be measured.
     First,
-    /// Nothing says how busy the instances are: the present number stays.
+    /// Nothing says yet how busy the instances are, which have just started: the present number stays.
+    Early,
+    /// Nothing says how busy the instances are, though something should: the present number stays.
     Unmeasured,
     /// As busy as they should be, give or take a tenth: the present number stays.
     OnTarget,
@@ -48,6 +50,11 @@ impl Advice {
     pub fn is_news_after(&self, earlier: &Self) -> bool {
         let told = |advice: &Self| (advice.finding == Finding::Unmeasured).then(|| advice.reason.clone());
         (self.instances, self.finding) != (earlier.instances, earlier.finding) || told(self) != told(earlier)
+    }
+
+    /// Whether it is no more than that the present number should stay, for want of figures.
+    pub fn holds(&self) -> bool {
+        matches!(self.finding, Finding::Early | Finding::Unmeasured | Finding::Undecided)
     }
 }
 
@@ -69,7 +76,8 @@ pub fn advice(
     } else if load.current() == 0 {
         (1, Finding::First, format!("{sessions} session(s) and no instance yet"))
     } else if load.measured == 0 {
-        (load.current(), Finding::Unmeasured, load.why_unmeasured(measure, problem))
+        let (finding, reason) = load.why_unmeasured(measure, problem);
+        (load.current(), finding, reason)
     } else {
         let (instances, finding) = load.asks_for(measure.target());
         (instances, finding, load.describe(measure, finding))
@@ -115,7 +123,7 @@ struct Load {
     measured: u64,
     /// That answer, and should have been measured.
     missing: u64,
-    /// That do not answer yet, or whose figures are of their start.
+    /// That do not answer yet, or of whose time after their start there are no figures yet.
     starting: u64,
     /// Of the missing ones: they do not request what is measured.
     without_request: u64,
@@ -126,11 +134,13 @@ impl Load {
         let mut load = Self::default();
         for instance in instances.iter().filter(|instance| instance.takes_sessions()) {
             let fresh = instance.utilization.filter(|utilization| !utilization.is_stale(now));
-            let starts = |from: Timestamp| {
-                let started = instance.started_at.and_then(|at| at.checked_add(START_UP).ok());
-                !measure.start_up_counts && started.is_none_or(|started| from < started)
+            let started = instance.started_at.and_then(|at| at.checked_add(START_UP).ok());
+            let starts = |from: Timestamp| started.is_none_or(|started| from < started);
+            let of_its_start = match fresh {
+                Some(fresh) => !measure.start_up_counts && starts(fresh.began()),
+                None => starts(now),
             };
-            if instance.phase != InstancePhase::Ready || starts(fresh.map_or(now, |fresh| fresh.began())) {
+            if instance.phase != InstancePhase::Ready || of_its_start {
                 load.starting += 1;
                 continue;
             }
@@ -193,20 +203,19 @@ impl Load {
         text
     }
 
-    fn why_unmeasured(&self, measure: Measure, problem: Option<&str>) -> String {
+    fn why_unmeasured(&self, measure: Measure, problem: Option<&str>) -> (Finding, String) {
         let name = measure.name;
-        if let Some(problem) = problem {
+        let reason = if let Some(problem) = problem {
             format!("{name} is not measured: {problem}")
         } else if self.without_request > 0 {
             format!("{name} is not measured: the driver Pods do not request any in each of their containers")
         } else if self.missing > 0 {
             format!("the metrics API has no figures of {name} of {} instance(s)", self.missing)
-        } else if measure.start_up_counts {
-            "no instance answers yet".to_owned()
         } else {
-            let seconds = START_UP.as_secs();
-            format!("no instance has figures of {name} from after its first {seconds} s yet")
-        }
+            let since = if measure.start_up_counts { "" } else { " from after its start" };
+            return (Finding::Early, format!("no instance has figures of {name}{since} yet"));
+        };
+        (Finding::Unmeasured, reason)
     }
 }
 

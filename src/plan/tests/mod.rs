@@ -10,6 +10,7 @@ mod failures;
 mod fairness;
 mod identity;
 mod life;
+mod measured;
 mod model;
 mod placement;
 mod preparation;

@@ -81,7 +81,7 @@ fn twenty_sessions_per_instance_where_the_pool_does_not_say() {
 #[case::what_is_not_measured_holds(
     2,
     40,
-    "2 instances: no instance has figures of cpu from after its first 120 s yet."
+    "2 instances: no instance has figures of cpu from after its start yet."
 )]
 #[case::but_not_more_on_an_instance_than_it_takes(2, 61, "61 sessions, at most 20 on an instance")]
 fn pools_by_cpu_are_not_sized_by_their_sessions(
