@@ -16,7 +16,7 @@
 //! Reading order: [`api`] and [`model`] say what there is, [`plan`] what should be done about it,
 //! [`operator`] does it. [`xds`] tells Envoy where the servers are; [`edge`] reads what Envoy asks,
 //! [`authn`] tells who asks, [`broker`] answers. [`spark`] knows Spark's wire formats. [`app`] puts
-//! it all together; [`explain`] is a command of its own.
+//! it all together; [`explain`] and [`simulate`] are commands of their own.
 //!
 //! Invariants
 //! 1. Planners read only their arguments; `now` is one of them.
@@ -45,4 +45,5 @@ pub mod xds;
 pub mod app;
 pub mod explain;
 pub mod settings;
+pub mod simulate;
 pub mod telemetry;
