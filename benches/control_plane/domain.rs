@@ -76,6 +76,8 @@ impl World {
             ended: false,
             creating: false,
             message: None,
+            requests: Default::default(),
+            started_at: None,
         };
         (application, pod)
     }

@@ -31,8 +31,7 @@ pub use host::is_host_name;
 pub use identity::Identity;
 pub use instance::{
     DRAIN_ANNOTATION, Instance, InstancePhase, TEMPLATE_ANNOTATION, TokenState, cluster_name, instance_name,
-    ordinal_of,
-    port_setting, server_port,
+    ordinal_of, port_setting, server_port,
 };
 pub use inventory::{Inventory, Kind, Object, PoolView};
 pub use objects::{Application, DriverPod, FINALIZER, Meta, Pool, Session};

@@ -31,8 +31,8 @@ fn a_session_waits_for_its_instance_is_used_and_leaves_and_the_instance_goes() {
     world.run_until(1000).unwrap();
     let course = *world.ledger().courses().next().unwrap();
     assert_eq!(course, Course { arrived: 10, active: Some(50), end: Some((550, End::Left)) });
-    // Created at 10; empty at 550, long after the cooldown; gone two seconds later.
-    assert_eq!(world.ledger().instance_seconds(), 552 - 10);
+    // Created at 10; empty at 550, for the cooldown; gone two seconds later.
+    assert_eq!(world.ledger().instance_seconds(), 652 - 10);
     assert_eq!(world.ledger().scalings(), Scalings { up: 1, down: 1 });
     assert_eq!((world.ledger().most_instances(), world.ledger().most_sessions_on_one()), (1, 1));
     assert!(!world.has_users());
