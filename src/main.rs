@@ -1,9 +1,10 @@
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
 use clap::Parser;
 use spark_session_operator::settings::{Cli, Command};
-use spark_session_operator::{api, app, explain, telemetry};
+use spark_session_operator::{api, app, explain, simulate, telemetry};
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
@@ -18,7 +19,19 @@ fn main() -> anyhow::Result<()> {
             print!("{}", block_on(explain::run(&namespace, &subject))?);
             Ok(())
         }
+        Command::Simulate(arguments) => {
+            let request = arguments.into_request().context("name a pool and a trace")?;
+            print(&simulate::command::run(&request)?)
+        }
         Command::Crds { output_dir } => print_crds(output_dir.as_deref()),
+    }
+}
+
+/// Whoever reads may stop in the middle, as `head` does.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

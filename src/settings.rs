@@ -7,6 +7,7 @@ mod grpc_tls;
 mod identity;
 mod leader_election;
 mod oidc;
+mod simulate;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -22,6 +23,7 @@ use self::identity::{IdentityArgs, IdentitySettings};
 pub use self::leader_election::LeaderElection;
 use self::leader_election::LeaderElectionArgs;
 use self::oidc::OidcArgs;
+pub use self::simulate::SimulateArgs;
 use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
 use crate::control_channel::TlsFiles;
@@ -48,6 +50,9 @@ pub enum Command {
     /// Say why a session is where it is: what it waits for, when it ends, which quota and configuration apply, and where
     /// each comes from. It reads the objects in the cluster, with the rights of your kubeconfig, and changes nothing.
     Explain(ExplainArgs),
+    /// Say what a pool would have cost, and how long its users would have waited, if they had come as a trace says. It
+    /// needs no cluster.
+    Simulate(SimulateArgs),
     /// Print the CustomResourceDefinitions, or write them into a folder.
     Crds {
         /// Write one file per definition into this folder instead of printing.
@@ -229,7 +234,7 @@ mod tests {
         let arguments = ["spark-session-operator", "run"].iter().chain(flags);
         match Cli::try_parse_from(arguments)?.command {
             Command::Run(run) => run.validate(),
-            Command::Crds { .. } | Command::Explain(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What carrying out a plan has changed, as far as somebody wants to know.
 
+use serde::Serialize;
+
 use crate::api::{SessionState, SparkInteractiveSessionStatus};
 use crate::plan;
 
@@ -42,7 +44,7 @@ impl SessionChange {
 }
 
 /// An event about the pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
     pub warning: bool,
     pub reason: &'static str,

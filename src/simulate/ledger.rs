@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Serialize;
+
 use super::carried::{Carried, Event};
 use super::clock::Second;
 use crate::api::SessionState;
@@ -53,7 +55,7 @@ pub enum End {
 }
 
 /// The pool at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub placed: usize,
     pub waiting: usize,
@@ -63,14 +65,15 @@ pub struct Counts {
 }
 
 /// A moment at which something happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
+    /// In seconds since midnight.
     pub at: Second,
     pub counts: Counts,
     pub happened: Happened,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Happened {
     /// From outside.
     pub script: Vec<String>,

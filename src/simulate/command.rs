@@ -1,0 +1,138 @@
+//! Reads what is asked, has it simulated, and says what came of it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, ensure};
+use clap::ValueEnum;
+
+use super::clock::Second;
+use super::policies::Policy;
+use super::report::{self, StartsFrom};
+use super::simulation::{Answer, Question};
+use super::starts::StartTimes;
+use super::world::WorldError;
+use super::{office_day, pool_file, trace};
+use crate::api::SparkSessionPool;
+
+/// Where nothing is known of the pool's starts.
+const START_SECONDS: Second = 40;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    Simulate(Simulate),
+    /// An example of a trace.
+    OfficeDay {
+        seed: u64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulate {
+    /// `-`: standard input.
+    pub pool: PathBuf,
+    pub arrivals: PathBuf,
+    /// `None`: the pool's recent starts, or else 40.
+    pub start_seconds: Option<Second>,
+    pub seed: u64,
+    pub timeline: bool,
+    pub output: Output,
+    pub compare: Compare,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compare {
+    None,
+    All,
+}
+
+/// Returns what is to be printed.
+pub fn run(request: &Request) -> anyhow::Result<String> {
+    match request {
+        Request::OfficeDay { seed } => Ok(trace::write(&office_day::office_day(*seed))),
+        Request::Simulate(simulate) => {
+            let Simulate { pool, arrivals, .. } = simulate;
+            ensure!(
+                !(is_stdin(pool) && is_stdin(arrivals)),
+                "--pool and --arrivals cannot both be standard input: put one into a file"
+            );
+            let pool = pool_file::read(&text(pool)?).with_context(|| name(pool))?;
+            let arrivals = trace::read(&text(arrivals)?).with_context(|| name(arrivals))?;
+            answer(simulate, pool, arrivals)
+        }
+    }
+}
+
+fn answer(
+    simulate: &Simulate,
+    pool: SparkSessionPool,
+    arrivals: Vec<trace::Arrival>,
+) -> anyhow::Result<String> {
+    let (starts, from) = starts(simulate, &pool);
+    let policies: Vec<Policy> = match simulate.compare {
+        Compare::None => vec![Policy::AsWritten],
+        Compare::All => Policy::ALL.into_iter().filter(|policy| policy.applies_to(&pool)).collect(),
+    };
+    let question = Question { pool, arrivals, starts };
+    let answers = all(&question, &policies)?;
+    Ok(match simulate.output {
+        Output::Table => report::text(&question, &from, &answers, simulate.timeline),
+        Output::Json => {
+            let json = report::json(&question, &from, &answers, simulate.timeline);
+            format!("{}\n", serde_json::to_string_pretty(&json)?)
+        }
+    })
+}
+
+/// Each by a thread of its own.
+fn all(question: &Question, policies: &[Policy]) -> anyhow::Result<Vec<Answer>> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            policies.iter().map(|policy| scope.spawn(|| question.answer(*policy))).collect();
+        let ended = running.into_iter().zip(policies).map(|(thread, policy)| {
+            let answer: Result<Answer, WorldError> =
+                thread.join().map_err(|_| anyhow!("{} has panicked", policy.name()))?;
+            answer.with_context(|| format!("{} could not be simulated", policy.name()))
+        });
+        ended.collect()
+    })
+}
+
+fn starts(simulate: &Simulate, pool: &SparkSessionPool) -> (StartTimes, StartsFrom) {
+    let recent = pool.status.as_ref().map_or(&[][..], |status| &status.recent_start_seconds);
+    let sampled: Vec<Second> = recent.iter().map(|seconds| Second::from(*seconds).max(0)).collect();
+    match (simulate.start_seconds, StartTimes::sampled(&sampled, simulate.seed)) {
+        (None, Some(starts)) => {
+            let (seconds, seed) = (recent.to_vec(), simulate.seed);
+            (starts, StartsFrom::RecentStarts { seconds, seed })
+        }
+        (seconds, _) => {
+            let seconds = seconds.unwrap_or(START_SECONDS);
+            (StartTimes::Constant(seconds), StartsFrom::Seconds(seconds))
+        }
+    }
+}
+
+fn text(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if is_stdin(file) {
+        std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+    } else {
+        text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    }
+    Ok(text)
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn name(file: &Path) -> String {
+    if is_stdin(file) { "standard input".to_owned() } else { file.display().to_string() }
+}
