@@ -62,3 +62,107 @@ fn crds_prints_both_definitions() {
         assert!(printed.contains(&format!("name: {name}")), "{name}");
     }
 }
+
+const POOL: &str = "apiVersion: sparkinteractive.io/v1alpha1
+kind: SparkSessionPool
+metadata: {name: notebooks}
+spec:
+  type: connect
+  host: notebooks.example.com
+  replicas: {min: 0, max: 4}
+  scaling: {metrics: {targetPerInstance: 2}, scaleUpThreshold: \"1\", cooldownSeconds: 60}
+  sparkApplicationTemplate: {spec: {}}
+";
+const TRACE: &str = "arrival,user,duration\n09:00:10,alice,600\n09:00:10,bob,600\n09:20,carol,00:10:00\n";
+
+/// Runs `simulate` on these two files.
+fn simulate(pool: &str, trace: &str, more: &[&str]) -> Output {
+    let directory = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("it is written");
+        path.display().to_string()
+    };
+    let (pool, trace) = (file("pool.yaml", pool), file("trace.csv", trace));
+    operator(&[&["simulate", "--pool", &pool, "--arrivals", &trace], more].concat())
+}
+
+#[test]
+fn simulate_says_who_would_have_waited_and_what_it_would_have_cost() {
+    let output = simulate(POOL, TRACE, &["--start-seconds", "30"]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let expected = "Simulated: pool notebooks, 0 to 4 instances, 2 sessions each; 3 session(s) of 3 user(s), 09:00:00 to \
+                    10:00:00.\n";
+    assert!(printed.starts_with(expected), "{printed}");
+    let row = |name: &str| {
+        let line = printed.lines().find(|line| line.starts_with(name)).expect("a row");
+        line[name.len()..].split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    // Two instances of some ten minutes; all three waited, since each time none was there.
+    assert_eq!(row("this pool as written"), "30 30 30 30 3 0.4 1 2 4 0 0 0");
+    assert_eq!(row("fixed: min = max"), "0 0 0 0 0 4.0 4 1 0 0 0 0");
+}
+
+#[test]
+fn simulate_prints_json_and_timelines() {
+    let output = simulate(POOL, TRACE, &["--compare", "none", "--output", "json", "--timeline"]);
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let policies = printed["policies"].as_array().expect("a list");
+    assert_eq!(policies.len(), 1);
+    assert_eq!(policies[0]["policy"], "asWritten");
+    assert_eq!(policies[0]["figures"]["waited"]["max"], 40);
+    assert_eq!(policies[0]["timeline"][0]["counts"]["waiting"], 2);
+    let output = simulate(POOL, TRACE, &["--compare", "none", "--timeline"]);
+    let printed = text(&output.stdout);
+    assert!(
+        printed.contains("09:00:50        2       0          0      1        0   2 placed\n"),
+        "{printed}"
+    );
+    assert!(printed.contains("InstanceReady: Instance notebooks-0 answers.\n"), "{printed}");
+}
+
+#[test]
+fn simulate_takes_the_recent_starts_of_a_pool_from_the_cluster() {
+    let pool = format!("{POOL}status: {{recentStartSeconds: [25, 25, 25], instances: []}}\n");
+    let printed = text(&simulate(&pool, TRACE, &["--compare", "none"]).stdout);
+    assert!(printed.contains("after 25, 25, 25 s, the pool's recent starts"), "{printed}");
+    assert!(printed.contains("this pool as written       25"), "{printed}");
+}
+
+#[test]
+fn simulate_refuses_what_it_cannot_read_and_says_where() {
+    let failed = |output: Output| {
+        assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));
+        text(&output.stderr)
+    };
+    let error = failed(simulate(&POOL.replace("max: 4", "max: 0"), TRACE, &[]));
+    assert!(
+        error.contains("pool.yaml") && error.contains("line 7: spec.replicas.max: 0 is less than 1"),
+        "{error}"
+    );
+    let error = failed(simulate(POOL, &TRACE.replace("600", "ten minutes"), &[]));
+    assert!(error.contains("trace.csv") && error.contains("line 2: `ten minutes` is no duration"), "{error}");
+    let error = failed(operator(&["simulate", "--pool", "-", "--arrivals", "-"]));
+    assert!(error.contains("--pool and --arrivals cannot both be standard input"), "{error}");
+    let error = failed(operator(&["simulate", "--pool", "nowhere.yaml", "--arrivals", "-"]));
+    assert!(error.contains("nowhere.yaml cannot be read"), "{error}");
+    let error = failed(operator(&["simulate"]));
+    assert!(error.contains("--pool <FILE>") && error.contains("--arrivals <FILE>"), "{error}");
+}
+
+#[test]
+fn an_example_of_a_trace_can_be_simulated() {
+    let day = text(&operator(&["simulate", "--generate-trace", "day", "--seed", "7"]).stdout);
+    assert_eq!((day.lines().next(), day.lines().count()), (Some("arrival,user,duration"), 2001));
+    let start: Vec<&str> = day.lines().take(150).collect();
+    let output = simulate(POOL, &start.join("\n"), &["--compare", "none"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_is_simulated_with_a_seed_is_the_same_twice() {
+    let pool = format!("{POOL}status: {{recentStartSeconds: [20, 60, 90]}}\n");
+    let run = |seed: &str| text(&simulate(&pool, TRACE, &["--compare", "none", "--seed", seed]).stdout);
+    assert_eq!(run("3"), run("3"));
+}

@@ -1,6 +1,6 @@
 //! What every other rule does alike: sessions get in, get a place and end, instances come and go.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -36,11 +36,12 @@ impl<'a> Hands<'a> {
         let view = self.view;
         let mut of_user: HashMap<&str, Vec<&Session>> = HashMap::new();
         let mut in_total = 0;
+        let alive = view.instances.iter().filter(|instance| instance.is_alive());
+        let alive: HashSet<&str> = alive.map(|instance| instance.name.as_str()).collect();
         for session in &view.sessions {
             let user = session.spec.user.as_str();
-            let lost = session.status.assigned_instance.as_deref().is_some_and(|name| {
-                !view.instances.iter().any(|instance| instance.name == name && instance.is_alive())
-            });
+            let instance = session.status.assigned_instance.as_deref();
+            let lost = instance.is_some_and(|name| !alive.contains(name));
             if session.status.released_at.is_some() {
                 self.write(session, SessionState::Terminated, "Released", None);
                 continue;
