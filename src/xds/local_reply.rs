@@ -1,5 +1,5 @@
-//! What Envoy says in its own name, where the operator has no say: before the check, and when the operator does not
-//! answer. Envoy's own words would be `local_rate_limited`, or none at all.
+//! What Envoy says in its own name, where the operator has no say: before the check, when the operator does not answer,
+//! and when a server breaks off. Envoy's own words would be `local_rate_limited`, or none at all.
 //!
 //! The forms are those of the operator's own refusals (`edge::deny`), as far as something can tell them apart that has
 //! not read the call. Not here: what the checks refuse. It is a local reply to Envoy as well, and is left as it is, since
@@ -22,7 +22,15 @@ use envoy_types::util::pack_any;
 use super::proto::number;
 use super::{EnvoySettings, listener, open_session, rate_limit};
 use crate::edge::deny::{Form, denied};
-use crate::model::Denial;
+use crate::model::{Denial, DenialKind};
+
+/// A server broke off: an expression (CEL). Envoy appends how. The latter two are said where the operator has taken the
+/// server away by then, such as between two attempts of Envoy's.
+const BROKEN_OFF: &str = concat!(
+    r#"(response.code_details.startsWith("upstream_reset_before_response_started")"#,
+    r#" || response.code_details.startsWith("no_healthy_upstream")"#,
+    r#" || response.code_details.startsWith("cluster_not_found"))"#,
+);
 
 /// Envoy takes the first that matches.
 pub fn in_words(settings: &EnvoySettings) -> LocalReplyConfig {
@@ -33,8 +41,21 @@ pub fn in_words(settings: &EnvoySettings) -> LocalReplyConfig {
     // Only OpenSession calls come there.
     let unopened = denied(&open_session::refusal(), &Form::unread_thrift());
     let unopened = mapper(open_session::FAILED.to_owned(), unopened);
-    LocalReplyConfig { mappers: limited.chain(unchecked).chain([unopened]).collect(), ..Default::default() }
+    // gRPC clients take Envoy's own answer for UNAVAILABLE, come back by themselves, and hear more from the check.
+    let broken_off = denied(&broken_off(), &Form::unread_thrift());
+    let broken_off = mapper(format!("{BROKEN_OFF}{IS_THRIFT}"), broken_off);
+    let mappers = limited.chain(unchecked).chain([unopened, broken_off]).collect();
+    LocalReplyConfig { mappers, ..Default::default() }
 }
+
+/// What a JDBC client hears whose server died in the middle of its call, or cannot be reached.
+fn broken_off() -> Denial {
+    let message = "The Spark server cannot be reached, or broke off before it had answered: it is not known whether it \
+                   did what was asked. Try again; if it is gone, the answer says so.";
+    Denial::new(DenialKind::Unavailable, message)
+}
+
+const IS_THRIFT: &str = r#" && request.headers["content-type"].startsWith("application/x-thrift")"#;
 
 /// `cause`: an expression (CEL) about the reply. What fails in one, as a header that is not there does, is no match.
 fn in_every_form<'a>(cause: &'a str, denial: &'a Denial) -> impl Iterator<Item = ResponseMapper> + 'a {
@@ -43,7 +64,7 @@ fn in_every_form<'a>(cause: &'a str, denial: &'a Denial) -> impl Iterator<Item =
             r#" && request.headers["content-type"].startsWith("application/grpc")"#,
             Form::Grpc { method: None },
         ),
-        (r#" && request.headers["content-type"].startsWith("application/x-thrift")"#, Form::unread_thrift()),
+        (IS_THRIFT, Form::unread_thrift()),
         (r#" && request.headers["accept"].contains("text/html")"#, Form::Http { html: true }),
         ("", Form::Http { html: false }),
     ];

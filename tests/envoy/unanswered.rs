@@ -1,5 +1,5 @@
 //! An operator that does not answer: neither a check, nor, after a check, what is the configuration of the Thrift session
-//! that is being opened. To stop it between the two it is taken apart: its xDS, its checks, and here the rest.
+//! that is being opened. And a Thrift server that does not answer what was let through. To stop it between the two it is taken apart: its xDS, its checks, and here the rest.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use futures::stream::{self, BoxStream};
 use spark_session_operator::edge::{self, Checker};
 use spark_session_operator::model::{Check, Endpoint, Protocol, Route, Routing, Verdict, VirtualHost};
 use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, translate};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
@@ -33,6 +34,8 @@ use super::thrift_client::ThriftClient;
 
 const UNCHECKED: &str = "The Spark session operator does not answer, and nothing was done. Try again; if \
                          this lasts, tell the administrators.";
+const BROKEN_OFF: &str = "The Spark server cannot be reached, or broke off before it had answered: it is not known \
+                          whether it did what was asked. Try again; if it is gone, the answer says so.";
 const UNOPENED: &str = "The session was not opened: the gateway could not ask the Spark session operator for its \
                      configuration. Connect again in a few seconds; if this lasts, tell the administrators.";
 
@@ -112,11 +115,20 @@ struct World {
 
 impl World {
     async fn start(scenario: &str, checks: Checks, tries: &'static [Try]) -> Self {
+        Self::start_with(Some(spark().await), scenario, checks, tries).await
+    }
+
+    async fn start_with(
+        spark: Option<SocketAddr>,
+        scenario: &str,
+        checks: Checks,
+        tries: &'static [Try],
+    ) -> Self {
         // Another test of this process may have installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (control, listens, stop) = (free_port(), free_port(), CancellationToken::new());
         let publisher = Publisher::new();
-        publisher.publish(translate(&routing(spark().await), &settings(listens)));
+        publisher.publish(translate(&routing(spark), &settings(listens)));
         let asked = Arc::new(AtomicUsize::new(0));
         let operator = Operator { tries, asked: Arc::clone(&asked) };
         let server = Server::builder()
@@ -141,11 +153,25 @@ async fn spark() -> SocketAddr {
     address
 }
 
-fn routing(spark: SocketAddr) -> Routing {
+/// Dies when it is asked.
+async fn dying_spark() -> SocketAddr {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = server.accept().await {
+            let _ = connection.read(&mut [0; 1024]).await;
+        }
+    });
+    address
+}
+
+fn routing(spark: Option<SocketAddr>) -> Routing {
     let mut routing = Routing::default();
     let host = VirtualHost { connect: Some("lab".to_owned()), thrift: Some("sql".to_owned()) };
     routing.hosts.insert(HOST.to_owned(), host);
-    routing.endpoints.insert("sql-0".to_owned(), Endpoint { protocol: Protocol::Thrift, address: spark });
+    if let Some(address) = spark {
+        routing.endpoints.insert("sql-0".to_owned(), Endpoint { protocol: Protocol::Thrift, address });
+    }
     routing
 }
 
@@ -201,5 +227,23 @@ async fn an_operator_that_does_not_answer_is_named_to_the_user() {
         let refused = world.client.call("OpenSession").await.unwrap_err();
         assert!(refused.starts_with("200 OK: ") && refused.contains(UNOPENED), "{scenario}: {refused:?}");
         assert!(asked.elapsed() < Duration::from_secs(8), "{scenario}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thrift_server_that_dies_or_is_gone_is_told_in_words() {
+    let both = ["ExecuteStatement", "OpenSession"];
+    let stories = [
+        ("spark-dies", Some(dying_spark().await), &both[..]),
+        ("spark-gone", Some(free_port()), &both),
+        // Envoy does not know it any more, and waits for it in vain.
+        ("spark-removed", None, &both[..1]),
+    ];
+    for (scenario, spark, methods) in stories {
+        let world = World::start_with(spark, scenario, Checks::Allowed, &[Try::Answered]).await;
+        for method in methods {
+            let refused = world.client.call(method).await.unwrap_err();
+            assert!(refused.starts_with("200 OK: ") && refused.contains(BROKEN_OFF), "{method}: {refused:?}");
+        }
     }
 }
