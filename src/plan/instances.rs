@@ -63,14 +63,19 @@ impl<'a> Fleet<'a> {
     ) -> Self {
         let pool = &view.pool;
         let failures = Failures::count(view, now, plan);
-        let current = view.instances.iter().filter(|instance| instance.takes_sessions()).count();
         let stopped = failures.stop(view);
         let outdated = template::outdated(pool, &view.instances);
+        let alive = || view.instances.iter().filter(|instance| instance.takes_sessions());
+        let mut current = count(alive().count());
+        if alive().any(|instance| outdated.contains(instance.name.as_str())) {
+            // Those that are there for a moment to replace others are no part of the pool's size.
+            current = current.min(pool.status.desired_replicas);
+        }
         let (users, metric) = (drafts.users(), &pool.spec.scaling.metrics);
         let problem = view.metrics_problem.as_deref();
         let measured = utilization::advice(metric, &view.instances, users.len(), problem, now);
         let outlook = Outlook {
-            size: size::size(&pool.spec, &users, count(current), measured.as_ref()),
+            size: size::size(&pool.spec, &users, current, measured.as_ref()),
             next_ordinal: next_ordinal(pool, &view.instances),
             next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
             stopped,

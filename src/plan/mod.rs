@@ -46,6 +46,7 @@ pub use admission::fair_order;
 pub use application::INSTANCE_LABEL;
 pub use application::POOL_LABEL;
 pub use conditions::{Finding, merge as merge_conditions};
+pub use drains::in_effect as with_drains;
 pub use explain::{Explanation, explain};
 pub use session_conf::session_conf;
 pub use session_objects::{plan_unreadable_pool, plan_without_pool};

@@ -9,6 +9,7 @@ use super::carried::{Carried, Event};
 use super::clock::Second;
 use crate::api::SessionState;
 use crate::model::{InstancePhase, PoolView};
+use crate::plan::with_drains;
 
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -200,6 +201,7 @@ impl Ledger {
 
 impl Counts {
     fn of(view: &PoolView) -> Self {
+        let view = &with_drains(view);
         let instances = |phase| view.instances.iter().filter(|instance| instance.phase == phase).count();
         let lives = view.sessions.iter().filter(|session| !session.is_finished());
         let (placed, waiting): (Vec<_>, Vec<_>) =

@@ -161,3 +161,11 @@ fn the_story_is_told() {
     assert_eq!(told(&done, "RolledOut").as_deref(), Some("No instance is made from an earlier template."));
     assert!(done.condition("UpToDate").0);
 }
+
+#[test]
+fn what_replaces_others_does_not_count_for_the_size() {
+    let pool = pool().sized(2, 9).sessions_per_instance(10);
+    let cluster = with_image(running(pool, &[6, 6]), "spark:2").settled().answering(&["p-2"]).settled();
+    assert_eq!(cluster.fleet(), [("p-0", Draining), ("p-1", Running), ("p-2", Running), ("p-3", Pending)]);
+    assert_eq!(cluster.pool.status.desired_replicas, 2);
+}
