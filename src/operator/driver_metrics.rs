@@ -3,7 +3,7 @@
 //! Only on the replica that plans, and only while such a pool has a driver that runs: otherwise not a single request is
 //! made. It does not decide what figures ask for; it has a pool planned again when that is something else than before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,10 +65,7 @@ impl DriverMetrics {
 
     async fn round(&mut self, now: Timestamp) {
         let term = self.leadership.term();
-        let pools = self.stores.read(|inventory| {
-            let pools = inventory.pools_to_measure();
-            if inventory.has_driver_in(&pools) { pools } else { Vec::new() }
-        });
+        let pools = self.stores.read(|inventory| inventory.pools_to_measure());
         if term.is_none() || term != self.term || pools.is_empty() {
             self.forget();
         }
@@ -95,7 +92,7 @@ impl DriverMetrics {
     }
 
     /// Has those pools planned for which the figures ask for something else than when they were last planned.
-    fn tell(&mut self, pools: Vec<String>, now: Timestamp) {
+    fn tell(&mut self, pools: BTreeSet<String>, now: Timestamp) {
         let advised: HashMap<String, Advice> = self.stores.read(|inventory| {
             let of = |name: &String| {
                 let pool = inventory.pool(name)?;

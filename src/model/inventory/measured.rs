@@ -1,6 +1,6 @@
 //! What is measured of the drivers, where pools are sized by that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
@@ -18,14 +18,11 @@ pub(super) struct Measured {
 }
 
 impl Inventory {
-    /// Names of the pools that are sized by what their drivers use.
-    pub fn pools_to_measure(&self) -> Vec<String> {
-        self.pools.values().filter(|pool| is_measured(pool)).map(|pool| pool.meta.name.clone()).collect()
-    }
-
-    /// Whether one of these pools has a driver of which there could be figures.
-    pub fn has_driver_in(&self, pools: &[String]) -> bool {
-        self.pods.values().any(|pod| pod.started_at.is_some() && !pod.ended && pools.contains(&pod.pool))
+    /// Names of the pools that are sized by what their drivers use, and have a driver of which there could be figures.
+    pub fn pools_to_measure(&self) -> BTreeSet<String> {
+        let running = self.pods.values().filter(|pod| pod.started_at.is_some() && !pod.ended);
+        let pools = running.filter_map(|pod| self.pools.get(&pod.pool));
+        pools.filter(|pool| is_measured(pool)).map(|pool| pool.meta.name.clone()).collect()
     }
 
     /// Enters what the metrics API has answered, by the name of the Pod: it stands for all that was known. After an
@@ -153,7 +150,7 @@ mod tests {
         inventory.put(Object::Pool(connect_pool("q").with_host("q.example.com")));
         inventory.enter_usage(Err("down".to_owned()), at(0));
         assert_eq!(inventory.pool_view("q").unwrap().metrics_problem, None);
-        assert_eq!(inventory.pools_to_measure(), ["p"]);
+        assert_eq!(inventory.pools_to_measure(), BTreeSet::from(["p".to_owned()]));
         inventory.forget_usage();
         assert_eq!(inventory.pool_view("p").unwrap().metrics_problem, None);
     }
@@ -161,11 +158,10 @@ mod tests {
     #[test]
     fn there_is_nothing_to_measure_without_a_driver_that_runs() {
         let mut inventory = inventory();
-        let pools = inventory.pools_to_measure();
-        assert!(inventory.has_driver_in(&pools));
+        assert!(!inventory.pools_to_measure().is_empty());
         inventory.remove(Kind::Pod, "p-0-driver");
-        assert!(!inventory.has_driver_in(&pools));
+        assert!(inventory.pools_to_measure().is_empty());
         inventory.put(Object::Pod(driver("p-0")));
-        assert!(!inventory.has_driver_in(&pools), "its container does not run yet");
+        assert!(inventory.pools_to_measure().is_empty(), "its container does not run yet");
     }
 }
