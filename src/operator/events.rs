@@ -24,7 +24,7 @@ impl Events {
         let reporter =
             Reporter { controller: FIELD_MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() };
         let (queue, events) = mpsc::channel(QUEUE);
-        tokio::spawn(record(Recorder::new(client.clone(), reporter), namespace.to_owned(), events));
+        tokio::spawn(record(client.clone(), reporter, namespace.to_owned(), events));
         Self { queue }
     }
 
@@ -42,7 +42,7 @@ impl Events {
 }
 
 /// One after the other, so that they stand in their order. Ends with whoever tells them.
-async fn record(recorder: Recorder, namespace: String, mut events: mpsc::Receiver<Event>) {
+async fn record(client: Client, reporter: Reporter, namespace: String, mut events: mpsc::Receiver<Event>) {
     while let Some(event) = events.recv().await {
         let (kind, api_version, name, uid) = match event.about {
             About::Pool { name, uid } => {
@@ -67,6 +67,9 @@ async fn record(recorder: Recorder, namespace: String, mut events: mpsc::Receive
             action: "Reconcile".to_owned(),
             secondary: None,
         };
+        // One that publishes several counts those of the same reason as one, with the first one's note: "Created instance
+        // p-0" twice, and nothing of p-1.
+        let recorder = Recorder::new(client.clone(), reporter.clone());
         if let Err(error) = recorder.publish(&event, &reference).await {
             tracing::warn!(%error, reason = event.reason, "Event not recorded");
         }
