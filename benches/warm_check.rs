@@ -2,7 +2,7 @@
 //! pays. It asks the operator over gRPC, as Envoy does, but without Envoy; beside it, in turn, a gRPC
 //! health check of the same server shows what the transport alone costs.
 //!
-//! Started by `benches/run`, which has opened a Thrift session as the user of `SPARK_USER_NAME`.
+//! Started by `benches/run`, which names the operator's address and the folder of Envoy's certificates, and has opened a Thrift session as the user of `SPARK_USER_NAME`.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,9 @@
 )]
 
 use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -19,12 +22,20 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, 
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tower::service_fn;
 
 #[tokio::main]
 async fn main() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("no other one is installed");
     let checks = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(20_000);
     println!("\nwarm check                                p50      p99   [µs]   checks/s");
     for connections in [1, 64] {
@@ -70,19 +81,43 @@ async fn calls(channel: Channel, count: usize, ask_authz: bool) -> Vec<Duration>
     times
 }
 
+/// As Envoy does: over TLS, with its certificate.
 async fn connect() -> Channel {
-    let address = std::env::var("OPERATOR_GRPC_ADDR")
-        .expect("OPERATOR_GRPC_ADDR: host:port of the operator's gRPC server");
-    Endpoint::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect()
-        .await
-        .expect("no connection to the operator")
+    let address = variable("OPERATOR_GRPC_ADDR");
+    let config = Arc::new(tls());
+    let connector = service_fn(move |_| {
+        let (address, config) = (address.clone(), Arc::clone(&config));
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from(OPERATOR_NAME).map_err(io::Error::other)?;
+            TlsConnector::from(config).connect(name, stream).await.map(TokioIo::new)
+        }
+    });
+    let endpoint = Endpoint::from_static("http://operator");
+    endpoint.connect_with_connector(connector).await.expect("no connection to the operator")
+}
+
+/// The name in the operator's certificate, as `envoy/make-certificates` was told it.
+const OPERATOR_NAME: &str = "spark-session-operator";
+
+fn tls() -> ClientConfig {
+    let folder = PathBuf::from(variable("ENVOY_CERTIFICATES"));
+    let certificate = CertificateDer::from_pem_file(folder.join("tls.crt")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("tls.key")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(folder.join("ca.crt")).unwrap()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let mut config = config.with_client_auth_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
 }
 
 /// A FetchResults of the user's Thrift session, as Envoy describes it.
 fn check() -> CheckRequest {
-    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let login = format!("{}:{}", variable("SPARK_USER_NAME"), variable("SPARK_USER_PASSWORD"));
     let authorization = format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(login));
     let mut message = vec![0x80, 1, 0, 1, 0, 0, 0, 12];
