@@ -42,16 +42,16 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
+/// Into a folder goes the page of all fields, too.
 fn print_crds(output_dir: Option<&Path>) -> anyhow::Result<()> {
-    for (name, yaml) in api::crds::manifests()? {
-        match output_dir {
-            None => print!("---\n{yaml}"),
-            Some(dir) => {
-                let path = dir.join(name);
-                std::fs::write(&path, yaml)
-                    .with_context(|| format!("{} cannot be written", path.display()))?;
-            }
-        }
+    let mut files = api::crds::manifests()?;
+    let Some(dir) = output_dir else {
+        return files.iter().try_for_each(|(_, yaml)| print(&format!("---\n{yaml}")));
+    };
+    files.push((api::crds::PAGE.to_owned(), api::crds::page()));
+    for (name, text) in files {
+        let path = dir.join(name);
+        std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Print the CustomResourceDefinitions, or write them into a folder.
     Crds {
-        /// Write one file per definition into this folder instead of printing.
+        /// Write one file per definition into this folder instead of printing, and a page of all fields (README.md).
         #[arg(long, value_name = "DIR")]
         output_dir: Option<PathBuf>,
     },

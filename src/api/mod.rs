@@ -7,6 +7,7 @@
 
 pub mod crds;
 mod pool;
+mod reference;
 mod session;
 mod spark_application;
 

@@ -47,24 +47,31 @@ pub struct SparkSessionPoolSpec {
     /// Host name that clients call. One host may serve one pool of each type.
     #[schemars(length(min = 1, max = 253), regex(pattern = HOST_PATTERN))]
     pub host: String,
+    /// How many instances there may be, and have to be.
     #[serde(default)]
     pub replicas: Replicas,
+    /// When instances are started and given up within `replicas`.
     #[serde(default)]
     pub scaling: Scaling,
-    /// The SparkApplication that every instance is made from.
+    /// The SparkApplication that every instance is made from. A change replaces the running instances, some at a
+    /// time, each when its sessions have ended.
     pub spark_application_template: SparkApplicationTemplate,
+    /// How many sessions there may be, how long they last, and what they start with.
     #[serde(default)]
     pub session_policy: SessionPolicy,
     /// Who may use the pool. Without it every user who can log in may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
-    /// Certificate for the host.
+    /// Certificate for the host. Default: the one of `--tls-default-secret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Who may share one driver: everyone in the pool, the sessions of one user, or nobody.
+    /// Who may share one driver: everyone in the pool (`Pool`), the sessions of one user (`User`), or nobody
+    /// (`Session`).
     #[serde(default)]
     pub sharing: Sharing,
-    /// Whether the server itself enforces the authenticated user, or is trusted to.
+    /// `Enforced`: a Connect server has the interceptor that sets the user who logged in, and refuses other sessions.
+    /// `Trusted`: for images that cannot have it; the server believes what a client says of itself. Thrift servers are
+    /// told the user in any case.
     #[serde(default)]
     pub identity: IdentityMode,
 }
@@ -105,6 +112,7 @@ fn default_max() -> i32 {
     "scaling.scaleDownThreshold must be less than scaling.scaleUpThreshold"
 ))]
 pub struct Scaling {
+    /// The one measure that the pool is sized by.
     #[serde(default)]
     pub metrics: Metric,
     /// An instance more than the sessions need is started when they are more than this part of the places that the
@@ -118,7 +126,7 @@ pub struct Scaling {
     #[schemars(regex(pattern = FRACTION_PATTERN))]
     pub scale_down_threshold: String,
     /// Seconds for which there have to be more instances than needed before any is given up, counted anew from the
-    /// last time that the pool grew or shrank.
+    /// last time that the pool grew or shrank. 0: at once.
     #[serde(default = "default_cooldown")]
     #[schemars(range(min = 0, max = 86_400))]
     pub cooldown_seconds: i32,
@@ -175,6 +183,8 @@ fn default_true() -> bool {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Metric {
+    /// `activeSessions`: sessions, placed and waiting. `cpu`, `memory`: what the driver Pods use of their requests, by
+    /// metrics.k8s.io; where that does not answer, the number of instances stays.
     #[serde(rename = "type", default)]
     pub metric_type: MetricType,
     /// Sessions per instance, or percent of the requested CPU or memory. Default 20 sessions or 80 %.
@@ -206,15 +216,16 @@ fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionPolicy {
-    /// Sessions that one user may have in this pool at the same time.
+    /// Sessions that one user may have in this pool at the same time, unless an entry of `quotas` says otherwise. One
+    /// more is refused.
     #[serde(default = "default_per_user")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_sessions_per_user: i32,
-    /// Sessions that all users together may have in this pool.
+    /// Sessions that all users together may have in this pool. One more is refused.
     #[serde(default = "default_total")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_total_sessions: i32,
-    /// Minutes without activity after which a session ends.
+    /// Minutes without a request after which a session ends. A query that runs keeps its session in use.
     #[serde(default = "default_idle")]
     #[schemars(range(min = 1, max = 525_600))]
     pub idle_timeout_minutes: i32,
@@ -222,7 +233,7 @@ pub struct SessionPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 525_600))]
     pub max_lifetime_minutes: Option<i32>,
-    /// Seconds that a session may wait for an instance before it fails. Default 900.
+    /// Seconds that a session may wait for an instance before it fails, with the cause. Default 900.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub start_timeout_seconds: Option<i32>,
@@ -230,10 +241,12 @@ pub struct SessionPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 525_600))]
     pub finished_ttl_minutes: Option<i32>,
-    /// Spark configuration that every session starts with.
+    /// Spark configuration that every session starts with. `sessionConf` of a quota, `sparkConf` of the session and
+    /// the client override it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub default_session_conf: BTreeMap<String, String>,
-    /// Configuration keys (or prefixes ending in `*`) that users may not set.
+    /// Configuration keys (or prefixes ending in `*`) that come from the pool and its quotas only: what users set for
+    /// them where a session is made or opened is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub protected_conf: Vec<String>,
@@ -269,14 +282,19 @@ fn default_idle() -> i32 {
     720
 }
 
+/// What holds for some users instead of the pool's own rules.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
+    /// Whom it is for. Of several entries that match a user, only the first counts.
     #[serde(rename = "match")]
     pub subject: QuotaMatch,
+    /// Instead of the pool's `maxSessionsPerUser`. 0: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub max_sessions_per_user: Option<i32>,
+    /// Spark configuration for sessions of these users: overrides `defaultSessionConf`, and is overridden by the
+    /// session's and the client's, except for `protectedConf`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub session_conf: BTreeMap<String, String>,
 }
@@ -288,9 +306,11 @@ pub struct Quota {
     "a quota has to name users or groups"
 ))]
 pub struct QuotaMatch {
+    /// Login names, as the claim of `--oidc-user-claim` has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub users: Vec<String>,
+    /// Groups, as the claim of `--oidc-groups-claim` has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub groups: Vec<String>,
@@ -299,9 +319,11 @@ pub struct QuotaMatch {
 /// Those who are named, or in one of the groups, may use the pool.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Access {
+    /// Login names, as the claim of `--oidc-user-claim` has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub users: Vec<String>,
+    /// Groups, as the claim of `--oidc-groups-claim` has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub groups: Vec<String>,
@@ -330,11 +352,14 @@ pub enum IdentityMode {
     Trusted,
 }
 
+/// What the operator has found and done. It writes all of it; what others write there is overwritten.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct SparkSessionPoolStatus {
+    /// Version of the spec that the rest of the status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The servers that there are.
     #[serde(default)]
     pub instances: Vec<InstanceStatus>,
     /// Sessions that hold a place on an instance.
@@ -364,6 +389,7 @@ pub struct SparkSessionPoolStatus {
     /// Instances that failed in a row; reset when one becomes ready.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub consecutive_failures: i32,
+    /// When the last instance failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_time: Option<Time>,
     /// Seconds that the last instances took from their creation until their server answered, the newest last.
@@ -372,6 +398,9 @@ pub struct SparkSessionPoolStatus {
     /// What the last failed instance (or the refused template) said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_message: Option<String>,
+    /// `Ready`: it serves, or starts when somebody comes. `Accepted`: clients reach it at its host. `Scaled`: it has the
+    /// instances that the load asks for, and why. `UpToDate`: all are made from the present template.
+    /// `IdentityEnforced`, `CertificateReady`, `Programmed`: as their names say. Each with a reason and a message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -392,12 +421,16 @@ fn is_zero(n: &i32) -> bool {
     *n == 0
 }
 
+/// One Spark server: a SparkApplication and its driver Pod.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
     /// Name of the SparkApplication.
     pub name: String,
+    /// `Pending`: its server does not answer yet. `Running`: it does. `Draining`: it takes no new sessions. `Failed`: it
+    /// will never answer again. `Terminated`: it is being deleted.
     pub state: InstanceState,
+    /// Sessions on it.
     #[serde(default)]
     pub active_sessions: i32,
     /// Address and port of the Spark server.
@@ -406,8 +439,10 @@ pub struct InstanceStatus {
     /// State of the SparkApplication in the Spark Operator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spark_application_state: Option<String>,
+    /// Name of the Pod that the server runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_pod: Option<String>,
+    /// When its SparkApplication was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
     /// Why it takes no new sessions, and since when.
@@ -429,7 +464,11 @@ fn is_false(value: &bool) -> bool {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DrainStatus {
+    /// `Requested`: by the annotation `sparkinteractive.io/drain`. `NoInterceptor`: it was started without the
+    /// interceptor that the pool's `identity` asks for. `ScaleDown`: the pool needs fewer instances. `TemplateChanged`:
+    /// the pool's template has changed.
     pub reason: DrainReason,
+    /// Since when; the pool's `drainTimeoutSeconds` count from then.
     pub since: Time,
 }
 

@@ -49,7 +49,7 @@ pub struct SparkInteractiveSessionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub groups: Vec<String>,
-    /// Spark configuration of this session.
+    /// Spark configuration of this session: overrides the pool's, except for its `protectedConf`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub spark_conf: BTreeMap<String, String>,
     /// Spark Connect's id of the session (a UUID, chosen by the client). Without it the user's
@@ -63,9 +63,13 @@ pub struct SparkInteractiveSessionSpec {
     pub name: Option<String>,
 }
 
+/// What the operator has found and done.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct SparkInteractiveSessionStatus {
+    /// `Pending`: waits for a place. `Active`: has one on an instance that answers. `Idle`: the same, but not used for a
+    /// while. `Terminating`: is being closed on its instance. `Terminated`: has ended; the object is kept for the pool's
+    /// `finishedTtlMinutes`. `Failed`: could not start.
     #[serde(default)]
     pub state: SessionState,
     /// Name of the instance (a SparkApplication) that holds the session.
@@ -80,8 +84,10 @@ pub struct SparkInteractiveSessionStatus {
     /// Spark Connect's id of the session, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
+    /// When its object was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
+    /// When it was last used; written about once in `--activity-interval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity_at: Option<Time>,
     /// Of a named Connect session: the Spark session ids of the clients that share it.
@@ -110,8 +116,10 @@ pub struct SparkInteractiveSessionStatus {
     /// When the session ended or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
+    /// Version of the spec that the rest of the status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// `Ready`: whether it can be used, and else what it waits for, or why it ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -121,6 +129,7 @@ pub struct SparkInteractiveSessionStatus {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SetupFailure {
+    /// Spark Connect's id of that session.
     pub session_id: String,
     /// When the first attempt failed. They go on.
     pub since: Time,
@@ -145,6 +154,7 @@ pub struct ConfStatus {
     /// Keys that Spark has taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub applied: Vec<String>,
+    /// Keys that it does not have, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedConfStatus>,
     /// Further keys, for which there is no room here: all together have 16 KiB.
@@ -152,8 +162,10 @@ pub struct ConfStatus {
     pub unlisted: Option<i32>,
 }
 
+/// A key that the session does not have. It runs without.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedConfStatus {
+    /// Its configuration key, without the value.
     pub key: String,
     /// In Spark's words where Spark refused it.
     pub reason: String,
@@ -162,6 +174,9 @@ pub struct RefusedConfStatus {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitStatus {
+    /// `Queued`: for a place, since all instances are full. `StartingInstance`: its instance is being submitted, or has no
+    /// node yet. `PullingImage`: the driver's container is being created. `StartingSpark`: the driver runs, and does not
+    /// answer yet. `ApplyingConf`: the instance answers, and gets the session's configuration.
     pub phase: WaitPhase,
     /// Place in the queue of the pool's waiting sessions, from 1. It moves a little later than the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
