@@ -5,6 +5,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
+use crate::model::{APPLICATION_STATES, ApplicationState, Prospect};
+
 const INTRODUCTION: &str = "# Every field, and what it does
 
 This page is written by `spark-session-operator crds --output-dir crds`, from the definitions beside it, and a test compares
@@ -34,7 +36,23 @@ pub fn page(definitions: &[CustomResourceDefinition]) -> String {
             }
         }
     }
+    push_states(&mut page);
     page
+}
+
+fn push_states(page: &mut String) {
+    page.push_str(
+        "\n## What a SparkApplication's state means for its instance\n\nA word that is not here leaves the instance as it \
+         is.\n\n| state | instance | because |\n|---|---|---|\n",
+    );
+    for ApplicationState { word, prospect, why } in APPLICATION_STATES {
+        let word = if word.is_empty() { "none".to_owned() } else { format!("`{word}`") };
+        let instance = match prospect {
+            Prospect::Open => "stays",
+            Prospect::Ended => "has failed, and is replaced",
+        };
+        page.push_str(&format!("| {word} | {instance} | {why} |\n"));
+    }
 }
 
 /// The fields of the section as a table, and after it the sections of those that have fields themselves.

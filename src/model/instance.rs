@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::application_state::{Prospect, prospect};
 use super::connect_server::{forces_identity, token_secret_name};
 use super::{Application, DriverPod, Endpoint, Pool, Protocol, Utilization};
 
@@ -100,7 +101,7 @@ impl Instance {
             .map(|ip| SocketAddr::new(ip, server_port(protocol, &application.spark_conf)));
         let phase = if application.meta.deleting || pod.is_some_and(|pod| pod.meta.deleting) {
             InstancePhase::Deleting
-        } else if application_has_failed(&application.state)
+        } else if prospect(&application.state) == Prospect::Ended
             || pod.is_some_and(|pod| pod.ended)
             || token_lost
             || reach == Reach::Lost
@@ -178,13 +179,6 @@ pub(super) fn endpoint_of(
 ) -> Option<Endpoint> {
     let port = server_port(protocol, &application.spark_conf);
     pod.ip.filter(|_| !pod.ended).map(|ip| Endpoint { protocol, address: SocketAddr::new(ip, port) })
-}
-
-/// States of the Spark Operator (v2) after which the driver does not come back by itself.
-/// `SUBMISSION_FAILED` and `PENDING_RERUN` are not among them: the operator may try again, and
-/// says `FAILED` when it does not.
-fn application_has_failed(state: &str) -> bool {
-    matches!(state, "FAILED" | "FAILING" | "COMPLETED" | "SUCCEEDING" | "SUSPENDED" | "SUSPENDING")
 }
 
 /// Spark's configuration key of the server's port, and the port without it.

@@ -1,6 +1,7 @@
 use rstest::rstest;
 use uuid::Uuid;
 
+use super::super::APPLICATION_STATES;
 use super::*;
 use crate::api::SessionState;
 use crate::model::InstancePhase;
@@ -87,29 +88,37 @@ fn an_instance_is_ready_when_its_server_answers_and_not_before() {
     assert_eq!(inventory.server_answers("uid-of-nobody"), None);
 }
 
-#[rstest]
-#[case("FAILED")]
-#[case("FAILING")]
-#[case("COMPLETED")]
-#[case("SUCCEEDING")]
-#[case("SUSPENDED")]
-fn an_application_that_will_not_come_back_has_failed(#[case] state: &str) {
-    let mut inventory = one_instance();
-    inventory.server_answers("uid-of-p-0-driver");
-    inventory.put(Object::Application(application("p-0").reported(state)));
-    assert_eq!(phase(&inventory), Some(InstancePhase::Failed));
-}
-
-#[rstest]
-#[case("")]
-#[case("SUBMITTED")]
-#[case("SUBMISSION_FAILED")]
-#[case("PENDING_RERUN")]
-#[case("UNKNOWN")]
-fn an_application_that_the_spark_operator_may_try_again_has_not_failed(#[case] state: &str) {
-    let mut inventory = one_instance();
-    inventory.put(Object::Application(application("p-0").reported(state)));
-    assert_eq!(phase(&inventory), Some(InstancePhase::Starting));
+#[test]
+fn every_state_of_the_spark_operator_leaves_an_instance_as_it_is_or_ends_it() {
+    use InstancePhase::{Failed, Ready, Starting};
+    // Where the server answers, and where it does not.
+    let expected = [
+        ("", Ready, Starting),
+        ("SUBMITTED", Ready, Starting),
+        ("RUNNING", Ready, Starting),
+        ("COMPLETED", Failed, Failed),
+        ("FAILED", Failed, Failed),
+        ("SUBMISSION_FAILED", Ready, Starting),
+        ("PENDING_RERUN", Ready, Starting),
+        ("INVALIDATING", Ready, Starting),
+        ("SUCCEEDING", Failed, Failed),
+        ("FAILING", Failed, Failed),
+        ("SUSPENDING", Failed, Failed),
+        ("SUSPENDED", Failed, Failed),
+        ("RESUMING", Ready, Starting),
+        ("UNKNOWN", Ready, Starting),
+        ("A_WORD_FROM_A_LATER_VERSION", Ready, Starting),
+    ];
+    for state in APPLICATION_STATES {
+        assert!(expected.iter().any(|(word, ..)| *word == state.word), "{state:?}");
+    }
+    for (word, answering, silent) in expected {
+        let mut inventory = one_instance();
+        inventory.put(Object::Application(application("p-0").reported(word)));
+        assert_eq!(phase(&inventory), Some(silent), "{word}");
+        inventory.server_answers("uid-of-p-0-driver");
+        assert_eq!(phase(&inventory), Some(answering), "{word}, and it answers");
+    }
 }
 
 #[rstest]

@@ -4,6 +4,7 @@
 //! (`crate::api`), but no Kubernetes client, no Envoy protobuf, no socket and no clock: where time
 //! matters, `now` is a parameter.
 
+mod application_state;
 mod certificate;
 pub mod connect_server;
 mod credentials;
@@ -24,6 +25,7 @@ mod spark_side;
 mod tls;
 mod utilization;
 
+pub use application_state::{APPLICATION_STATES, ApplicationState, Prospect};
 pub use certificate::{Certificate, CertificateProblem};
 pub use connect_server::{InstanceToken, TokenSecret};
 pub use credentials::{Credentials, CredentialsError};
