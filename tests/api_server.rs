@@ -29,6 +29,8 @@ mod operator;
 mod process;
 #[path = "api_server/running.rs"]
 mod running;
+#[path = "api_server/scale.rs"]
+mod scale;
 #[path = "stand_in/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests make it do more")]
 mod stand_in;

@@ -20,6 +20,11 @@ use crate::model::Protocol;
     status = "SparkSessionPoolStatus",
     derive = "PartialEq",
     doc = "A pool of interactive Spark servers behind one host name.",
+    // What `kubectl scale` sets is how many there are at least: how many there are beyond is for the load to say.
+    scale(
+        spec_replicas_path = ".spec.replicas.min",
+        status_replicas_path = ".status.currentReplicas"
+    ),
     selectable = ".spec.type",
     selectable = ".spec.host",
     validation = Rule::new("self.metadata.name.size() <= 40")
@@ -31,6 +36,13 @@ use crate::model::Protocol;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
     printcolumn(name = "Waiting", type_ = "integer", json_path = ".status.pendingSessions", priority = 1),
+    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.replicas.max", priority = 1),
+    printcolumn(
+        name = "Up-To-Date",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="UpToDate")].status"#,
+        priority = 1
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -85,7 +97,7 @@ const FRACTION_PATTERN: &str = r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$";
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.min <= self.max", "replicas.min must not be greater than replicas.max"))]
 pub struct Replicas {
-    /// Instances that always run. 0: start when the first user comes.
+    /// Instances that always run; `kubectl scale` sets this. 0: start when the first user comes.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub min: i32,

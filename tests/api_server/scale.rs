@@ -1,0 +1,30 @@
+//! `kubectl scale`: how many instances a pool has at least.
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use spark_session_operator::api::SparkSessionPool;
+
+use super::{CONNECT_POOL, assert_refused, create, in_a_namespace, manifest};
+
+#[tokio::test]
+async fn scaling_a_pool_sets_how_many_instances_it_has_at_least() {
+    in_a_namespace(|client, namespace| async move {
+        create::<SparkSessionPool>(&client, &namespace, &manifest(CONNECT_POOL)).await.unwrap();
+        let pools: Api<SparkSessionPool> = Api::namespaced(client, &namespace);
+        let params = PatchParams::default();
+        let status = Patch::Merge(json!({ "status": { "currentReplicas": 2 } }));
+        pools.patch_status("notebooks", &params, &status).await.unwrap();
+
+        let wanted = |n: i32| Patch::Merge(json!({ "spec": { "replicas": n } }));
+        let scale = pools.patch_scale("notebooks", &params, &wanted(3)).await.unwrap();
+        assert_eq!(scale.spec.and_then(|spec| spec.replicas), Some(3));
+        assert_eq!(scale.status.map(|status| status.replicas), Some(2));
+        let replicas = pools.get("notebooks").await.unwrap().spec.replicas;
+        assert_eq!(replicas.min, 3);
+
+        let beyond = pools.patch_scale("notebooks", &params, &wanted(replicas.max + 1)).await;
+        assert_refused(beyond, "replicas.min must not be greater than replicas.max");
+    })
+    .await;
+}
