@@ -179,6 +179,7 @@ pub struct Candidate {
     last_term: u64,
     leads: Gauge,
     told: Told,
+    recoveries: Option<watch::Receiver<u64>>,
 }
 
 /// What the log said last.
@@ -203,8 +204,22 @@ impl Candidate {
             last_term: 0,
             leads,
             told: Told::default(),
+            recoveries: None,
         };
         (candidate, Leadership { standing: receiver, writing })
+    }
+
+    /// Tries again at once when this changes, and not only after its pause: the API server is back.
+    pub fn woken_by(mut self, recoveries: watch::Receiver<u64>) -> Self {
+        self.recoveries = Some(recoveries);
+        self
+    }
+
+    async fn recovery(&mut self) {
+        let Some(recoveries) = &mut self.recoveries else { return std::future::pending().await };
+        if recoveries.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Takes part from when `ready` ends until `stop`; then gives the Lease back, so that another
@@ -222,6 +237,7 @@ impl Candidate {
             let pause = self.round().await;
             tokio::select! {
                 () = sleep(pause) => {}
+                () = self.recovery() => {}
                 () = stop.cancelled() => break,
             }
         }

@@ -14,6 +14,7 @@ mod events;
 mod leadership;
 mod lease;
 mod liveness;
+mod outage;
 pub mod programmed;
 mod quantity;
 mod queue;

@@ -23,6 +23,8 @@ struct State {
     running: HashSet<String>,
     /// Due, but a worker has the key.
     again: HashMap<String, Instant>,
+    /// Those that are due only because something failed.
+    retries: HashSet<String>,
 }
 
 impl State {
@@ -56,6 +58,20 @@ impl WorkQueue {
         self.added.notify_one();
     }
 
+    /// The same, for what failed: [`retry_now`](Self::retry_now) need not wait for it.
+    pub fn retry_after(&self, key: &str, delay: Duration) {
+        self.lock().retries.insert(key.to_owned());
+        self.add_after(key, delay);
+    }
+
+    /// All that failed is due now: what made it fail is over.
+    pub fn retry_now(&self) {
+        let retries = std::mem::take(&mut self.lock().retries);
+        for key in retries {
+            self.add(&key);
+        }
+    }
+
     /// The next key that is due. The caller has it for itself until it calls [`done`](Self::done).
     pub async fn next(&self) -> String {
         loop {
@@ -65,6 +81,7 @@ impl WorkQueue {
                     Some((at, key)) if at <= Instant::now() => {
                         state.due.remove(&(at, key.clone()));
                         state.due_by_key.remove(&key);
+                        state.retries.remove(&key);
                         state.running.insert(key.clone());
                         if state.due.first().is_some_and(|(at, _)| *at <= Instant::now()) {
                             // Wakes another worker: a `Notify` holds one permit, however many were added.
@@ -124,6 +141,21 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
         queue.done("a");
         assert_eq!(queue.next().await, "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_due_when_its_cause_is_over() {
+        let queue = WorkQueue::default();
+        let start = Instant::now();
+        queue.retry_after("failed", Duration::from_secs(30));
+        queue.add_after("calm", Duration::from_secs(20));
+        queue.retry_now();
+        assert_eq!(queue.next().await, "failed");
+        assert_eq!(start.elapsed().as_secs(), 0);
+        queue.done("failed");
+        queue.retry_now();
+        assert_eq!(queue.next().await, "calm");
+        assert_eq!(start.elapsed().as_secs(), 20);
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,6 +38,14 @@ pub struct Reconciler {
     taken_over: Mutex<Option<Term>>,
 }
 
+/// When to plan a pool again.
+enum Again {
+    Never,
+    After(Duration),
+    /// This plan could not be carried out: sooner, if what prevented it is over sooner.
+    Retry(Duration),
+}
+
 /// What is remembered of a pool between plans.
 #[derive(Clone, Debug, Default)]
 struct Memory {
@@ -77,11 +85,14 @@ impl Reconciler {
                             reconciler.reconcile(&pool, term).await
                         }
                         // Planned when this replica takes over, with all others.
-                        None => None,
+                        None => Again::Never,
                     };
-                    reconciler.stores.queue.done(&pool);
-                    if let Some(delay) = again {
-                        reconciler.stores.queue.add_after(&pool, delay);
+                    let queue = &reconciler.stores.queue;
+                    queue.done(&pool);
+                    match again {
+                        Again::Never => {}
+                        Again::After(delay) => queue.add_after(&pool, delay),
+                        Again::Retry(delay) => queue.retry_after(&pool, delay),
                     }
                 }
             });
@@ -117,8 +128,7 @@ impl Reconciler {
         self.leadership.term().filter(|term| Some(*term) == taken_over)
     }
 
-    /// Returns when to plan the pool again.
-    async fn reconcile(&self, pool: &str, term: Term) -> Option<Duration> {
+    async fn reconcile(&self, pool: &str, term: Term) -> Again {
         let now = Timestamp::now();
         let mut memory = self.remembered(pool);
         if let Some(watching) = lock(&self.watching).as_mut() {
@@ -151,7 +161,7 @@ impl Reconciler {
                     wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
                 Some(until_wake.map_or(AT_LEAST_EVERY, |delay| delay.min(AT_LEAST_EVERY)))
             }
-            Err(ApplyError::NotLeading) => return None,
+            Err(ApplyError::NotLeading) => return Again::Never,
             Err(ApplyError::Refused(message)) => {
                 let known = memory.observations.refusal.as_ref();
                 // Told anew at once; what is told already (a token's Secret is tried again and again) takes its time.
@@ -187,7 +197,11 @@ impl Reconciler {
         };
         let undone = memory.failures > 0;
         self.remember(pool, (view.is_some() || undone).then_some(memory));
-        again.filter(|_| view.is_some() || wake_at.is_some() || undone)
+        match again {
+            Some(delay) if undone => Again::Retry(delay),
+            Some(delay) if view.is_some() || wake_at.is_some() => Again::After(delay),
+            _ => Again::Never,
+        }
     }
 
     fn remembered(&self, pool: &str) -> Memory {

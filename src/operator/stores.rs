@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::{Notify, watch};
 
+use super::outage::ApiServer;
 use super::queue::WorkQueue;
 use crate::model::{Inventory, Kind, Object, Policy, Session, SparkSide};
 
@@ -14,6 +15,7 @@ pub struct Stores {
     inventory: RwLock<State>,
     /// Pools to plan.
     pub queue: WorkQueue,
+    pub api_server: ApiServer,
     /// Something changed that Envoy or the readiness probes have to know.
     pub servers_changed: Notify,
     /// The same for the second listener: a `Notify` wakes one.
@@ -68,6 +70,7 @@ impl Stores {
             watches: WATCHES + usize::from(inventory.needs_certificates()),
             inventory: RwLock::new(State { inventory, ..State::default() }),
             queue: WorkQueue::default(),
+            api_server: ApiServer::default(),
             servers_changed: Notify::new(),
             routing_changed: Notify::new(),
             drivers_changed: Notify::new(),

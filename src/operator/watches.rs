@@ -7,13 +7,14 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::DeserializeGuard;
+use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::convert::{InstanceSecret, TLS_SECRET_TYPE, Watched};
+use super::outage::Pauses;
 use super::stores::Stores;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::Kind;
@@ -33,6 +34,12 @@ pub fn spawn(
     stores: &Arc<Stores>,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) {
+    let (asking, told) = (client.clone(), stores.clone());
+    tasks.spawn(async move {
+        // What could not be written meanwhile is written now.
+        told.api_server.follow(&asking, || told.queue.retry_now()).await;
+        Ok(())
+    });
     let everything = watcher::Config::default();
     let of_pools = watcher::Config::default().labels(POOL_LABEL);
     let drivers = watcher::Config::default().labels(&drivers());
@@ -69,7 +76,8 @@ where
     K: Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(client, &namespace);
-    let mut events = std::pin::pin!(watch(api, config).default_backoff());
+    let mut events = std::pin::pin!(watch(api, config));
+    let mut pauses = Pauses::of(&stores.api_server);
     let (mut listed, mut known) = (HashSet::new(), HashSet::new());
     let mut synced = false;
     loop {
@@ -105,8 +113,12 @@ where
                 }
             }
             Ok(None) => anyhow::bail!("the watch of {} ended", K::kind(&())),
-            // The backoff follows; what is known stays valid in the meantime.
-            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch is interrupted, trying again"),
+            // What is known stays valid in the meantime.
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "watch is interrupted, trying again");
+                stores.api_server.suspect();
+                pauses.pause().await;
+            }
         }
     }
 }
