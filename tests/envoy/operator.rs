@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::process::{Process, free_port, log_file};
 use super::wait::until;
@@ -48,6 +49,16 @@ impl Operator {
         let log = log_file(&self.scenario, &self.part);
         self.process =
             Some(Process::start(env!("CARGO_BIN_EXE_spark-session-operator"), &self.arguments, log));
+    }
+
+    /// With another way to the API server than the tests have.
+    #[allow(dead_code, reason = "only some tests put something in between")]
+    pub fn start_with_kubeconfig(&mut self, kubeconfig: &Path) {
+        let log = log_file(&self.scenario, &self.part);
+        let operator = env!("CARGO_BIN_EXE_spark-session-operator");
+        let mut arguments = vec![format!("KUBECONFIG={}", kubeconfig.display()), operator.to_owned()];
+        arguments.extend_from_slice(&self.arguments);
+        self.process = Some(Process::start("env", &arguments, log));
     }
 
     /// As a new process with one more flag.

@@ -1,0 +1,140 @@
+//! The operator's binary on an API server that is killed, forgets, breaks off, dawdles and has other clients: nothing is
+//! doubled, nothing is lost, and soon after recovery every status is right. With a stand-in for Spark;
+//! `tests/run integration` starts the API server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
+
+use std::time::{Duration, Instant};
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use tokio::time::sleep;
+
+#[path = "chaos/api_server.rs"]
+mod api_server;
+#[path = "envoy/operator.rs"]
+#[allow(dead_code, reason = "other tests make it do more")]
+mod operator;
+#[path = "envoy/process.rs"]
+#[allow(dead_code, reason = "other tests make it do more")]
+mod process;
+#[path = "chaos/proxy.rs"]
+mod proxy;
+#[path = "stand_in/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "other tests make it do more")]
+mod stand_in;
+#[path = "envoy/wait.rs"]
+mod wait;
+#[path = "chaos/world.rs"]
+mod world;
+
+use api_server::ApiServer;
+use proxy::Proxy;
+use world::{SESSIONS, World, in_a_world};
+
+/// From the first request that succeeds again: a goal, printed with what was reached, since the parts of this machine
+/// and a debug build have their share of it.
+const GOAL: Duration = Duration::from_secs(1);
+/// What no machine may exceed. A third of the pause that had grown in a long outage, were it not cut short.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Half of the sessions wait when it dies, the others come while it is away, with the instances that all wait for. That
+/// lasts longer than the leader's term, and every pause between attempts has grown meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_is_killed_and_restarted_while_fifty_sessions_wait() {
+    in_a_world("killed", async |mut world: World| {
+        let mut server = ApiServer::start(&world.namespace).await;
+        let kubeconfig = server.kubeconfig(world.folder.path());
+        world.start_operator(&kubeconfig).await;
+        world.spark.hold_starts();
+        world.create_sessions(0..SESSIONS / 2).await;
+        world.until_it_begins().await;
+        server.kill();
+        world.create_sessions(SESSIONS / 2..SESSIONS).await;
+        world.spark.let_start();
+        sleep(Duration::from_secs(12)).await;
+        server.start_again();
+        server.until_it_serves(&kubeconfig, &world.namespace).await;
+        world.is_right_after("kill -9 of the API server", Instant::now()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_watches_break_off_while_fifty_sessions_come() {
+    in_a_world("cut", async |mut world: World| {
+        let proxy = Proxy::start(world.client.clone()).await;
+        let kubeconfig = proxy.kubeconfig(world.folder.path());
+        world.start_operator(&kubeconfig).await;
+        for batch in 0..10 {
+            proxy.cut();
+            world.create_sessions(batch * SESSIONS / 10..(batch + 1) * SESSIONS / 10).await;
+        }
+        proxy.cut();
+        world.is_right_after("broken watches", Instant::now()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_watches_saw_last_is_forgotten_while_fifty_sessions_come() {
+    in_a_world("gone", async |mut world: World| {
+        let proxy = Proxy::start(world.client.clone()).await;
+        let kubeconfig = proxy.kubeconfig(world.folder.path());
+        world.start_operator(&kubeconfig).await;
+        world.create_sessions(0..SESSIONS / 2).await;
+        proxy.forget(true);
+        world.create_sessions(SESSIONS / 2..SESSIONS).await;
+        wait::until("all watches are told 410", async || (proxy.told_gone() >= 5).then_some(())).await;
+        proxy.forget(false);
+        world.is_right_after("410 Gone", Instant::now()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_are_slow_while_fifty_sessions_come() {
+    in_a_world("slow", async |mut world: World| {
+        let proxy = Proxy::start(world.client.clone()).await;
+        let kubeconfig = proxy.kubeconfig(world.folder.path());
+        world.start_operator(&kubeconfig).await;
+        proxy.slow_writes(Duration::from_secs(2));
+        world.create_sessions(0..SESSIONS).await;
+        let writes = proxy.writes();
+        wait::until("dozens of slow writes", async || (proxy.writes() > writes + 30).then_some(())).await;
+        proxy.slow_writes(Duration::ZERO);
+        // What was on its way then may take as long again.
+        world.is_right_after("slow writes", Instant::now() + Duration::from_secs(2)).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_client_patches_everything_all_the_time_while_fifty_sessions_come() {
+    in_a_world("conflicts", async |mut world: World| {
+        let kubeconfig = std::env::var_os("KUBECONFIG").unwrap();
+        world.start_operator(kubeconfig.as_ref()).await;
+        let (pools, sessions) = (world.pools(), world.sessions());
+        let mut patched = 0_u32;
+        let patching = async {
+            loop {
+                let names = world::names(&sessions).await;
+                let change =
+                    json!({ "metadata": { "annotations": { "example.com/n": patched.to_string() } } });
+                let (params, change) = (PatchParams::default(), Patch::Merge(change));
+                pools.patch_metadata(world::POOL, &params, &change).await.unwrap();
+                for name in names {
+                    sessions.patch_metadata(&name, &params, &change).await.unwrap();
+                    patched += 1;
+                }
+            }
+        };
+        let coming = async {
+            world.create_sessions(0..SESSIONS).await;
+            sleep(Duration::from_secs(5)).await;
+        };
+        tokio::select! { () = patching => {}, () = coming => {} }
+        assert!(patched > 100, "{patched} patches are no trouble");
+        world.is_right_after("a client that patches everything", Instant::now()).await;
+    })
+    .await;
+}

@@ -1,0 +1,226 @@
+//! A namespace with a pool, its sessions and its operator; what has to be true in the end; and what must never be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use spark_session_operator::api::{
+    SessionState, SparkApplication, SparkInteractiveSession, SparkSessionPool,
+};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::operator::Operator;
+use super::process::free_port;
+use super::stand_in::StandIn;
+use super::wait::until;
+use super::{GOAL, LIMIT};
+
+pub const POOL: &str = "lab";
+pub const SESSIONS: usize = 50;
+/// As many as all sessions need.
+pub const INSTANCES: usize = 4;
+const PER_INSTANCE: usize = 13;
+/// Then it has failed, and says what is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+    pub folder: TempDir,
+    pub spark: StandIn,
+    operator: Operator,
+    /// Every SparkApplication that there ever was.
+    made: JoinHandle<()>,
+    ever: tokio::sync::watch::Receiver<BTreeSet<String>>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.made.abort();
+    }
+}
+
+/// They are about time, and one slows the other.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// The namespace is deleted however the test ends.
+pub async fn in_a_world(scenario: &str, test: impl AsyncFnOnce(World)) {
+    let _alone = ALONE.lock().await;
+    assert!(std::env::var_os("KUBECONFIG").is_some(), "use `tests/run integration`");
+    // Another test of this process may have installed it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = Client::try_default().await.expect("KUBECONFIG can be read");
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let name = format!("chaos-{scenario}-{}", Uuid::new_v4());
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.clone());
+    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
+    let outcome = async { test(World::new(client, name.clone()).await).await };
+    let outcome = AssertUnwindSafe(outcome).catch_unwind().await;
+    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl World {
+    async fn new(client: Client, namespace: String) -> Self {
+        let spark = StandIn::start(client.clone(), &namespace);
+        let operator = Operator::new(&namespace, "operator", &namespace, free_port(), &[]);
+        let (sender, ever) = tokio::sync::watch::channel(BTreeSet::new());
+        let api: Api<SparkApplication> = Api::namespaced(client.clone(), &namespace);
+        let made = tokio::spawn(async move {
+            let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).applied_objects());
+            while let Some(application) = events.try_next().await.expect("the first API server is well") {
+                sender.send_modify(|ever| {
+                    ever.insert(application.metadata.uid.unwrap_or_default());
+                });
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let world = Self { client, namespace, folder, spark, operator, made, ever };
+        let pool = serde_json::from_value(pool()).unwrap();
+        world.pools().create(&PostParams::default(), &pool).await.unwrap();
+        world
+    }
+
+    /// With this way to the API server.
+    pub async fn start_operator(&mut self, kubeconfig: &Path) {
+        self.operator.start_with_kubeconfig(kubeconfig);
+        self.operator.until_it_leads().await;
+    }
+
+    pub async fn create_sessions(&self, numbers: Range<usize>) {
+        let sessions = self.sessions();
+        stream::iter(numbers)
+            .for_each_concurrent(8, |n| {
+                let session = serde_json::from_value(session(n)).unwrap();
+                let sessions = sessions.clone();
+                async move { drop(sessions.create(&PostParams::default(), &session).await.unwrap()) }
+            })
+            .await;
+    }
+
+    /// Until the operator has begun with what there is.
+    pub async fn until_it_begins(&self) {
+        until("there are instances", async || (!self.applications().await.is_empty()).then_some(())).await;
+    }
+
+    /// Everything is as it should be within [`LIMIT`] of this moment, and stays so.
+    pub async fn is_right_after(&mut self, what: &str, recovered: Instant) {
+        let began = Instant::now();
+        let right = loop {
+            let looked = Instant::now();
+            let Some(wrong) = self.wrong().await else { break looked };
+            assert!(began.elapsed() < PATIENCE, "{what}: {wrong}");
+        };
+        let took = right.saturating_duration_since(recovered);
+        let (reached, millis) = (if took < GOAL { "reached" } else { "MISSED" }, took.as_millis());
+        println!("{what}: every status right {millis} ms after recovery, goal < {GOAL:?} {reached}");
+        // Whatever would come late comes now.
+        tokio::time::sleep(3 * GOAL).await;
+        assert_eq!(self.wrong().await, None, "{what}");
+        assert_eq!(self.ever.borrow().len(), INSTANCES, "{what}: instances were doubled");
+        self.operator.until_ready().await;
+        assert!(took < LIMIT, "{what}: {took:?}");
+    }
+
+    /// What is not yet, or not any more, as it should be.
+    async fn wrong(&self) -> Option<String> {
+        let applications = self.applications().await;
+        if applications.len() != INSTANCES {
+            return Some(format!("instances: {applications:?}"));
+        }
+        let sessions = self.sessions().list(&ListParams::default()).await.unwrap().items;
+        if sessions.len() != SESSIONS {
+            return Some(format!("{} sessions", sessions.len()));
+        }
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        for session in sessions {
+            let status = session.status.unwrap_or_default();
+            let instance = status.assigned_instance.unwrap_or_default();
+            let served = status.state == SessionState::Active && applications.contains(&instance);
+            if !served || status.observed_generation != session.metadata.generation {
+                return Some(format!("{:?}: {:?} on {instance}", session.metadata.name, status.state));
+            }
+            *places.entry(instance).or_default() += 1;
+        }
+        let pool = self.pools().get(POOL).await.unwrap().status.unwrap_or_default();
+        let told: BTreeMap<_, _> = pool
+            .instances
+            .iter()
+            .filter(|instance| instance.active_sessions > 0)
+            .map(|instance| (instance.name.clone(), usize::try_from(instance.active_sessions).unwrap()))
+            .collect();
+        let totals = (pool.total_active_sessions, pool.pending_sessions, pool.ready_replicas);
+        if told != places || totals != (50, 0, 4) {
+            return Some(format!("the pool says {told:?} and {totals:?}, sessions say {places:?}"));
+        }
+        None
+    }
+
+    async fn applications(&self) -> BTreeSet<String> {
+        let api: Api<SparkApplication> = Api::namespaced(self.client.clone(), &self.namespace);
+        names(&api).await
+    }
+
+    pub fn sessions(&self) -> Api<SparkInteractiveSession> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn pools(&self) -> Api<SparkSessionPool> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+pub async fn names<K>(api: &Api<K>) -> BTreeSet<String>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let all = api.list_metadata(&ListParams::default()).await.unwrap();
+    all.into_iter().filter_map(|object| object.metadata.name).collect()
+}
+
+fn session(number: usize) -> Value {
+    json!({
+        "apiVersion": "sparkinteractive.io/v1alpha1",
+        "kind": "SparkInteractiveSession",
+        "metadata": { "name": format!("s-{number}") },
+        "spec": { "user": format!("user-{number}"), "pool": POOL, "sessionId": Uuid::new_v4().to_string() },
+    })
+}
+
+fn pool() -> Value {
+    json!({
+        "apiVersion": "sparkinteractive.io/v1alpha1",
+        "kind": "SparkSessionPool",
+        "metadata": { "name": POOL },
+        "spec": {
+            "type": "connect",
+            "host": "lab.example.com",
+            "replicas": { "min": 0, "max": INSTANCES },
+            "scaling": { "metrics": { "type": "activeSessions", "targetPerInstance": PER_INSTANCE } },
+            "sparkApplicationTemplate": { "spec": {
+                "type": "Scala",
+                "mode": "cluster",
+                "sparkVersion": "4.1.4",
+                "mainClass": "org.apache.spark.sql.connect.service.SparkConnectServer",
+                "mainApplicationFile": "local:///opt/spark/spark-internal",
+                "sparkConf": { "spark.connect.grpc.binding.port": free_port().port().to_string() },
+                "driver": {},
+                "executor": {},
+            } },
+        },
+    })
+}
