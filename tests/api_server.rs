@@ -24,6 +24,8 @@ mod one_user;
 #[path = "envoy/operator.rs"]
 #[allow(dead_code, reason = "other tests make it do more")]
 mod operator;
+#[path = "api_server/owners.rs"]
+mod owners;
 #[path = "envoy/process.rs"]
 #[allow(dead_code, reason = "other tests make it do more")]
 mod process;

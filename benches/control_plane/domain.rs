@@ -55,6 +55,7 @@ impl World {
         let [_, b, c, d] = (self.instances + 1).to_be_bytes();
         let port = json!(self.port.to_string());
         let application = Application {
+            controller: None,
             meta: meta(name),
             pool: pool.to_owned(),
             state: "RUNNING".to_owned(),

@@ -335,6 +335,7 @@ pub fn ready(name: &str) -> Instance {
     Instance {
         name: name.to_owned(),
         uid: format!("uid-of-{name}"),
+        orphaned: false,
         ordinal,
         created_at: at(0),
         phase: InstancePhase::Ready,
@@ -404,6 +405,7 @@ pub fn application(name: &str) -> Application {
     Application {
         meta: meta(name),
         pool: "p".to_owned(),
+        controller: None,
         state: "RUNNING".to_owned(),
         error_message: None,
         draining: false,

@@ -20,6 +20,8 @@ pub const DRAIN_ANNOTATION: &str = "sparkinteractive.io/drain";
 pub struct Instance {
     pub name: String,
     pub uid: String,
+    /// Nobody owns its SparkApplication, as in a restored backup.
+    pub orphaned: bool,
     pub ordinal: i64,
     pub created_at: Timestamp,
     pub phase: InstancePhase,
@@ -132,6 +134,7 @@ impl Instance {
         Self {
             name: application.meta.name.clone(),
             uid: application.meta.uid.clone(),
+            orphaned: application.controller.is_none(),
             ordinal: ordinal_of(&application.meta.name).unwrap_or(-1),
             created_at: application.meta.created_at,
             phase,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Application, DriverPod, Instance, InstancePhase, InstanceToken, Meta, Policy, Pool, PoolCertificate,
-    Protocol, Routing, Session, SparkSide, TlsSecret, TokenSecret, is_host_name,
+    Protocol, Routing, Session, SparkSide, TlsSecret, TokenSecret, is_host_name, ordinal_of,
 };
 
 /// Everything the watches know, indexed for the questions that are asked of it.
@@ -74,6 +74,8 @@ pub struct PoolView {
     pub identity_jar_url: Option<String>,
     /// By ordinal.
     pub instances: Vec<Instance>,
+    /// No SparkApplication with the pool's label has this ordinal or a higher one, whoever owns it.
+    pub free_ordinal: i64,
     /// Oldest first.
     pub sessions: Vec<Arc<Session>>,
     /// What was done for them on their Spark servers, by the session's UID.
@@ -138,7 +140,7 @@ impl Inventory {
 
     pub fn instance(&self, name: &str) -> Option<Instance> {
         let application = self.applications.get(name)?;
-        let pool = self.pools.get(&application.pool)?;
+        let pool = self.pools.get(&application.pool).filter(|pool| application.belongs_to(pool))?;
         let pod = self.current_pod(name);
         let mut instance = Instance::assemble(
             pool,
@@ -157,6 +159,11 @@ impl Inventory {
         let mut instances: Vec<_> = names.filter_map(|name| self.instance(name)).collect();
         instances.sort_by_key(|instance| instance.ordinal);
         instances
+    }
+
+    fn free_ordinal(&self, pool: &str) -> i64 {
+        let names = self.applications_by_pool.get(pool).into_iter().flatten();
+        names.filter_map(|name| ordinal_of(name)).max().map_or(0, |last| last.saturating_add(1))
     }
 
     /// The Pod that counts when an application has more than one: the newest.
@@ -181,6 +188,7 @@ impl Inventory {
             identity_jar_url: self.policy.identity_jar_url.clone(),
             pool: Arc::clone(pool),
             instances: self.instances_of(name),
+            free_ordinal: self.free_ordinal(name),
             sessions: self.sessions_in(name).cloned().collect(),
             spark_sides: self
                 .sessions_in(name)
@@ -227,7 +235,7 @@ impl Inventory {
             touched.extend(self.pools_at(&pool.spec.host).map(str::to_owned));
         }
         let host = pool.spec.host.clone();
-        let shown = |pool: &Pool| (claim(pool), pool.spec.tls.clone());
+        let shown = |pool: &Pool| (claim(pool), pool.spec.tls.clone(), pool.meta.uid.clone());
         let routed = shown(&pool);
         self.unreadable_pools.remove(&name);
         let old = self.pools.insert(name.clone(), Arc::new(pool));
@@ -338,7 +346,9 @@ impl Inventory {
             Object::Application(application) => self
                 .applications
                 .get(&application.meta.name)
-                .filter(|known| known.pool == application.pool)
+                .filter(|known| {
+                    (&known.pool, &known.controller) == (&application.pool, &application.controller)
+                })
                 .map(|known| &known.meta),
             _ => None,
         };

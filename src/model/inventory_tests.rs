@@ -354,3 +354,23 @@ fn a_host_that_is_no_dns_name_stays_out_of_the_routes_and_harms_no_other() {
     inventory.put(Object::Pool(thrift_pool("bad").with_host("*")));
     assert_eq!(serving(&inventory, Protocol::Thrift), None);
 }
+
+#[rstest]
+#[case::of_this_pool(Some("uid-of-p"), Some(false))]
+#[case::of_nobody(None, Some(true))]
+#[case::of_a_deleted_namesake_of_the_pool(Some("uid-of-the-last-p"), None)]
+fn an_application_is_an_instance_unless_another_owns_it(
+    #[case] controller: Option<&str>,
+    #[case] orphaned: Option<bool>,
+) {
+    let mut inventory = one_instance();
+    let controller = controller.map(str::to_owned);
+    inventory.put(Object::Application(Application { controller, ..application("p-7") }));
+    inventory.put(Object::Pod(driver("p-7").at_ip("10.0.0.7")));
+    assert_eq!(inventory.instance("p-7").map(|instance| instance.orphaned), orphaned);
+    let view = inventory.pool_view("p").unwrap();
+    assert_eq!(view.instances.iter().any(|instance| instance.name == "p-7"), orphaned.is_some());
+    assert_eq!(view.free_ordinal, 8, "its name is taken in any case");
+    let routed = inventory.routing().endpoints.keys().any(|cluster| cluster.starts_with("p-7/"));
+    assert_eq!(routed, orphaned.is_some());
+}

@@ -118,6 +118,8 @@ impl Session {
 pub struct Application {
     pub meta: Meta,
     pub pool: String,
+    /// UID of the object that controls it, by its owner references.
+    pub controller: Option<String>,
     /// State in the Spark Operator's words; empty while it has not looked at the application.
     pub state: String,
     pub error_message: Option<String>,
@@ -126,6 +128,14 @@ pub struct Application {
     /// Value of [`super::TEMPLATE_ANNOTATION`].
     pub template: Option<String>,
     pub spark_conf: Map<String, Value>,
+}
+
+impl Application {
+    /// Whether it is an instance of this pool. One that nobody controls is: it lost its owner in a restored backup. One
+    /// that another object controls, as a namesake that was deleted, is not, whatever its labels say.
+    pub fn belongs_to(&self, pool: &Pool) -> bool {
+        self.pool == pool.meta.name && self.controller.as_ref().is_none_or(|uid| *uid == pool.meta.uid)
+    }
 }
 
 /// The Pod that the Spark server runs in.

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::Status;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
-use super::convert::Watched;
+use super::convert::{self, Watched};
 use super::endings;
 use super::events::Events;
 use super::leadership::Leadership;
@@ -109,6 +110,7 @@ impl Applier {
                 }
             }
             Action::CreateInstance { pool, application } => self.create(&pool, &application).await?,
+            Action::AdoptInstance { name, uid, owner } => self.adopt(&name, &uid, &owner).await?,
             Action::CreateToken { pool, instance, uid } => {
                 self.tokens.ensure(&pool, &instance, &uid).await?;
             }
@@ -149,14 +151,57 @@ impl Applier {
                 // At once, though the next plan would do it: the driver cannot start without.
                 if asks { self.tokens.ensure(pool, name, &uid).await } else { Ok(()) }
             }
-            // Planned twice: names are deterministic, so it is the same instance.
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                self.name_is_taken(pool, application, name).await
+            }
             Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
                 // It may repeat the template.
                 Err(ApplyError::Refused(without_secrets(&status.message)))
             }
             Err(error) => Err(ApplyError::Api(error)),
         }
+    }
+
+    /// By this pool, which planned it twice, or by somebody else.
+    async fn name_is_taken(
+        &self,
+        pool: &str,
+        wanted: &SparkApplication,
+        name: &str,
+    ) -> Result<(), ApplyError> {
+        let found = self.applications.get(name).await.map_err(classify)?;
+        let owner = convert::controller(&wanted.metadata);
+        if convert::controller(&found.metadata) == owner {
+            self.written(found);
+            return Ok(());
+        }
+        let note = format!(
+            "SparkApplication {name} belongs to somebody else and is left alone; the instance gets the next name."
+        );
+        tracing::warn!(pool, instance = name, "{note}");
+        let about = About::Pool { name: pool.to_owned(), uid: owner.unwrap_or_default().to_owned() };
+        self.events.tell(Event { about, warning: true, reason: "NameTaken", note });
+        // The status, written before, reserves its ordinal: the next plan takes the one after it.
+        Err(ApplyError::Outdated(format!("the name {name} is taken")))
+    }
+
+    /// With the version: owners that somebody enters meanwhile stay.
+    async fn adopt(&self, name: &str, uid: &str, owner: &OwnerReference) -> Result<(), ApplyError> {
+        let found = self.applications.get(name).await.map_err(classify)?;
+        if found.metadata.uid.as_deref() != Some(uid) || convert::controller(&found.metadata).is_some() {
+            self.written(found);
+            return Ok(());
+        }
+        let mut owners = found.metadata.owner_references.unwrap_or_default();
+        owners.retain(|other| other.uid != owner.uid);
+        owners.push(owner.clone());
+        let version = found.metadata.resource_version;
+        let patch =
+            Patch::Merge(json!({ "metadata": { "resourceVersion": version, "ownerReferences": owners } }));
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.written(self.applications.patch(name, &params, &patch).await.map_err(classify)?);
+        tracing::info!(instance = name, "SparkApplication adopted");
+        Ok(())
     }
 
     /// With the version: the list of finalizers is replaced as a whole.

@@ -62,6 +62,7 @@ impl Watched for SparkApplication {
         Some(Object::Application(Application {
             draining: annotation(&self.metadata, DRAIN_ANNOTATION) == Some("true"),
             template: annotation(&self.metadata, TEMPLATE_ANNOTATION).map(str::to_owned),
+            controller: controller(&self.metadata).map(str::to_owned),
             meta: meta(self.metadata)?,
             pool,
             state: state.state,
@@ -211,6 +212,12 @@ fn started_at(containers: &[ContainerStatus]) -> Option<Timestamp> {
 
 fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// UID of the object that controls this one.
+pub(super) fn controller(meta: &ObjectMeta) -> Option<&str> {
+    let mut owners = meta.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
 }
 
 fn meta(meta: ObjectMeta) -> Option<Meta> {

@@ -130,7 +130,13 @@ fn an_application_keeps_its_state_and_its_conf() {
     let application: SparkApplication = serde_json::from_value(json!({
         "apiVersion": "sparkoperator.k8s.io/v1beta2",
         "kind": "SparkApplication",
-        "metadata": { "name": "p-0", "uid": "u", "resourceVersion": "42", "labels": labels() },
+        "metadata": {
+            "name": "p-0", "uid": "u", "resourceVersion": "42", "labels": labels(),
+            "ownerReferences": [
+                { "apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "another" },
+                { "apiVersion": "v1", "kind": "SparkSessionPool", "name": "p", "uid": "owner", "controller": true },
+            ],
+        },
         "spec": { "sparkConf": { "spark.connect.grpc.binding.port": "8424" }, "type": "Scala" },
         "status": { "applicationState": { "state": "FAILED", "errorMessage": "driver OOM" }, "other": 1 },
     }))
@@ -142,6 +148,7 @@ fn an_application_keeps_its_state_and_its_conf() {
     );
     assert_eq!(application.spark_conf["spark.connect.grpc.binding.port"], "8424");
     assert_eq!((application.meta.resource_version, application.meta.deleting), (42, false));
+    assert_eq!(application.controller.as_deref(), Some("owner"));
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub fn application(pool: &Pool, name: &str, interceptor: Option<&str>) -> SparkA
     application
 }
 
-fn owner(pool: &Pool) -> OwnerReference {
+/// What makes the API server delete the instance with its pool.
+pub(super) fn owner(pool: &Pool) -> OwnerReference {
     OwnerReference {
         api_version: SparkSessionPool::api_version(&()).into_owned(),
         kind: SparkSessionPool::kind(&()).into_owned(),

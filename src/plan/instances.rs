@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::application::application;
+use super::application::{application, owner};
 use super::conditions::seconds;
 use super::failures::Failures;
 use super::outlook::Outlook;
 use super::sessions::Drafts;
-use super::{Action, Observations, Plan, drains, size, template, utilization};
+use super::{About, Action, Event, Observations, Plan, drains, size, template, utilization};
 use crate::api::{DrainReason, DrainStatus};
-use crate::model::{Instance, InstancePhase, Pool, PoolView, TokenState, instance_name};
+use crate::model::{Instance, InstancePhase, PoolView, TokenState, instance_name};
 
 /// The instances of a pool while its plan is made.
 pub(super) struct Fleet<'a> {
@@ -42,6 +42,7 @@ pub fn plan_instances(
     if let Some(at) = fleet.outlook.next_attempt {
         plan.wake_at(at);
     }
+    adopt(view, plan);
     fleet.remove_failed(plan);
     keep_tokens(view, plan);
     fleet.take_back();
@@ -76,7 +77,7 @@ impl<'a> Fleet<'a> {
         let measured = utilization::advice(metric, &view.instances, users.len(), problem, now);
         let outlook = Outlook {
             size: size::size(&pool.spec, &users, current, measured.as_ref()),
-            next_ordinal: next_ordinal(pool, &view.instances),
+            next_ordinal: next_ordinal(view),
             next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
             stopped,
             refusal: observations
@@ -208,6 +209,19 @@ impl<'a> Fleet<'a> {
     }
 }
 
+/// Instances that lost their owner are this pool's by their label, and would outlive it.
+fn adopt(view: &PoolView, plan: &mut Plan) {
+    let pool = &view.pool;
+    for orphan in view.instances.iter().filter(|it| it.orphaned && it.phase != InstancePhase::Deleting) {
+        let owner = Box::new(owner(pool));
+        let (name, uid) = (orphan.name.clone(), orphan.uid.clone());
+        let note = format!("SparkApplication {name}, which nobody owned, is an instance of this pool.");
+        plan.actions.push(Action::AdoptInstance { name, uid, owner });
+        let about = About::Pool { name: pool.meta.name.clone(), uid: pool.meta.uid.clone() };
+        plan.actions.push(Action::Event(Event { about, warning: false, reason: "InstanceAdopted", note }));
+    }
+}
+
 /// A token is made with its instance; here it is made good where that, or its Secret, was lost.
 fn keep_tokens(view: &PoolView, plan: &mut Plan) {
     let lost = |token| matches!(token, TokenState::Remembered | TokenState::Unknown);
@@ -222,9 +236,8 @@ fn keep_tokens(view: &PoolView, plan: &mut Plan) {
 
 /// Never an ordinal that was used before: the status remembers, and what exists is asked too,
 /// for the case that the status was lost.
-fn next_ordinal(pool: &Pool, instances: &[Instance]) -> i64 {
-    let beyond_existing = instances.iter().map(|instance| instance.ordinal + 1).max().unwrap_or(0);
-    pool.status.next_ordinal.max(beyond_existing)
+fn next_ordinal(view: &PoolView) -> i64 {
+    view.pool.status.next_ordinal.max(view.free_ordinal)
 }
 
 fn count(n: usize) -> i32 {

@@ -36,7 +36,7 @@ pub mod utilization;
 mod waiting;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
 use uuid::Uuid;
 
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus, SparkSessionPoolStatus};
@@ -70,6 +70,12 @@ pub enum Action {
     CreateInstance {
         pool: String,
         application: Box<SparkApplication>,
+    },
+    /// Enters the pool as the owner of a SparkApplication that has none.
+    AdoptInstance {
+        name: String,
+        uid: String,
+        owner: Box<OwnerReference>,
     },
     /// The Secret with the token of a SparkApplication: the one that is known of it, else a new one. It comes with
     /// `CreateInstance` already.
@@ -124,6 +130,7 @@ impl Action {
             Self::UpdatePoolStatus { .. } => "UpdatePoolStatus",
             Self::UpdatePoolCondition { .. } => "UpdatePoolCondition",
             Self::CreateInstance { .. } => "CreateInstance",
+            Self::AdoptInstance { .. } => "AdoptInstance",
             Self::CreateToken { .. } => "CreateToken",
             Self::DeleteInstance { .. } => "DeleteInstance",
             Self::UpdateSessionStatus { .. } => "UpdateSessionStatus",

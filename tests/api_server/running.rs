@@ -66,6 +66,13 @@ impl Running {
         create::<SparkInteractiveSession>(&self.client, &self.namespace, session).await.map(drop)
     }
 
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
     pub fn sessions(&self) -> Api<SparkInteractiveSession> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }

@@ -48,7 +48,7 @@ impl Inventory {
 
     fn endpoint(&self, pod: &DriverPod) -> Option<Endpoint> {
         let application = self.applications.get(&pod.instance)?;
-        let pool = self.pools.get(&application.pool)?;
+        let pool = self.pools.get(&application.pool).filter(|pool| application.belongs_to(pool))?;
         endpoint_of(pool.protocol(), application, pod)
     }
 

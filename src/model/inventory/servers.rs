@@ -22,7 +22,7 @@ impl Inventory {
         unproven
             .filter_map(|pod| {
                 let application = self.applications.get(&pod.instance)?;
-                let pool = self.pools.get(&application.pool)?;
+                let pool = self.pools.get(&application.pool).filter(|pool| application.belongs_to(pool))?;
                 Some((pod.meta.uid.clone(), endpoint_of(pool.protocol(), application, pod)?))
             })
             .collect()
@@ -49,7 +49,7 @@ impl Inventory {
         there
             .filter_map(|pod| {
                 let application = self.applications.get(&pod.instance)?;
-                let pool = self.pools.get(&application.pool)?;
+                let pool = self.pools.get(&application.pool).filter(|pool| application.belongs_to(pool))?;
                 Some((pod.meta.uid.clone(), endpoint_of(pool.protocol(), application, pod)?.address))
             })
             .collect()

@@ -115,6 +115,7 @@ impl Cluster {
             certificate: self.certificate.clone(),
             identity_jar_url: self.identity_jar_url.clone(),
             instances: self.instances.clone(),
+            free_ordinal: self.instances.iter().map(|it| it.ordinal + 1).max().unwrap_or(0),
             sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
             spark_sides: self.spark_sides.clone(),
             activity: self.activity.clone(),
@@ -178,6 +179,10 @@ impl Cluster {
                     let created_at = at(self.now);
                     self.instances.push(Instance { template, created_at, ..starting(&name) });
                     self.instances.sort_by_key(|instance| instance.ordinal);
+                }
+                Action::AdoptInstance { name, uid, .. } => {
+                    let instance = self.instances.iter_mut().find(|it| it.name == name && it.uid == uid);
+                    instance.unwrap().orphaned = false;
                 }
                 Action::CreateToken { instance, uid, .. } => {
                     let instance = self.find_instance(&instance);

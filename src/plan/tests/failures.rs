@@ -7,6 +7,7 @@ use crate::api::SessionState::{Failed, Pending};
 use crate::api::{InstanceState, InstanceStatus};
 use crate::model::fixtures::{at, connect_pool, failed, ready, session, starting, thrift_pool, time};
 use crate::model::{Instance, InstancePhase, Pool};
+use crate::plan::Action;
 
 /// A pool whose status says that so many instances in a row failed, the last one at second 0.
 fn after_failures(pool: Pool, failures: i32) -> Pool {
@@ -271,4 +272,24 @@ fn what_the_driver_said_last_is_told_when_it_is_known() {
     let notes: Vec<_> = cluster.events.iter().filter(|(reason, _)| *reason == "InstanceFailed").collect();
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert_eq!(notes[1].1, told.replacen('i', "I", 1));
+}
+
+#[test]
+fn an_instance_that_nobody_owns_is_adopted_once() {
+    let orphan = Instance { orphaned: true, ..ready("p-3") };
+    let cluster = Cluster::of(connect_pool("p").sized(1, 2)).instance(orphan);
+    let adopts = |cluster: &Cluster| {
+        let adopted = cluster.plan().actions.into_iter().filter_map(|action| match action {
+            Action::AdoptInstance { name, uid, owner } => Some((name, uid, owner.name, owner.uid)),
+            _ => None,
+        });
+        adopted.collect::<Vec<_>>()
+    };
+    let expected = ["p-3", "uid-of-p-3", "p", "uid-of-p"].map(str::to_owned);
+    let [name, uid, pool, pool_uid] = expected;
+    assert_eq!(adopts(&cluster), [(name, uid, pool, pool_uid)]);
+    let after = cluster.planned();
+    assert_eq!((adopts(&after), after.creates(), after.deletes()), (vec![], vec![], vec![]));
+    let note = "SparkApplication p-3, which nobody owned, is an instance of this pool.";
+    assert!(after.events.contains(&("InstanceAdopted", note.to_owned())), "{:?}", after.events);
 }

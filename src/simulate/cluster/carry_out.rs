@@ -39,6 +39,8 @@ impl Cluster {
                 }
                 carried.created.push(self.create_instance(*application, now)?);
             }
+            // All here were created by this pool.
+            Action::AdoptInstance { .. } => {}
             Action::CreateToken { instance, .. } => self.put_token(&instance, now),
             Action::DeleteInstance { name, .. } => {
                 let deleted = |it: &mut SparkApplication| {
