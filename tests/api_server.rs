@@ -38,6 +38,8 @@ mod scale;
 mod stand_in;
 #[path = "api_server/statuses.rs"]
 mod statuses;
+#[path = "api_server/template_warnings.rs"]
+mod template_warnings;
 #[path = "envoy/wait.rs"]
 mod wait;
 

@@ -19,6 +19,8 @@ fn the_committed_crds_are_those_that_the_code_generates() {
         assert!(committed == expected, "crds/{name} is outdated from line {line}. {REGENERATE}");
         generated.insert(name);
     }
+    // Written by hand.
+    generated.insert("template-warnings.yaml".to_owned());
     for entry in std::fs::read_dir(&directory).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(generated.contains(&name), "crds/{name} is not generated any more: delete it.");

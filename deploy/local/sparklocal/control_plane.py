@@ -145,6 +145,7 @@ class Applier:
         self.kubectl("apply", "--server-side", "--force-conflicts", *files)
         definitions = json.loads(self.kubectl("get", *files, "-o", "json"))
         definitions = definitions.get("items", [definitions])
+        definitions = [each for each in definitions if each["kind"] == "CustomResourceDefinition"]
         commands.wait_for("the API serves the CRDs", lambda: all(map(self._served, definitions)), 60)
 
     def _served(self, definition: dict) -> bool:
