@@ -7,6 +7,7 @@
 //! cold    first requests on pools without an instance: how many fail, and for how long they are held
 //! memory  resident set of the operator, and its CPU time for each session that changes
 //! sessions  what the operator adds to the beginning of a session, and what it writes for one that is in use
+//! planner from a waiting session to its SparkApplication; the cost of an event; requests when nothing happens
 //! auth    a login that is remembered beside no login at all, what a new one adds to the provider's time, and its memory
 //! ```
 //!
@@ -29,6 +30,7 @@ mod figures;
 mod kubernetes;
 mod memory;
 mod operator;
+mod planner;
 mod process;
 mod push;
 mod session_writes;
@@ -80,6 +82,7 @@ async fn main() {
             "push" => push::measure(size).await,
             "cold" => cold::measure(size).await,
             "memory" => memory::measure(size).await,
+            "planner" => planner::measure(size).await,
             "sessions" => sessions::measure(size).await,
             "auth" => auth::measure(size).await,
             other => panic!("no part is called {other}"),
