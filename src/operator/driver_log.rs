@@ -72,11 +72,21 @@ async fn tell(pods: Api<Pod>, stores: Arc<Stores>, pod: String, uid: String) {
 fn last_words(log: &str) -> String {
     let lines = log.lines().map(str::trim_end).filter(|line| !line.trim().is_empty());
     // The frames of a stack: what happened stands in front of them.
-    let telling: Vec<&str> =
+    let lines: Vec<&str> =
         lines.filter(|line| !line.starts_with("\tat ") && !line.starts_with("\t... ")).collect();
+    // Spark closes itself down in an orderly way after it has failed, and tells about that at length.
+    let telling: Vec<&str> = lines.iter().copied().filter(|line| !is_information(line)).collect();
+    let telling = if telling.is_empty() { lines } else { telling };
     let last = &telling[telling.len().saturating_sub(LINES)..];
     let words: Vec<String> = last.iter().map(|line| shown(line.trim())).collect();
     words.join(" | ")
+}
+
+/// By the level of Log4j's patterns and of its JSON.
+fn is_information(line: &str) -> bool {
+    ["INFO", "DEBUG", "TRACE"]
+        .iter()
+        .any(|level| line.contains(&format!(" {level} ")) || line.contains(&format!(r#""level":"{level}""#)))
 }
 
 fn shown(line: &str) -> String {
@@ -97,11 +107,11 @@ mod tests {
     #[test]
     fn what_happened_is_told_and_not_where() {
         let log = "26/11/22 INFO SparkContext: Running Spark\nException in thread \"main\" java.net.BindException: in use\n\
-                   \tat java.base/sun.nio.ch.Net.bind0(Native Method)\n\t... 12 more\nCaused by: port 15002 is taken\n\n";
+                   \tat java.base/sun.nio.ch.Net.bind0(Native Method)\n\t... 12 more\nCaused by: port 15002 is taken\n\n\
+                   26/11/22 INFO SparkContext: Successfully stopped SparkContext\n{\"level\":\"INFO\",\"msg\":\"bye\"}\n";
         assert_eq!(
             last_words(log),
-            "26/11/22 INFO SparkContext: Running Spark | Exception in thread \"main\" java.net.BindException: in use | \
-             Caused by: port 15002 is taken"
+            "Exception in thread \"main\" java.net.BindException: in use | Caused by: port 15002 is taken"
         );
     }
 
@@ -111,6 +121,10 @@ mod tests {
         assert_eq!(last_words(&log), "line 96 | line 97 | line 98 | line 99");
         assert_eq!(last_words(&"ä".repeat(300)), format!("{}…", "ä".repeat(200)));
         assert_eq!(last_words(""), "");
+        assert_eq!(
+            last_words("26/11/22 INFO SparkContext: Running Spark\n"),
+            "26/11/22 INFO SparkContext: Running Spark"
+        );
     }
 
     #[test]

@@ -8,6 +8,11 @@ import pytest
 
 from clients import CONNECT_CLASS, condition, template
 
+STOP = "!spark.stop(); print('stop' + 'ped', flush=True)"
+# Twenty seconds.
+LONG = """SELECT concat('slept', '-well'), count(slept) FROM (
+    SELECT java_method('java.lang.Thread', 'sleep', 500L + id % 1) AS slept FROM range(0, 40, 1, 1))""".replace("\n", "")
+
 
 @pytest.fixture
 def instances(thing):
@@ -49,8 +54,8 @@ def test_from_nothing_to_two_instances_and_back(
     eventually(lambda: instances(pool) == {f"{pool}-{n}": "Running" for n in range(2)}, 90, "the second one answers")
     kubectl("wait", "ssp", pool, "--for=condition=Scaled", "--timeout=10s")
     assert condition(thing("ssp", pool), "Scaled")["message"] == "2 instances: 2 sessions at target 1."
-    first.finish(30)
-    second.finish(30)
+    for shell in (first, second):
+        shell.says(STOP, "stopped", 30)
     eventually(lambda: not instances(pool), 40, "nothing runs again")
     assert not thing("sparkapplication", f"{pool}-0") and not thing("sparkapplication", f"{pool}-1")
     status = thing("ssp", pool)["status"]
@@ -83,8 +88,7 @@ def test_a_new_template_is_rolled_out_under_queries_and_none_fails(
     others = threading.Thread(target=short_sessions)
     others.start()
     try:
-        long_one = "SELECT concat('slept', '-well'), count(java_method('java.lang.Thread', 'sleep', 500L + id % 1)) "
-        steady.say(long_one + "FROM range(0, 40, 1, 1)")
+        steady.say(LONG)
         change_template(pool, sparkConf={"spark.app.template": "second"})
         eventually(lambda: instances(pool).get(f"{pool}-1") == "Running", 90, "the new one answers")
         eventually(lambda: instances(pool).get(f"{pool}-0") in ("Draining", None), 10, "the old one takes none any more")
@@ -99,7 +103,7 @@ def test_a_new_template_is_rolled_out_under_queries_and_none_fails(
         others.join(180)
     assert [(it.out, it.code) for it in ran] == [("5\n", 0)] * len(ran), ran
     assert condition(thing("ssp", pool), "UpToDate")["reason"] == "RollingOut"
-    steady.finish(30)
+    steady.says(STOP, "stopped", 30)
     eventually(lambda: instances(pool) == {f"{pool}-1": "Running"}, 30, "the old one goes with its last session")
     eventually(lambda: condition(thing("ssp", pool), "UpToDate")["status"] == "True", 10, "all is up to date")
     told = story(pool)
@@ -121,7 +125,7 @@ def test_another_policy_restarts_nothing(new_pool, kubectl, thing, instances, ev
 def test_a_template_that_crashes_is_tried_again_later_and_a_corrected_one_at_once(
     new_pool, kubectl, thing, objects, instances, change_template, eventually
 ):
-    broken = template(CONNECT_CLASS, sparkConf={"spark.connect.grpc.binding.port": "no-port"})
+    broken = template(CONNECT_CLASS, sparkConf={"spark.connect.grpc.interceptor.classes": "org.example.NoInterceptor"})
     pool = new_pool(
         "crashing", "connect", replicas={"min": 2, "max": 3}, sparkApplicationTemplate={"spec": broken}
     )
@@ -142,7 +146,7 @@ def test_a_template_that_crashes_is_tried_again_later_and_a_corrected_one_at_onc
     eventually(
         lambda: "Its driver's log ends:" in condition(thing("ssp", pool), "Ready")["message"], 20, "the log's end is told"
     )
-    assert "spark.connect.grpc.binding.port" in condition(thing("ssp", pool), "Ready")["message"]
+    assert "org.example.NoInterceptor" in condition(thing("ssp", pool), "Ready")["message"]
 
     change_template(pool)
     eventually(lambda: list(instances(pool).values()).count("Running") == 2, 90, "the corrected template runs")
