@@ -51,7 +51,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let policy = Policy { tls: tls_policy(&settings), identity_jar_url: settings.identity.jar_url.clone() };
     let stores = Stores::with_policy(policy);
     let publisher = Publisher::new();
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(&stores.queue.metrics));
     // What runs for ever, and what ends by itself when it is told to stop.
     let mut background = JoinSet::new();
     let mut servers = JoinSet::new();

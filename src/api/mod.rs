@@ -7,14 +7,17 @@
 
 pub mod crds;
 mod pool;
+mod pool_status;
 mod reference;
 mod session;
 mod spark_application;
 
 pub use pool::{
-    Access, DrainReason, DrainStatus, IdentityMode, InstanceState, InstanceStatus, Metric, MetricType, Quota,
-    QuotaMatch, Replicas, ScaleDownStatus, Scaling, SessionPolicy, Sharing, SparkApplicationTemplate,
-    SparkSessionPool, SparkSessionPoolSpec, SparkSessionPoolStatus, Tls,
+    Access, IdentityMode, Metric, MetricType, Quota, QuotaMatch, Replicas, Scaling, SessionPolicy, Sharing,
+    SparkApplicationTemplate, SparkSessionPool, SparkSessionPoolSpec, Tls,
+};
+pub use pool_status::{
+    DrainReason, DrainStatus, InstanceState, InstanceStatus, ScaleDownStatus, SparkSessionPoolStatus,
 };
 pub use session::{
     ConfStatus, RefusedConfStatus, SessionState, SetupFailure, SparkInteractiveSession,

@@ -1,5 +1,6 @@
 mod departed;
 mod measured;
+mod object;
 mod routes;
 mod servers;
 mod sessions;
@@ -13,9 +14,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Application, DriverPod, Instance, InstancePhase, InstanceToken, Meta, Policy, Pool, PoolCertificate,
-    Protocol, Routing, Session, SparkSide, TlsSecret, TokenSecret, is_host_name, ordinal_of,
+    Application, DriverPod, Instance, InstancePhase, InstanceToken, Policy, Pool, PoolCertificate, Protocol,
+    Routing, Session, SparkSide, TlsSecret, TokenSecret, is_host_name, ordinal_of,
 };
+pub use object::{Kind, Object};
 
 /// Everything the watches know, indexed for the questions that are asked of it.
 ///
@@ -398,54 +400,6 @@ impl Inventory {
             Kind::Token => self.token_secrets.keys().cloned().collect(),
         }
     }
-}
-
-/// A watched object.
-#[derive(Clone, Debug)]
-pub enum Object {
-    Pool(Pool),
-    Session(Session),
-    Application(Application),
-    Pod(DriverPod),
-    Secret(TlsSecret),
-    Token(TokenSecret),
-}
-
-impl Object {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Pool(_) => Kind::Pool,
-            Self::Session(_) => Kind::Session,
-            Self::Application(_) => Kind::Application,
-            Self::Pod(_) => Kind::Pod,
-            Self::Secret(_) => Kind::Secret,
-            Self::Token(_) => Kind::Token,
-        }
-    }
-
-    pub fn meta(&self) -> &Meta {
-        match self {
-            Self::Pool(pool) => &pool.meta,
-            Self::Session(session) => &session.meta,
-            Self::Application(application) => &application.meta,
-            Self::Pod(pod) => &pod.meta,
-            Self::Secret(secret) => &secret.meta,
-            Self::Token(secret) => &secret.meta,
-        }
-    }
-}
-
-/// The kinds of object that are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    Pool,
-    Session,
-    Application,
-    Pod,
-    /// With a certificate.
-    Secret,
-    /// With an instance's token.
-    Token,
 }
 
 fn remove_from(sets: &mut BTreeMap<String, BTreeSet<String>>, key: &str, name: &str) {

@@ -8,19 +8,23 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::telemetry::QueueMetrics;
+
 /// Keys with the time from which they are due. A key that is added twice is handed out once; one
 /// that is added while a worker has it is handed out again afterwards.
 #[derive(Default)]
 pub struct WorkQueue {
     state: Mutex<State>,
     added: Notify,
+    pub metrics: QueueMetrics,
 }
 
 #[derive(Default)]
 struct State {
     due: BTreeSet<(Instant, String)>,
     due_by_key: HashMap<String, Instant>,
-    running: HashSet<String>,
+    /// Since when a worker has each.
+    running: HashMap<String, Instant>,
     /// Due, but a worker has the key.
     again: HashMap<String, Instant>,
     /// Those that are due only because something failed.
@@ -29,7 +33,7 @@ struct State {
 
 impl State {
     fn schedule(&mut self, key: &str, at: Instant) {
-        if self.running.contains(key) {
+        if self.running.contains_key(key) {
             let again = self.again.entry(key.to_owned()).or_insert(at);
             *again = (*again).min(at);
             return;
@@ -44,6 +48,13 @@ impl State {
         self.due_by_key.insert(key.to_owned(), at);
         self.due.insert((at, key.to_owned()));
     }
+
+    /// Keys that are due.
+    fn depth(&self) -> i64 {
+        let now = Instant::now();
+        let due = self.due.iter().take_while(|(at, _)| *at <= now).count();
+        i64::try_from(due).unwrap_or(i64::MAX)
+    }
 }
 
 impl WorkQueue {
@@ -54,12 +65,18 @@ impl WorkQueue {
 
     /// Due after this time, if it is not due earlier.
     pub fn add_after(&self, key: &str, delay: Duration) {
-        self.lock().schedule(key, Instant::now() + delay);
+        {
+            let mut state = self.lock();
+            state.schedule(key, Instant::now() + delay);
+            self.metrics.depth.set(state.depth());
+        }
+        self.metrics.adds.inc();
         self.added.notify_one();
     }
 
     /// The same, for what failed: [`retry_now`](Self::retry_now) need not wait for it.
     pub fn retry_after(&self, key: &str, delay: Duration) {
+        self.metrics.retries.inc();
         self.lock().retries.insert(key.to_owned());
         self.add_after(key, delay);
     }
@@ -82,7 +99,10 @@ impl WorkQueue {
                         state.due.remove(&(at, key.clone()));
                         state.due_by_key.remove(&key);
                         state.retries.remove(&key);
-                        state.running.insert(key.clone());
+                        let now = Instant::now();
+                        state.running.insert(key.clone(), now);
+                        self.metrics.depth.set(state.depth());
+                        self.metrics.queue_duration.observe(now.duration_since(at).as_secs_f64());
                         if state.due.first().is_some_and(|(at, _)| *at <= Instant::now()) {
                             // Wakes another worker: a `Notify` holds one permit, however many were added.
                             self.added.notify_one();
@@ -106,7 +126,9 @@ impl WorkQueue {
     /// Gives the key back.
     pub fn done(&self, key: &str) {
         let mut state = self.lock();
-        state.running.remove(key);
+        if let Some(since) = state.running.remove(key) {
+            self.metrics.work_duration.observe(since.elapsed().as_secs_f64());
+        }
         if let Some(at) = state.again.remove(key) {
             state.schedule(key, at);
             self.added.notify_one();
@@ -156,6 +178,31 @@ mod tests {
         queue.retry_now();
         assert_eq!(queue.next().await, "calm");
         assert_eq!(start.elapsed().as_secs(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_and_how_long_it_waits_is_counted() {
+        let queue = WorkQueue::default();
+        queue.add("a");
+        queue.add("b");
+        queue.add_after("later", Duration::from_secs(60));
+        assert_eq!((queue.metrics.depth.get(), queue.metrics.adds.get()), (2, 3));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(queue.metrics.depth.get(), 1);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        queue.done("a");
+        queue.retry_after("a", Duration::from_secs(1));
+        let encoded = crate::telemetry::Metrics::new(&queue.metrics).encode().unwrap();
+        for line in [
+            "workqueue_depth{name=\"pools\"} 1",
+            "workqueue_adds_total{name=\"pools\"} 4",
+            "workqueue_retries_total{name=\"pools\"} 1",
+            "workqueue_queue_duration_seconds_sum{name=\"pools\"} 2.0",
+            "workqueue_work_duration_seconds_sum{name=\"pools\"} 3.0",
+        ] {
+            assert!(encoded.contains(line), "{line} is not in\n{encoded}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

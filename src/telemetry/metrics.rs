@@ -5,6 +5,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::QueueMetrics;
+
 /// The operator's metrics. Labels are closed sets; none holds a user's name.
 pub struct Metrics {
     registry: Registry,
@@ -27,7 +29,16 @@ pub struct Outcome {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("spark_session_operator");
+        Self::new(&QueueMetrics::default())
+    }
+}
+
+impl Metrics {
+    /// With those of the queue of pools that wait to be planned.
+    pub fn new(pools: &QueueMetrics) -> Self {
+        let mut all = Registry::default();
+        pools.register(all.sub_registry_with_label(("name".into(), "pools".into())));
+        let registry = all.sub_registry_with_prefix("spark_session_operator");
         let checks = Family::default();
         registry.register("checks", "Answered authorization checks", checks.clone());
         let checks_in_flight = Gauge::default();
@@ -46,11 +57,9 @@ impl Default for Metrics {
         );
         let leader = Gauge::default();
         registry.register("leader", "1 while this replica plans and writes", leader.clone());
-        Self { registry, checks, checks_in_flight, check_seconds, access_log_entries, leader }
+        Self { registry: all, checks, checks_in_flight, check_seconds, access_log_entries, leader }
     }
-}
 
-impl Metrics {
     /// In the OpenMetrics text format.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut encoded = String::new();

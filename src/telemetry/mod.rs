@@ -5,8 +5,10 @@ mod http;
 mod logs;
 mod metrics;
 mod panics;
+mod queue;
 
 pub use http::{Health, serve_health, serve_http, serve_metrics};
 pub use logs::{AuditLog, LogFormat, init_logs};
 pub use metrics::{Metrics, Outcome};
 pub use panics::panic_text;
+pub use queue::QueueMetrics;

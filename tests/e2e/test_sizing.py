@@ -34,8 +34,8 @@ def story(kubectl):
 @pytest.fixture
 def change_template(kubectl):
     def call(pool: str, **more) -> None:
-        spec = {"sparkApplicationTemplate": {"spec": template(CONNECT_CLASS, **more)}}
-        kubectl("patch", "ssp", pool, "--type=merge", "-p", json.dumps({"spec": spec}))
+        path, value = "/spec/sparkApplicationTemplate/spec", template(CONNECT_CLASS, **more)
+        kubectl("patch", "ssp", pool, "--type=json", "-p", json.dumps([{"op": "replace", "path": path, "value": value}]))
 
     return call
 

@@ -1,0 +1,148 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator has found and done. It writes all of it; what others write there is overwritten.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct SparkSessionPoolStatus {
+    /// Version of the spec that the rest of the status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The servers that there are.
+    #[serde(default)]
+    pub instances: Vec<InstanceStatus>,
+    /// Sessions that hold a place on an instance.
+    #[serde(default)]
+    pub total_active_sessions: i32,
+    /// Sessions that wait for a place.
+    #[serde(default)]
+    pub pending_sessions: i32,
+    /// Instances that exist and have not failed.
+    #[serde(default)]
+    pub current_replicas: i32,
+    /// Instances whose server answers.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Instances that the load asks for, within min and max.
+    #[serde(default)]
+    pub desired_replicas: i32,
+    /// When the pool last grew or shrank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scale_time: Option<Time>,
+    /// While the pool has more instances than it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_down: Option<ScaleDownStatus>,
+    /// Ordinal of the next instance: names are never used twice.
+    #[serde(default)]
+    pub next_ordinal: i64,
+    /// Instances that failed in a row; reset when one becomes ready.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub consecutive_failures: i32,
+    /// When the last instance failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_time: Option<Time>,
+    /// Seconds that the last instances took from their creation until their server answered, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_start_seconds: Vec<i32>,
+    /// What the last failed instance (or the refused template) said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_message: Option<String>,
+    /// `Ready`: it serves, or starts when somebody comes. `Accepted`: clients reach it at its host. `Scaled`: it has the
+    /// instances that the load asks for, and why. `UpToDate`: all are made from the present template.
+    /// `IdentityEnforced`, `CertificateReady`, `Programmed`: as their names say. Each with a reason and a message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The pool is about to shrink.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleDownStatus {
+    /// Since when it has had more instances than it needs.
+    pub since: Time,
+    /// The most instances that it has needed since then.
+    pub to: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(n: &i32) -> bool {
+    *n == 0
+}
+
+/// One Spark server: a SparkApplication and its driver Pod.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// Name of the SparkApplication.
+    pub name: String,
+    /// `Pending`: its server does not answer yet. `Running`: it does. `Draining`: it takes no new sessions. `Failed`: it
+    /// will never answer again. `Terminated`: it is being deleted.
+    pub state: InstanceState,
+    /// Sessions on it.
+    #[serde(default)]
+    pub active_sessions: i32,
+    /// Address and port of the Spark server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// State of the SparkApplication in the Spark Operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spark_application_state: Option<String>,
+    /// Name of the Pod that the server runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_pod: Option<String>,
+    /// When its SparkApplication was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Time>,
+    /// Why it takes no new sessions, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainStatus>,
+    /// Whether it was made from an earlier template of the pool.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub outdated: bool,
+    /// What the instance waits for, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainStatus {
+    /// `Requested`: by the annotation `sparkinteractive.io/drain`. `NoInterceptor`: it was started without the
+    /// interceptor that the pool's `identity` asks for. `ScaleDown`: the pool needs fewer instances. `TemplateChanged`:
+    /// the pool's template has changed.
+    pub reason: DrainReason,
+    /// Since when; the pool's `drainTimeoutSeconds` count from then.
+    pub since: Time,
+}
+
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DrainReason {
+    /// By the annotation `sparkinteractive.io/drain`.
+    Requested,
+    /// It was started without the interceptor that the pool's `identity` asks for.
+    NoInterceptor,
+    /// The pool needs fewer instances.
+    ScaleDown,
+    /// The pool's template has changed.
+    TemplateChanged,
+}
+
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstanceState {
+    /// Created; its server does not answer yet.
+    Pending,
+    /// Its server answers.
+    Running,
+    /// Takes no new sessions.
+    Draining,
+    Failed,
+    /// Being deleted.
+    Terminated,
+}
