@@ -265,24 +265,26 @@ impl Request<'_> {
             let message = format!("Pool {} is being deleted and takes no new sessions.", self.pool.name());
             return deny(DenialKind::UnknownHost, message);
         }
-        match self.quota() {
+        let of_user = self.inventory.sessions_of(self.pool.name(), &self.identity.user).into_iter();
+        let of_user: Vec<&Session> = of_user.map(AsRef::as_ref).filter(|session| counts(session)).collect();
+        match self.quota(&of_user) {
             Ok(()) => start(self),
+            // Another replica may know already that one of them has ended.
+            Err(_) if !of_user.is_empty() && !self.wait.refreshed => Decision::Refresh,
             Err(denial) => Decision::Deny(denial),
         }
     }
 
-    fn quota(&self) -> Result<(), Denial> {
+    fn quota(&self, of_user: &[&Session]) -> Result<(), Denial> {
         let (pool, identity) = (self.pool, self.identity);
         let alive = |session: &&Session| counts(session);
-        let of_user = self.inventory.sessions_of(pool.name(), &identity.user).into_iter();
-        let of_user: Vec<&Session> = of_user.map(AsRef::as_ref).filter(alive).collect();
         let in_total = self.inventory.sessions_in(pool.name()).map(AsRef::as_ref).filter(alive).count();
         quota::check(
             &pool.spec.session_policy,
             pool.name(),
             &identity.user,
             &identity.groups,
-            &of_user,
+            of_user,
             in_total,
         )
         .map_err(|exceeded| Denial::new(DenialKind::QuotaExceeded, exceeded.to_string()))

@@ -23,7 +23,7 @@ const ID: Uuid = Uuid::from_u128(7);
 /// Before whatever this machine's clock says.
 const LONG_AGO: i64 = -1_000_000_000;
 
-/// Answers writes when it is told to, and counts them.
+/// Answers writes when it is told to, and counts them. It tells of nothing.
 struct ApiServer {
     creations: AtomicUsize,
     deletions: AtomicUsize,
@@ -47,6 +47,11 @@ impl ApiServer {
     }
 
     async fn serve(&self, request: Request<Body>) -> Response<Body> {
+        if request.method() == Method::GET {
+            let kind = "SparkInteractiveSessionList";
+            let list = json!({ "apiVersion": "sparkinteractive.io/v1alpha1", "kind": kind, "metadata": {}, "items": [] });
+            return Response::new(Body::from(list.to_string().into_bytes()));
+        }
         let created = request.method() == Method::POST;
         if created { &self.creations } else { &self.deletions }.fetch_add(1, SeqCst);
         self.open.subscribe().wait_for(|open| *open).await.unwrap();

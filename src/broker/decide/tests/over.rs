@@ -32,6 +32,18 @@ fn the_api_server_is_asked_before_a_session_is_called_unknown(
     assert_eq!(asked_first(&inventory, &call), Decision::Refresh);
 }
 
+/// Who stops a session and starts the next may come to a replica that has not seen the end yet.
+#[test]
+fn the_api_server_is_asked_before_a_quota_is_called_used_up() {
+    let pool = connect_pool("p").allowing_each_user(1);
+    let other = session("s").with_spark_id(Uuid::from_u128(99)).on("p-0");
+    let call = connect(ConnectMethod::ExecutePlan);
+    assert_eq!(asked_first(&world(pool.clone(), [other]), &call), Decision::Refresh);
+    // Who has none has no end that could be unknown here.
+    let full = world(pool.allowing_in_total(1), [session("s").of("bob").on("p-0")]);
+    assert_eq!(denial(asked_first(&full, &call)).0, DenialKind::QuotaExceeded);
+}
+
 #[test]
 fn a_client_that_has_talked_to_a_server_gets_no_new_session_under_its_old_id() {
     let decision = asked(&connect_world([]), &alice(), &observed(ConnectMethod::ExecutePlan));
