@@ -242,6 +242,12 @@ def thing(kubectl) -> Callable[[str, str], dict]:
     return call
 
 
+@pytest.fixture
+def instances(thing):
+    """instances(pool) -> name and state of each, as the pool's status has them."""
+    return lambda pool: {it["name"]: it["state"] for it in thing("ssp", pool).get("status", {}).get("instances", [])}
+
+
 @pytest.fixture(scope="module")
 def module_watch(environment) -> Iterator[Callable[[str], Conversation]]:
     """module_watch(session) prints its state and what is said of it, a line for each change, while the file's tests run."""

@@ -25,12 +25,6 @@ def driver(**more) -> dict:
 
 
 @pytest.fixture
-def instances(thing):
-    """instances(pool) -> name and state of each, as the pool's status has them."""
-    return lambda pool: {it["name"]: it["state"] for it in thing("ssp", pool).get("status", {}).get("instances", [])}
-
-
-@pytest.fixture
 def events(objects):
     """events(pool, reason) -> what the pool's Events of that reason say."""
 

@@ -15,12 +15,6 @@ LONG = """SELECT concat('slept', '-well'), count(slept) FROM (
 
 
 @pytest.fixture
-def instances(thing):
-    """instances(pool) -> name and state of each, as the pool's status has them."""
-    return lambda pool: {it["name"]: it["state"] for it in thing("ssp", pool).get("status", {}).get("instances", [])}
-
-
-@pytest.fixture
 def story(kubectl):
     """story(pool) -> reasons and notes of its Events, as `kubectl describe` prints them."""
 
