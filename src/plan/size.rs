@@ -30,27 +30,25 @@ pub struct Size {
 /// who need one, whatever they use.
 pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured: Option<&Advice>) -> Size {
     let measured = measured.filter(|_| spec.sharing == Sharing::Pool);
+    // Who keeps what is there for want of figures adds no spare ones to it, or would do so again and again.
+    let holds = measured.is_some_and(Advice::holds);
+    let spare = if holds { 0 } else { spare(spec, users.len()) };
     let (needed, mut why) = match spec.sharing {
         Sharing::Pool => match measured {
-            Some(advice) => by_use(spec, users.len(), advice),
-            None => shared(spec, users.len(), count(current)),
+            Some(advice) => by_use(spec, users.len(), spare, advice),
+            None => shared(spec, users.len(), spare, count(current)),
         },
         Sharing::User => {
             let of_each = of_each_user(users);
             let needed: usize = of_each.values().map(|sessions| sessions.div_ceil(places(spec))).sum();
-            (
-                needed + spare(spec, users.len()),
-                format!("{} of {} user(s)", sessions(users.len()), of_each.len()),
-            )
+            (needed + spare, format!("{} of {} user(s)", sessions(users.len()), of_each.len()))
         }
-        Sharing::Session => (
-            users.len() + spare(spec, users.len()),
-            format!("{}, each on a driver of its own", sessions(users.len())),
-        ),
+        Sharing::Session => {
+            (users.len() + spare, format!("{}, each on a driver of its own", sessions(users.len())))
+        }
     };
     let unmeasured = measured.is_some_and(|advice| advice.finding == Finding::Unmeasured);
-    let spare = spare(spec, users.len());
-    if spare > 0 && measured.is_none_or(|advice| !advice.holds()) {
+    if spare > 0 {
         why.push_str(&format!(" and {spare} spare"));
     }
     let needed = i32::try_from(needed).unwrap_or(i32::MAX);
@@ -64,8 +62,8 @@ pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured:
     Size { desired, why, unmeasured }
 }
 
-fn shared(spec: &SparkSessionPoolSpec, n: usize, current: usize) -> (usize, String) {
-    let (target, spare) = (target(spec), spare(spec, n));
+fn shared(spec: &SparkSessionPoolSpec, n: usize, spare: usize, current: usize) -> (usize, String) {
+    let target = target(spec);
     let base = n.div_ceil(target);
     let up = fraction(&spec.scaling.scale_up_threshold, 1.0);
     let crowded = base > 0 && n > 1 && above(n, base * target, up);
@@ -87,9 +85,7 @@ fn shared(spec: &SparkSessionPoolSpec, n: usize, current: usize) -> (usize, Stri
     (needed, why)
 }
 
-/// Who keeps what is there for want of figures adds no spare ones to it, or would do so again and again.
-fn by_use(spec: &SparkSessionPoolSpec, n: usize, advice: &Advice) -> (usize, String) {
-    let spare = if advice.holds() { 0 } else { spare(spec, n) };
+fn by_use(spec: &SparkSessionPoolSpec, n: usize, spare: usize, advice: &Advice) -> (usize, String) {
     let needed = count(advice.instances) + spare;
     let by_places = n.div_ceil(places(spec));
     if by_places > needed {
