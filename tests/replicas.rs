@@ -22,7 +22,7 @@ use spark_session_operator::operator::{
     Stores, Takeover, watches,
 };
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequestLayer;
 use uuid::Uuid;
@@ -42,14 +42,21 @@ struct Replica {
     identity: HolderIdentity,
     leadership: Leadership,
     leads: Gauge,
-    /// Requests other than reading, without those for the Lease.
-    writes: Arc<AtomicUsize>,
-    /// Requests for the Lease do not arrive any more.
-    cut_off: Arc<AtomicBool>,
+    requests: Arc<Requests>,
     stop: CancellationToken,
     candidate: JoinHandle<anyhow::Result<()>>,
     /// Ended when this is dropped, as by a crash.
     _tasks: JoinSet<anyhow::Result<()>>,
+}
+
+#[derive(Default)]
+struct Requests {
+    /// Other than reading, without those for the Lease.
+    writes: AtomicUsize,
+    lease_reads: AtomicUsize,
+    lease_writes: AtomicUsize,
+    /// Requests for the Lease do not arrive any more.
+    cut_off: AtomicBool,
 }
 
 impl Replica {
@@ -58,8 +65,8 @@ impl Replica {
     }
 
     async fn start_in_pod(name: &str, uid: Option<&str>, namespace: &str, timing: LeaseTiming) -> Self {
-        let (writes, cut_off) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let client = client(Arc::clone(&writes), Arc::clone(&cut_off)).await;
+        let requests = Arc::new(Requests::default());
+        let client = client(Arc::clone(&requests)).await;
         let policy =
             Policy { identity_jar_url: Some("local:///identity.jar".to_owned()), ..Policy::default() };
         let stores = Stores::with_policy(policy);
@@ -81,7 +88,7 @@ impl Replica {
             tokio::spawn(candidate.run(async move { watching.until_probed().await }, stop.clone()));
         // It knows what there is, whoever leads.
         stores.until_probed().await;
-        Self { identity, leadership, leads, writes, cut_off, stop, candidate, _tasks: tasks }
+        Self { identity, leadership, leads, requests, stop, candidate, _tasks: tasks }
     }
 
     async fn leads(&self) {
@@ -92,8 +99,20 @@ impl Replica {
         self.leadership.term().is_some()
     }
 
+    /// Until it has sent so many more renewals.
+    async fn renews(&self, times: usize) {
+        let sent = || self.requests.lease_writes.load(SeqCst);
+        let last = sent() + times;
+        let renewed = async {
+            while sent() < last {
+                sleep(QUICK.retry / 5).await;
+            }
+        };
+        timeout(PATIENCE, renewed).await.expect("it does not renew its Lease");
+    }
+
     fn writes(&self) -> usize {
-        self.writes.load(SeqCst)
+        self.requests.writes.load(SeqCst)
     }
 
     async fn stop(self) {
@@ -106,15 +125,18 @@ impl Replica {
     }
 }
 
-/// A client that counts its writes, and can lose its requests for Leases.
-async fn client(writes: Arc<AtomicUsize>, cut_off: Arc<AtomicBool>) -> Client {
+/// A client whose requests are counted, and which can lose those for Leases.
+async fn client(requests: Arc<Requests>) -> Client {
     let watched = MapRequestLayer::new(move |mut request: Request<Body>| {
         if request.uri().path().contains("/leases") {
-            if cut_off.load(SeqCst) {
+            let reads = request.method() == Method::GET;
+            let count = if reads { &requests.lease_reads } else { &requests.lease_writes };
+            count.fetch_add(1, SeqCst);
+            if requests.cut_off.load(SeqCst) {
                 *request.uri_mut() = Uri::from_static("/cut-off");
             }
         } else if request.method() != Method::GET {
-            writes.fetch_add(1, SeqCst);
+            requests.writes.fetch_add(1, SeqCst);
         }
         request
     });
@@ -205,8 +227,11 @@ impl Cluster {
     }
 
     async fn holder(&self) -> Option<String> {
-        let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
-        api.get(LEASE).await.unwrap().spec.and_then(|spec| spec.holder_identity)
+        self.leases().get(LEASE).await.unwrap().spec.and_then(|spec| spec.holder_identity)
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     fn pools(&self) -> Api<SparkSessionPool> {
@@ -228,6 +253,38 @@ async fn only_the_holder_of_the_lease_plans() {
         assert_eq!((second.writes(), second.is_leading()), (0, false));
         assert_eq!((first.leads.get(), second.leads.get()), (1, 0));
         assert_eq!(cluster.holder().await.as_deref(), Some(first.identity.as_str()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_is_a_single_request() {
+    in_a_namespace(|cluster| async move {
+        let leader = Replica::start("leader", &cluster.namespace, QUICK).await;
+        leader.leads().await;
+        leader.renews(1).await;
+        let read = leader.requests.lease_reads.load(SeqCst);
+        leader.renews(5).await;
+        assert_eq!(leader.requests.lease_reads.load(SeqCst), read);
+    })
+    .await;
+}
+
+/// An annotation by `kubectl`, or a backup that puts objects back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_lease_somebody_touches_or_deletes_goes_on_leading() {
+    in_a_namespace(|cluster| async move {
+        let leader = Replica::start("leader", &cluster.namespace, QUICK).await;
+        leader.leads().await;
+        let term = leader.leadership.term();
+        let touch = Patch::Merge(json!({ "metadata": { "annotations": { "example.com/seen": "yes" } } }));
+        cluster.leases().patch(LEASE, &PatchParams::default(), &touch).await.unwrap();
+        leader.renews(2).await;
+        cluster.leases().delete(LEASE, &DeleteParams::default()).await.unwrap();
+        leader.renews(2).await;
+        assert_eq!(cluster.holder().await.as_deref(), Some(leader.identity.as_str()));
+        assert_eq!(leader.leadership.term(), term);
+        assert!(term.is_some());
     })
     .await;
 }
@@ -308,7 +365,7 @@ async fn a_leader_that_cannot_renew_stops_writing_before_another_begins() {
         cluster.create_pool("lab").await;
         cluster.is_planned("lab", 1).await;
 
-        first.cut_off.store(true, SeqCst);
+        first.requests.cut_off.store(true, SeqCst);
         second.leads().await;
         assert!(!first.is_leading(), "two leaders");
         let written = first.writes();
@@ -320,7 +377,7 @@ async fn a_leader_that_cannot_renew_stops_writing_before_another_begins() {
         assert_eq!((first.leads.get(), second.leads.get()), (0, 1));
 
         // Back again, it waits for its turn.
-        first.cut_off.store(false, SeqCst);
+        first.requests.cut_off.store(false, SeqCst);
         second.stop().await;
         timeout(PATIENCE, async {
             while !first.is_leading() {

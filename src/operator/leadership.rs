@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use prometheus_client::metrics::gauge::Gauge;
@@ -174,6 +174,9 @@ pub struct Candidate {
     name: String,
     timing: LeaseTiming,
     election: Election,
+    /// As the API server answered our last write: a renewal need not read it first, since whoever changed it meanwhile
+    /// made that one a conflict.
+    held: Option<Lease>,
     standing: watch::Sender<Standing>,
     writing: TaskTracker,
     last_term: u64,
@@ -199,6 +202,7 @@ impl Candidate {
             name: lease.name,
             timing,
             election: Election::new(lease.identity, timing),
+            held: None,
             standing: sender,
             writing: writing.clone(),
             last_term: 0,
@@ -269,40 +273,44 @@ impl Candidate {
     }
 
     async fn attempt(&mut self) -> Result<Duration, String> {
+        if let Some(held) = self.held.take()
+            && let Step::Replace(spec) = self.election.step(Some(&held), moment())
+            && self.write(held.metadata, spec).await?
+        {
+            return Ok(self.timing.renew);
+        }
         let found = request("read", self.api.get_opt(&self.name)).await?;
-        let now = Moment { instant: Instant::now(), wall: Timestamp::now() };
-        let written = match self.election.step(found.as_ref(), now) {
+        let now = moment();
+        let (metadata, spec) = match self.election.step(found.as_ref(), now) {
             Step::Wait(expires) => {
                 return Ok(self.timing.retry.min(expires.saturating_duration_since(now.instant)));
             }
             Step::Create(spec) => {
-                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                self.write(Lease { metadata, spec: Some(spec) }, now.instant).await?
+                (ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() }, spec)
             }
-            Step::Replace(spec) => {
-                let metadata = found.map(|lease| lease.metadata).unwrap_or_default();
-                self.write(Lease { metadata, spec: Some(spec) }, now.instant).await?
-            }
+            Step::Replace(spec) => (found.map(|lease| lease.metadata).unwrap_or_default(), spec),
         };
+        let written = self.write(metadata, spec).await?;
         Ok(if written { self.timing.renew } else { self.timing.retry })
     }
 
-    /// Whether the API server took it: false when another replica was faster.
-    async fn write(&mut self, lease: Lease, sent: Instant) -> Result<bool, String> {
-        let written = match &lease.metadata.resource_version {
-            None => {
-                let params = PostParams::default();
-                timeout(REQUEST_LIMIT, self.api.create(&params, &lease)).await
-            }
-            Some(_) => {
-                let params = PostParams::default();
-                timeout(REQUEST_LIMIT, self.api.replace(&self.name, &params, &lease)).await
-            }
+    /// Whether the API server took it: false when another replica was faster, or the Lease is gone.
+    async fn write(&mut self, metadata: ObjectMeta, spec: LeaseSpec) -> Result<bool, String> {
+        let (lease, params, sent) =
+            (Lease { metadata, spec: Some(spec) }, PostParams::default(), Instant::now());
+        let known = lease.metadata.resource_version.is_some();
+        let written = if known {
+            timeout(REQUEST_LIMIT, self.api.replace(&self.name, &params, &lease)).await
+        } else {
+            timeout(REQUEST_LIMIT, self.api.create(&params, &lease)).await
         };
         match written {
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 || (known && status.code == 404) => {
+                Ok(false)
+            }
             Ok(Ok(lease)) => {
-                self.election.written(lease.spec.unwrap_or_default(), sent);
+                self.election.written(lease.spec.clone().unwrap_or_default(), sent);
+                self.held = Some(lease);
                 Ok(true)
             }
             other => described("write", other).map(|_| true),
@@ -368,6 +376,10 @@ impl Candidate {
         lease.spec = Some(spec);
         request("write", self.api.replace(&self.name, &PostParams::default(), &lease)).await.map(drop)
     }
+}
+
+fn moment() -> Moment {
+    Moment { instant: Instant::now(), wall: Timestamp::now() }
 }
 
 async fn request<T>(verb: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
