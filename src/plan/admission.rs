@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
+use super::counts::count;
 use super::outlook::Outlook;
 use super::sessions::{Draft, Drafts};
 use super::{quota, size};
@@ -50,7 +51,7 @@ impl<'a> Drafts<'a> {
             }
         }
         let spec = &self.view.pool.spec;
-        let places = spec.scaling.max_sessions_per_instance.and_then(|places| usize::try_from(places).ok());
+        let places = spec.scaling.max_sessions_per_instance.map(count);
         let ready: Vec<&'a Instance> = self
             .view
             .instances

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::application::{application, owner};
 use super::conditions::seconds;
+use super::counts::{count, int32};
 use super::failures::Failures;
 use super::outlook::Outlook;
 use super::sessions::Drafts;
@@ -67,7 +68,7 @@ impl<'a> Fleet<'a> {
         let stopped = failures.stop(view);
         let outdated = template::outdated(pool, &view.instances);
         let alive = || view.instances.iter().filter(|instance| instance.takes_sessions());
-        let mut current = count(alive().count());
+        let mut current = int32(alive().count());
         if alive().any(|instance| outdated.contains(instance.name.as_str())) {
             // Those that are there for a moment to replace others are no part of the pool's size.
             current = current.min(pool.status.desired_replicas);
@@ -92,7 +93,7 @@ impl<'a> Fleet<'a> {
     }
 
     pub fn desired(&self) -> usize {
-        usize::try_from(self.outlook.size.desired).unwrap_or(0)
+        count(self.outlook.size.desired)
     }
 
     /// Those that take sessions after what is decided so far, without those that are created.
@@ -116,7 +117,7 @@ impl<'a> Fleet<'a> {
     /// room of one.
     pub fn room(&self) -> usize {
         let occupied = self.view.instances.iter().filter(|it| it.phase != InstancePhase::Failed).count();
-        let max = usize::try_from(self.view.pool.spec.replicas.max).unwrap_or(0);
+        let max = count(self.view.pool.spec.replicas.max);
         max.saturating_sub(occupied + self.outlook.created.len())
     }
 
@@ -176,8 +177,7 @@ impl<'a> Fleet<'a> {
     fn take_back(&mut self) {
         let missing = self.desired().saturating_sub(self.alive().len());
         let by_size = |it: &&Instance| {
-            let drain = self.outlook.drains.get(&it.name);
-            drain.is_some_and(|drain| drain.reason == DrainReason::ScaleDown) && !self.is_outdated(it)
+            self.outlook.drains_for(&it.name, DrainReason::ScaleDown) && !self.is_outdated(it)
         };
         let mut leaving: Vec<&Instance> = self.view.instances.iter().filter(by_size).collect();
         leaving.sort_by_key(|it| (Reverse(self.load_of(it)), Reverse(it.ordinal)));
@@ -238,8 +238,4 @@ fn keep_tokens(view: &PoolView, plan: &mut Plan) {
 /// for the case that the status was lost.
 fn next_ordinal(view: &PoolView) -> i64 {
     view.pool.status.next_ordinal.max(view.free_ordinal)
-}
-
-fn count(n: usize) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
 }

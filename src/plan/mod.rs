@@ -10,6 +10,7 @@ mod admission;
 mod application;
 mod certificate;
 mod conditions;
+mod counts;
 mod drains;
 mod endings;
 mod explain;

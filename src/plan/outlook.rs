@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::failures::Failures;
 use super::size::Size;
-use crate::api::{DrainStatus, ScaleDownStatus, SparkSessionPoolStatus};
+use crate::api::{DrainReason, DrainStatus, ScaleDownStatus, SparkSessionPoolStatus};
 use crate::model::Instance;
 
 /// How the pool's instances will stand after this plan.
@@ -42,6 +42,10 @@ impl Outlook {
     /// Whether this plan has sessions go, or keeps them from coming, there.
     pub fn gives_up(&self, instance: &str) -> bool {
         self.removed.iter().chain(&self.drained).any(|name| name == instance)
+    }
+
+    pub fn drains_for(&self, instance: &str, reason: DrainReason) -> bool {
+        self.drains.get(instance).is_some_and(|drain| drain.reason == reason)
     }
 }
 

@@ -4,6 +4,7 @@
 use jiff::SignedDuration;
 
 use super::conditions::{Finding, seconds};
+use super::counts::count;
 use super::endings::after;
 use super::outlook::{Outlook, names};
 use super::sessions::Drafts;
@@ -46,7 +47,7 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding
         (
             true,
             "InstancesReady",
-            format!("{ready} of {} instance(s) answer.", count_of(outlook.size.desired).max(ready)),
+            format!("{ready} of {} instance(s) answer.", count(outlook.size.desired).max(ready)),
         )
     } else if view.lacks_interceptor() {
         let message = "No server can be started; see the condition IdentityEnforced.";
@@ -73,7 +74,7 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding
 /// Whether the pool has the instances that the load asks for, and why it asks for them.
 pub fn scaled(view: &PoolView, outlook: &Outlook) -> Finding {
     let finding = |status, reason, message| Finding { type_: "Scaled", status, reason, message };
-    let (desired, why) = (count_of(outlook.size.desired), &outlook.size.why);
+    let (desired, why) = (count(outlook.size.desired), &outlook.size.why);
     let stay = view.instances.iter().filter(|it| it.takes_sessions() && !outlook.gives_up(&it.name)).count();
     let here = stay + outlook.created.len() + outlook.taken_back.len();
     let wanted = format!("{} wanted: {why}", instances(desired));
@@ -150,11 +151,8 @@ pub fn up_to_date(view: &PoolView, outlook: &Outlook) -> Finding {
         let message = "No instance is made from an earlier template.".to_owned();
         return finding(true, "UpToDate", message);
     }
-    let drains = |name: &str| {
-        outlook.drains.get(name).is_some_and(|drain| drain.reason == DrainReason::TemplateChanged)
-    };
     let (leaving, serving): (Vec<&Instance>, Vec<&Instance>) =
-        outdated.into_iter().partition(|it| drains(&it.name));
+        outdated.into_iter().partition(|it| outlook.drains_for(&it.name, DrainReason::TemplateChanged));
     let new = view
         .instances
         .iter()
@@ -162,7 +160,7 @@ pub fn up_to_date(view: &PoolView, outlook: &Outlook) -> Finding {
     let mut parts = vec![format!(
         "{} of {} answer that are made from the present template",
         new.count(),
-        instances(count_of(outlook.size.desired))
+        instances(count(outlook.size.desired))
     )];
     if !leaving.is_empty() {
         let leaving = names(leaving.iter().map(|it| &it.name));
@@ -192,8 +190,4 @@ fn stopped(outlook: &Outlook) -> String {
 
 fn instances(n: usize) -> String {
     if n == 1 { "1 instance".to_owned() } else { format!("{n} instances") }
-}
-
-fn count_of(n: i32) -> usize {
-    usize::try_from(n).unwrap_or(0)
 }

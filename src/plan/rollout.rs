@@ -42,10 +42,9 @@ impl Fleet<'_> {
     /// `old`, those with the fewest sessions first. Only one at a time makes room.
     fn make_room(&mut self, old: &[&Instance], others_take_sessions: bool, plan: &mut Plan) {
         let outlook = &self.outlook;
-        let for_the_template = |name: &String| {
-            outlook.drains.get(name).is_some_and(|drain| drain.reason == DrainReason::TemplateChanged)
+        let leaves = |it: &Instance| {
+            it.phase == InstancePhase::Deleting || outlook.drains_for(&it.name, DrainReason::TemplateChanged)
         };
-        let leaves = |it: &Instance| it.phase == InstancePhase::Deleting || for_the_template(&it.name);
         if !outlook.removed.is_empty() || self.view.instances.iter().any(leaves) {
             return;
         }

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::Plan;
 use super::conditions::seconds;
+use super::counts::{count, int32};
 use super::endings::after;
 use super::instances::Fleet;
 use crate::api::{DrainReason, ScaleDownStatus, Sharing};
@@ -14,7 +15,7 @@ impl Fleet<'_> {
     /// time, so that a dip of the load costs nobody their place. Where drivers are not shared, only empty ones go.
     pub(super) fn shrink(&mut self, plan: &mut Plan) {
         let (alive, desired) = (self.alive(), self.outlook.size.desired);
-        let number = i32::try_from(alive.len()).unwrap_or(i32::MAX);
+        let number = int32(alive.len());
         if number <= desired {
             return;
         }
@@ -30,7 +31,7 @@ impl Fleet<'_> {
             self.outlook.scale_down = Some(window);
             return;
         }
-        let surplus = usize::try_from(number - window.to).unwrap_or(0);
+        let surplus = count(number - window.to);
         let goes = |it: &&Instance| spec.sharing == Sharing::Pool || self.load_of(it) == 0;
         let mut victims: Vec<&Instance> = alive.iter().copied().filter(goes).collect();
         // Those that serve nobody yet, or not for long; then the fewest sessions; then the oldest.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::counts::{count, int32};
 use super::utilization::{Advice, Finding};
 use crate::api::{MetricType, Sharing, SparkSessionPoolSpec};
 
@@ -51,7 +52,7 @@ pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured:
     if spare > 0 {
         why.push_str(&format!(" and {spare} spare"));
     }
-    let needed = i32::try_from(needed).unwrap_or(i32::MAX);
+    let needed = int32(needed);
     // A pool that was edited while its sessions run can have min above max only past validation.
     let desired = needed.max(spec.replicas.min).min(spec.replicas.max).max(0);
     if desired > needed {
@@ -145,8 +146,4 @@ pub fn target(spec: &SparkSessionPoolSpec) -> usize {
         MetricType::Cpu | MetricType::Memory => DEFAULT_SESSIONS_PER_INSTANCE,
     };
     count(target).max(1)
-}
-
-fn count(n: i32) -> usize {
-    usize::try_from(n).unwrap_or(0)
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::certificate::CERTIFICATE_READY;
 use super::conditions::{self, Finding, seconds};
+use super::counts::int32;
 use super::outlook::{Outlook, describe_failure, describe_start};
 use super::sessions::Drafts;
 use super::{drains, identity, pool_conditions};
@@ -41,10 +42,10 @@ pub fn pool_status(
     conditions.retain(|condition| certificate.is_some() || condition.type_ != CERTIFICATE_READY);
     SparkSessionPoolStatus {
         observed_generation: Some(generation),
-        total_active_sessions: count(load.values().sum()),
-        pending_sessions: count(drafts.waiting()),
-        current_replicas: count(view.instances.iter().filter(|instance| instance.is_alive()).count()),
-        ready_replicas: count(view.ready_count()),
+        total_active_sessions: int32(load.values().sum()),
+        pending_sessions: int32(drafts.waiting()),
+        current_replicas: int32(view.instances.iter().filter(|instance| instance.is_alive()).count()),
+        ready_replicas: int32(view.ready_count()),
         desired_replicas: outlook.size.desired,
         last_scale_time: if outlook.resized.is_some() {
             Some(seconds(now))
@@ -109,7 +110,7 @@ fn instance_status(
     InstanceStatus {
         name: instance.name.clone(),
         state,
-        active_sessions: count(sessions),
+        active_sessions: int32(sessions),
         endpoint: instance.endpoint.map(|endpoint| endpoint.to_string()),
         spark_application_state: Some(instance.launcher_state.clone()).filter(|state| !state.is_empty()),
         driver_pod: instance.pod.as_ref().map(|(name, _)| name.clone()),
@@ -118,8 +119,4 @@ fn instance_status(
         outdated: outlook.outdated.contains(&instance.name),
         message,
     }
-}
-
-fn count(n: usize) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
 }

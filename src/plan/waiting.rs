@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::seconds;
+use super::counts::{count, int32};
 use super::endings::after;
 use super::failures::FAILURES_BEFORE_GIVING_UP;
 use super::outlook::{Outlook, describe_start, sentence, usual_start};
@@ -118,17 +119,17 @@ impl Drafts<'_> {
             }
         }
         let (reason, cause) = trouble.unwrap_or_else(|| no_place(self.view, outlook));
-        let of = count(queued.len());
+        let of = int32(queued.len());
         for (place, n) in queued.into_iter().enumerate() {
             let waiting = Waiting::new(WaitPhase::Queued, cause.clone());
-            waits.insert(n, Waiting { reason, position: Some((count(place + 1), of)), ..waiting });
+            waits.insert(n, Waiting { reason, position: Some((int32(place + 1), of)), ..waiting });
         }
         waits
     }
 
     fn coming<'b>(&'b self, outlook: &'b Outlook) -> Vec<Coming<'b>> {
         let spec = &self.view.pool.spec;
-        let most = spec.scaling.max_sessions_per_instance.and_then(|places| usize::try_from(places).ok());
+        let most = spec.scaling.max_sessions_per_instance.map(count);
         let places = if spec.sharing == Sharing::Session { 1 } else { most.unwrap_or(usize::MAX) };
         let starting = self.view.instances.iter().filter(|it| it.phase == InstancePhase::Starting);
         let starting = starting.map(|instance| (instance.name.as_str(), Some(instance)));
@@ -333,8 +334,4 @@ pub(super) fn clause(sentence: &str) -> String {
     let mut characters = sentence.trim_end_matches('.').chars();
     let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
     first + characters.as_str()
-}
-
-fn count(n: usize) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
 }
