@@ -16,8 +16,8 @@ use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
-    Activity, ActivityWriter, Applier, Candidate, DriverLogs, DriverMetrics, Leadership, Liveness, Readiness,
-    Reconciler, Stores, Takeover, programmed, watches,
+    Activity, ActivityWriter, Applier, Candidate, DriverLogs, DriverMetrics, Events, Leadership, Liveness,
+    Readiness, Reconciler, Stores, Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
@@ -41,7 +41,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     let certificates = settings.grpc_tls.clone().map(Certificates::load).transpose()?;
     let cluster = kube::Config::infer().await.context("no access to a Kubernetes cluster")?;
-    let client = kube::Client::try_from(cluster.clone()).context("no access to a Kubernetes cluster")?;
+    let Clients { prompt, patient } = Clients::new(cluster)?;
     let http = authn::client(settings.authn.ca_pem.as_deref())?;
     let stop = CancellationToken::new();
     let identity_jar = match settings.identity.jar.clone() {
@@ -56,31 +56,32 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut background = JoinSet::new();
     let mut servers = JoinSet::new();
 
-    watches::spawn(&client, &settings.namespace, &stores, &mut background);
+    watches::spawn(&prompt, &settings.namespace, &stores, &mut background);
     background.spawn(Readiness::new(stores.clone()).run());
-    background.spawn(DriverLogs::new(&client, &settings.namespace, stores.clone()).run());
+    background.spawn(DriverLogs::new(&patient, &settings.namespace, stores.clone()).run());
     let activity = Activity::new(settings.activity_interval);
-    let activity_writer = ActivityWriter::new(&client, &settings.namespace, stores.clone(), activity.clone());
+    let activity_writer =
+        ActivityWriter::new(&patient, &settings.namespace, stores.clone(), activity.clone());
     background.spawn(activity_writer.run());
     let leadership = match settings.leader_election.clone() {
-        Some(election) => stand_for_election(&client, election, &stores, &metrics, &stop, &mut servers),
+        Some(election) => stand_for_election(&prompt, election, &stores, &metrics, &stop, &mut servers),
         None => {
             metrics.leader.set(1);
             Leadership::always()
         }
     };
     background.spawn(Liveness::new(stores.clone(), leadership.clone()).run());
-    let driver_metrics =
-        DriverMetrics::new(cluster, &settings.namespace, stores.clone(), leadership.clone())?;
+    let driver_metrics = DriverMetrics::new(&prompt, &settings.namespace, stores.clone(), leadership.clone());
     background.spawn(driver_metrics.run());
-    let applier = Applier::new(&client, &settings.namespace, stores.clone(), leadership.clone());
+    let events = Events::new(&patient, &settings.namespace);
+    let applier = Applier::new(&prompt, &settings.namespace, stores.clone(), leadership.clone(), events);
     let applier = Arc::new(applier);
     background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
-    let takeover = Takeover::new(&client, &settings.namespace);
+    let takeover = Takeover::new(&prompt, &settings.namespace);
     Reconciler::new(stores.clone(), applier, takeover, leadership, activity.clone()).spawn(&mut background);
     background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
 
-    let writer = SessionWriter::new(&client, &settings.namespace, stores.clone());
+    let writer = SessionWriter::new(&patient, &settings.namespace, stores.clone());
     let thrift_sessions = ThriftSessions::new(stores.clone(), writer.clone())?;
     background.spawn(thrift_sessions.clone().run());
     let authenticator = Authenticator::new(settings.authn, http);
@@ -128,6 +129,24 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         "started"
     );
     until_stopped(background, servers, stop).await
+}
+
+/// Two ways to ask the API server. One that is starting, or has too much to do, answers 503 or 429 and says when to come
+/// again: up to five seconds later.
+struct Clients {
+    /// Tells that at once, for those who ask again by themselves: they know when an outage is over.
+    prompt: kube::Client,
+    /// Waits and asks again.
+    patient: kube::Client,
+}
+
+impl Clients {
+    fn new(mut cluster: kube::Config) -> anyhow::Result<Self> {
+        let of = |config| kube::Client::try_from(config).context("no access to a Kubernetes cluster");
+        let patient = of(cluster.clone())?;
+        cluster.default_retry = false;
+        Ok(Self { prompt: of(cluster)?, patient })
+    }
 }
 
 /// Among the servers, since the Lease is to be given back before the process ends.

@@ -18,8 +18,8 @@ use serde_json::json;
 use spark_session_operator::api::{SparkApplication, SparkSessionPool};
 use spark_session_operator::model::Policy;
 use spark_session_operator::operator::{
-    Activity, Applier, Candidate, HolderIdentity, Leadership, LeaseName, LeaseTiming, Readiness, Reconciler,
-    Stores, Takeover, watches,
+    Activity, Applier, Candidate, Events, HolderIdentity, Leadership, LeaseName, LeaseTiming, Readiness,
+    Reconciler, Stores, Takeover, watches,
 };
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
@@ -78,7 +78,13 @@ impl Replica {
             LeaseName { namespace: namespace.to_owned(), name: LEASE.to_owned(), identity: identity.clone() };
         let (leads, stop) = (Gauge::default(), CancellationToken::new());
         let (candidate, leadership) = Candidate::new(&client, lease, timing, leads.clone());
-        let applier = Arc::new(Applier::new(&client, namespace, Arc::clone(&stores), leadership.clone()));
+        let applier = Arc::new(Applier::new(
+            &client,
+            namespace,
+            Arc::clone(&stores),
+            leadership.clone(),
+            Events::new(&client, namespace),
+        ));
         let takeover = Takeover::new(&client, namespace);
         let activity = Activity::new(Duration::from_secs(60));
         Reconciler::new(Arc::clone(&stores), applier, takeover, leadership.clone(), activity)

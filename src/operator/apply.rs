@@ -56,14 +56,20 @@ pub enum ApplyError {
 }
 
 impl Applier {
-    pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>, leadership: Leadership) -> Self {
+    pub fn new(
+        client: &Client,
+        namespace: &str,
+        stores: Arc<Stores>,
+        leadership: Leadership,
+        events: Events,
+    ) -> Self {
         Self {
             pools: Api::namespaced(client.clone(), namespace),
             sessions: Api::namespaced(client.clone(), namespace),
             applications: Api::namespaced(client.clone(), namespace),
             tokens: Tokens::new(client, namespace, stores.clone()),
             spark_sessions: SparkSessions::new(stores.clone(), leadership),
-            events: Events::new(client, namespace),
+            events,
             stores,
         }
     }

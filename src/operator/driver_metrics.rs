@@ -39,18 +39,10 @@ pub struct DriverMetrics {
 }
 
 impl DriverMetrics {
-    /// # Errors
-    /// Where no client can be made of the configuration.
-    pub fn new(
-        mut config: kube::Config,
-        namespace: &str,
-        stores: Arc<Stores>,
-        leadership: Leadership,
-    ) -> kube::Result<Self> {
-        // A metrics server that is down is answered for by 503, which the client would hide and ask again fifteen times.
-        config.default_retry = false;
-        let pods = Api::namespaced(Client::try_from(config)?, namespace);
-        Ok(Self { pods, stores, leadership, term: None, told: HashMap::new(), problem: None })
+    /// The client must not hide that a metrics server is down, for which the API server answers 503.
+    pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>, leadership: Leadership) -> Self {
+        let pods = Api::namespaced(client.clone(), namespace);
+        Self { pods, stores, leadership, term: None, told: HashMap::new(), problem: None }
     }
 
     pub async fn run(mut self) -> anyhow::Result<()> {

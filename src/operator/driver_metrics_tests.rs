@@ -22,8 +22,10 @@ struct World {
 /// As the replica that plans.
 fn metrics(api: &str, stores: &Arc<Stores>) -> DriverMetrics {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config = kube::Config::new(api.parse().unwrap());
-    DriverMetrics::new(config, "ns", stores.clone(), Leadership::always()).unwrap()
+    let mut config = kube::Config::new(api.parse().unwrap());
+    config.default_retry = false;
+    let client = Client::try_from(config).unwrap();
+    DriverMetrics::new(&client, "ns", stores.clone(), Leadership::always())
 }
 
 /// Pool `p`, with a driver that runs since second 0, whose server answers and whom nobody has planned yet.

@@ -36,6 +36,7 @@ pub use apply::{Applier, FIELD_MANAGER};
 pub use convert::Watched;
 pub use driver_log::DriverLogs;
 pub use driver_metrics::DriverMetrics;
+pub use events::Events;
 pub use leadership::{Candidate, Leadership, LeaseName, Term};
 pub use lease::{HolderIdentity, LeaseTiming};
 pub use liveness::Liveness;

@@ -15,15 +15,15 @@ use kube::Client;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A failure so long after the last one is the first of its kind.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+/// Who has gone on for so many times as long as the last pause took has recovered: the next failure is a first one.
+const FORGOTTEN_AFTER: u32 = 10;
 /// Between two looks whether the API server is back.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// Over this time all replicas' watches are spread, when it is.
-const SPREAD: Duration = Duration::from_millis(100);
+const SPREAD: Duration = Duration::from_millis(50);
 
 /// Whether the API server can be reached, as far as anybody had a reason to ask.
 #[derive(Debug, Default)]
@@ -77,19 +77,19 @@ async fn is_there(client: &Client) -> bool {
 #[derive(Debug)]
 pub struct Pauses {
     next: Duration,
-    last_failure: Option<Instant>,
+    /// When the last one will be forgotten.
+    recovered_at: Option<Instant>,
     recoveries: watch::Receiver<u64>,
 }
 
 impl Pauses {
     pub fn of(api_server: &ApiServer) -> Self {
-        Self { next: FIRST_PAUSE, last_failure: None, recoveries: api_server.recoveries() }
+        Self { next: FIRST_PAUSE, recovered_at: None, recoveries: api_server.recoveries() }
     }
 
     /// To be waited for after each failure.
     pub async fn pause(&mut self) {
-        let now = Instant::now();
-        if self.last_failure.replace(now).is_some_and(|last| now.duration_since(last) > FORGOTTEN_AFTER) {
+        if self.recovered_at.is_some_and(|at| at <= Instant::now()) {
             self.next = FIRST_PAUSE;
         }
         // Nobody of many who failed together comes together with the others again.
@@ -107,6 +107,7 @@ impl Pauses {
                 sleep(SPREAD.mul_f64(rand::random_range(0.0..1.0))).await;
             }
         }
+        self.recovered_at = Some(Instant::now() + pause * FORGOTTEN_AFTER);
     }
 }
 

@@ -33,11 +33,18 @@ async fn paused(pauses: &mut Pauses) -> Duration {
 async fn pauses_grow_to_half_a_minute_and_begin_anew_after_quiet_times() {
     let api_server = ApiServer::default();
     let mut pauses = Pauses::of(&api_server);
-    for expected in [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000] {
-        let took = paused(&mut pauses).await.as_millis();
-        assert!((expected..=expected * 3 / 2 + 1).contains(&took), "{took} ms, and not about {expected} ms");
+    let mut took = Duration::ZERO;
+    for expected in [25, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000] {
+        // What works for a shorter time than it was waited for has not recovered.
+        sleep(took / 2).await;
+        took = paused(&mut pauses).await;
+        let millis = took.as_millis();
+        assert!((expected..=expected * 3 / 2 + 1).contains(&millis), "{took:?}, and not about {expected} ms");
     }
-    sleep(FORGOTTEN_AFTER * 2).await;
+    sleep(took * FORGOTTEN_AFTER).await;
+    let first = paused(&mut pauses).await;
+    assert!(first < FIRST_PAUSE * 2);
+    sleep(first * (FORGOTTEN_AFTER + 1)).await;
     assert!(paused(&mut pauses).await < FIRST_PAUSE * 2);
 }
 
@@ -54,13 +61,13 @@ async fn the_end_of_an_outage_ends_all_pauses() {
         };
         following.follow(&client, count).await;
     });
-    for _ in 0..10 {
+    for _ in 0..13 {
         pauses.pause().await;
     }
     assert_eq!(looks.load(SeqCst), 0, "nobody had a reason to ask");
     api_server.suspect();
     sleep(Duration::from_secs(2)).await;
-    assert!((7..=9).contains(&looks.load(SeqCst)), "{looks:?} looks in two seconds");
+    assert!((18..=21).contains(&looks.load(SeqCst)), "{looks:?} looks in two seconds");
     // Up, but not ready yet.
     code.store(500, SeqCst);
     sleep(Duration::from_secs(1)).await;

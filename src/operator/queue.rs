@@ -81,9 +81,13 @@ impl WorkQueue {
         self.add_after(key, delay);
     }
 
-    /// All that failed is due now: what made it fail is over.
+    /// All that failed is due now: what made it fail is over. What somebody works on is due once more: it may have met
+    /// the cause, and fail later.
     pub fn retry_now(&self) {
-        let retries = std::mem::take(&mut self.lock().retries);
+        let mut state = self.lock();
+        let mut retries = std::mem::take(&mut state.retries);
+        retries.extend(state.running.keys().cloned());
+        drop(state);
         for key in retries {
             self.add(&key);
         }
@@ -178,6 +182,19 @@ mod tests {
         queue.retry_now();
         assert_eq!(queue.next().await, "calm");
         assert_eq!(start.elapsed().as_secs(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_when_its_cause_is_over_already_is_due_at_once() {
+        let queue = WorkQueue::default();
+        let start = Instant::now();
+        queue.add("running");
+        assert_eq!(queue.next().await, "running");
+        queue.retry_now();
+        queue.retry_after("running", Duration::from_secs(30));
+        queue.done("running");
+        assert_eq!(queue.next().await, "running");
+        assert_eq!(start.elapsed().as_secs(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::time::Duration;
 
 use kube::api::ListParams;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
@@ -13,12 +12,11 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::convert::Watched;
+use super::outage::Pauses;
 use super::stores::Stores;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::{Inventory, Kind};
 use crate::plan::POOL_LABEL;
-
-const RETRY: Duration = Duration::from_secs(1);
 
 pub struct Takeover {
     client: Client,
@@ -32,9 +30,11 @@ impl Takeover {
 
     /// Enters what leaders write into the stores, as it is now. Tries until it succeeds.
     pub async fn learn(&self, stores: &Stores) {
+        let mut pauses = Pauses::of(&stores.api_server);
         while let Err(error) = self.try_to_learn(stores).await {
-            tracing::warn!(%error, "a new leader cannot list what there is, trying again in {RETRY:?}");
-            tokio::time::sleep(RETRY).await;
+            tracing::warn!(%error, "a new leader cannot list what there is, trying again");
+            stores.api_server.suspect();
+            pauses.pause().await;
         }
     }
 

@@ -8,7 +8,7 @@ use spark_session_operator::api::{
     SparkSessionPoolStatus,
 };
 use spark_session_operator::broker::SessionWriter;
-use spark_session_operator::operator::{Applier, Leadership, Stores, Watched};
+use spark_session_operator::operator::{Applier, Events, Leadership, Stores, Watched};
 use spark_session_operator::plan::Action;
 use uuid::Uuid;
 
@@ -31,7 +31,13 @@ impl Written {
         Self {
             sessions: Api::namespaced(client.clone(), namespace),
             uid: created.metadata.uid.unwrap(),
-            planner: Applier::new(client, namespace, stores.clone(), Leadership::always()),
+            planner: Applier::new(
+                client,
+                namespace,
+                stores.clone(),
+                Leadership::always(),
+                Events::new(client, namespace),
+            ),
             broker: SessionWriter::new(client, namespace, stores),
         }
     }

@@ -30,6 +30,9 @@ struct Shared {
     /// Watches find that what they saw last is forgotten.
     forgets: AtomicBool,
     told_gone: AtomicUsize,
+    /// Whether it is as an API server that is not ready yet.
+    starts: AtomicBool,
+    refused: AtomicUsize,
     /// Milliseconds before a request that writes arrives, at most.
     slow_writes: AtomicU64,
     writes: AtomicUsize,
@@ -50,6 +53,8 @@ impl Proxy {
             cuts: watch::Sender::new(0),
             forgets: AtomicBool::new(false),
             told_gone: AtomicUsize::new(0),
+            starts: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
             slow_writes: AtomicU64::new(0),
             writes: AtomicUsize::new(0),
         });
@@ -89,6 +94,17 @@ impl Proxy {
         self.state.told_gone.load(SeqCst)
     }
 
+    /// Cuts all watches, and answers every request that it is not ready, and when to ask again.
+    pub fn start_up(&self, starts: bool) {
+        self.state.starts.store(starts, SeqCst);
+        self.cut();
+    }
+
+    /// How many requests were answered so.
+    pub fn refused(&self) -> usize {
+        self.state.refused.load(SeqCst)
+    }
+
     /// Writes take between a quarter of this time and all of it longer.
     pub fn slow_writes(&self, at_most: Duration) {
         self.state.slow_writes.store(u64::try_from(at_most.as_millis()).unwrap(), SeqCst);
@@ -103,6 +119,10 @@ async fn forward(State(state): State<Arc<Shared>>, request: Request) -> Response
     let (mut parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
     let watches = query.contains("watch=true");
+    if state.starts.load(SeqCst) {
+        state.refused.fetch_add(1, SeqCst);
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response();
+    }
     if watches && query.contains("resourceVersion=") && state.forgets.load(SeqCst) {
         state.told_gone.fetch_add(1, SeqCst);
         let message = "too old resource version: 1 (2)";
