@@ -105,6 +105,22 @@ fn simulate_says_who_would_have_waited_and_what_it_would_have_cost() {
 }
 
 #[test]
+fn simulate_follows_the_use_of_cpu_where_it_is_said_what_a_session_uses() {
+    let by_cpu = POOL.replace("targetPerInstance: 2", "type: cpu");
+    let printed = text(&simulate(&by_cpu, TRACE, &["--use-per-session", "100", "--timeline"]).stdout);
+    let start =
+        "Simulated: pool notebooks, 0 to 4 instances, 80 % of its cpu each; 3 session(s) of 3 user(s), ";
+    assert!(printed.starts_with(start), "{printed}");
+    assert!(
+        printed.contains("each\nuses 100 % of the cpu that a driver requests (--use-per-session)"),
+        "{printed}"
+    );
+    let decided = "ScaledUp: 1 → 3: cpu at 200 % of the requests on average over 1 instance(s), target 80 %.";
+    assert!(printed.contains(decided), "{printed}");
+    assert!(printed.contains("they count sessions.\n") && !printed.contains("HPA"), "{printed}");
+}
+
+#[test]
 fn simulate_prints_json_and_timelines() {
     let output = simulate(POOL, TRACE, &["--compare", "none", "--output", "json", "--timeline"]);
     let printed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -139,6 +155,14 @@ fn simulate_refuses_what_it_cannot_read_and_says_where() {
     let error = failed(simulate(&POOL.replace("max: 4", "max: 0"), TRACE, &[]));
     assert!(
         error.contains("pool.yaml") && error.contains("line 7: spec.replicas.max: 0 is less than 1"),
+        "{error}"
+    );
+    let by_cpu = POOL.replace("targetPerInstance: 2", "type: cpu");
+    let error = failed(simulate(&by_cpu, TRACE, &[]));
+    assert!(
+        error.contains(
+            "metrics.type is cpu: say with --use-per-session how many percent of the cpu that a driver"
+        ),
         "{error}"
     );
     let error = failed(simulate(POOL, &TRACE.replace("600", "ten minutes"), &[]));

@@ -214,6 +214,17 @@ pub enum MetricType {
     Memory,
 }
 
+impl MetricType {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ActiveSessions => "activeSessions",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SparkApplicationTemplate {
     /// Spec of a SparkApplication (sparkoperator.k8s.io/v1beta2), passed on to the Spark Operator.

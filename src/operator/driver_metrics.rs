@@ -20,7 +20,8 @@ use super::quantity;
 use super::stores::Stores;
 use super::watches::drivers;
 use crate::model::Usage;
-use crate::plan::utilization::{Advice, advice};
+use crate::plan::utilization::{self, Advice};
+use crate::plan::with_drains;
 
 /// As often as metrics-server measures, and as the Horizontal Pod Autoscaler reads.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -87,11 +88,9 @@ impl DriverMetrics {
     fn tell(&mut self, pools: BTreeSet<String>, now: Timestamp) {
         let advised: HashMap<String, Advice> = self.stores.read(|inventory| {
             let of = |name: &String| {
-                let pool = inventory.pool(name)?;
-                let instances = inventory.instances_of(name);
-                let problem = inventory.metrics_problem(pool);
+                let view = inventory.pool_view(name)?;
                 // As if there were sessions: when they come and go, the pool is planned for that.
-                advice(&pool.spec.scaling.metrics, &instances, 1, problem, now)
+                utilization::of_pool(&with_drains(&view), 1, now)
             };
             pools.into_iter().filter_map(|name| of(&name).map(|advice| (name, advice))).collect()
         });

@@ -73,9 +73,8 @@ impl<'a> Fleet<'a> {
             // Those that are there for a moment to replace others are no part of the pool's size.
             current = current.min(pool.status.desired_replicas);
         }
-        let (users, metric) = (drafts.users(), &pool.spec.scaling.metrics);
-        let problem = view.metrics_problem.as_deref();
-        let measured = utilization::advice(metric, &view.instances, users.len(), problem, now);
+        let users = drafts.users();
+        let measured = utilization::of_pool(view, users.len(), now);
         let outlook = Outlook {
             size: size::size(&pool.spec, &users, current, measured.as_ref()),
             next_ordinal: next_ordinal(view),

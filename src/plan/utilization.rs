@@ -1,14 +1,19 @@
 //! How many instances the measured use of CPU or memory asks for: the formula of the Horizontal Pod Autoscaler, with its
 //! rules for what is not measured.
 //!
+//! It differs in one thing. What a Pod that goes did is done by others then, but sessions stay on their driver: what an
+//! instance that drains still uses is part of the pool's load. Or each that drains would leave the others idler, as far as
+//! can be seen, and the next would follow.
+//!
 //! See <https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#algorithm-details>. It knows neither
 //! the pool's minimum and maximum nor its cooldown, and chooses no instance. All is in whole thousandths, so that nothing
 //! depends on rounding.
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::drains;
 use crate::api::{Metric, MetricType};
-use crate::model::{Instance, InstancePhase, Utilization};
+use crate::model::{Instance, InstancePhase, PoolView, Utilization};
 
 /// Percent of the requests, where the pool does not say.
 const DEFAULT_TARGET: i32 = 80;
@@ -58,13 +63,21 @@ impl Advice {
     }
 }
 
-/// `None` for a pool that is not sized by what its drivers use.
+/// What the instances of this pool ask for; `None` where it is not sized by what they use. The view is one with the
+/// [drains in effect](super::with_drains).
 ///
-/// `sessions`: those that have or want a place. Only instances that take sessions count. `problem`: why nothing is
+/// `sessions`: those that have or want a place.
+pub fn of_pool(view: &PoolView, sessions: usize, now: Timestamp) -> Option<Advice> {
+    let instances = view.instances.iter().filter(|instance| drains::counts(&view.pool, instance));
+    let (metric, problem) = (&view.pool.spec.scaling.metrics, view.metrics_problem.as_deref());
+    advice(metric, instances, sessions, problem, now)
+}
+
+/// Of the instances those count that take sessions; what others use that drain counts with it. `problem`: why nothing is
 /// measured. Figures that are still fresh count in spite of one.
-pub fn advice(
+pub(super) fn advice<'a>(
     metric: &Metric,
-    instances: &[Instance],
+    instances: impl IntoIterator<Item = &'a Instance>,
     sessions: usize,
     problem: Option<&str>,
     now: Timestamp,
@@ -98,13 +111,12 @@ struct Measure {
 impl Measure {
     fn of(metric: &Metric) -> Option<Self> {
         let target_percent = metric.target_per_instance.unwrap_or(DEFAULT_TARGET);
+        let name = metric.metric_type.name();
         match metric.metric_type {
             MetricType::ActiveSessions => None,
-            MetricType::Cpu => {
-                Some(Self { name: "cpu", of: |it| it.cpu, start_up_counts: false, target_percent })
-            }
+            MetricType::Cpu => Some(Self { name, of: |it| it.cpu, start_up_counts: false, target_percent }),
             MetricType::Memory => {
-                Some(Self { name: "memory", of: |it| it.memory, start_up_counts: true, target_percent })
+                Some(Self { name, of: |it| it.memory, start_up_counts: true, target_percent })
             }
         }
     }
@@ -118,8 +130,10 @@ impl Measure {
 /// The instances that take sessions, by what is known of them.
 #[derive(Default)]
 struct Load {
-    /// What the measured ones use together, in thousandths of the requests of one.
+    /// What the measured ones use together, and those that drain, in thousandths of the requests of one.
     sum: u64,
+    /// How many do that drain.
+    draining: u64,
     measured: u64,
     /// That answer, and should have been measured.
     missing: u64,
@@ -130,10 +144,18 @@ struct Load {
 }
 
 impl Load {
-    fn of(measure: Measure, instances: &[Instance], now: Timestamp) -> Self {
+    fn of<'a>(measure: Measure, instances: impl IntoIterator<Item = &'a Instance>, now: Timestamp) -> Self {
         let mut load = Self::default();
-        for instance in instances.iter().filter(|instance| instance.takes_sessions()) {
+        for instance in instances {
             let fresh = instance.utilization.filter(|utilization| !utilization.is_stale(now));
+            if instance.phase == InstancePhase::Draining {
+                let part = fresh.and_then(|fresh| (measure.of)(&fresh)).unwrap_or(0);
+                load.sum += u64::from(part);
+                load.draining += u64::from(part > 0);
+            }
+            if !instance.takes_sessions() {
+                continue;
+            }
             let started = instance.started_at.and_then(|at| at.checked_add(START_UP).ok());
             let starts = |from: Timestamp| started.is_none_or(|started| from < started);
             let of_its_start = match fresh {
@@ -191,6 +213,9 @@ impl Load {
             "{} at {average} % of the requests on average over {} instance(s), target {} %",
             measure.name, self.measured, measure.target_percent
         );
+        if self.draining > 0 {
+            text.push_str(&format!(", plus the load of {} draining", self.draining));
+        }
         let others = self.missing + self.starting;
         match finding {
             Finding::OnTarget => text.push_str(", which is within a tenth of it"),

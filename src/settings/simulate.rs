@@ -31,6 +31,11 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..=86_400))]
     start_seconds: Option<i64>,
 
+    /// Of a pool that is sized by cpu or memory: how many percent of what a driver requests one session uses on average,
+    /// all its pauses included.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    use_per_session: Option<u32>,
+
     /// Decides what chance does: the same seed, the same outcome.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -67,6 +72,7 @@ impl SimulateArgs {
             pool: self.pool?,
             arrivals: self.arrivals?,
             start_seconds: self.start_seconds,
+            use_per_session: self.use_per_session,
             seed: self.seed,
             timeline: self.timeline,
             output: self.output,

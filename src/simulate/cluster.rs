@@ -5,6 +5,7 @@
 //! what an action sets going (a driver that starts) is ended from outside.
 
 mod carry_out;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,12 @@ use crate::plan::{INSTANCE_LABEL, Observations, POOL_LABEL};
 
 /// Of every driver. Which one is meant is never told by its address here.
 const ADDRESS: &str = "10.0.0.1";
+
+pub use usage::MEASURED_EVERY;
+
+fn driver_pod(instance: &str) -> String {
+    format!("{instance}-driver")
+}
 
 pub struct Cluster {
     inventory: Inventory,
@@ -152,8 +159,8 @@ impl Cluster {
         self.refuses = words.map(str::to_owned);
     }
 
-    /// The instance's driver runs and answers, unless it was deleted or has failed meanwhile.
-    pub fn answer(&mut self, instance: &str) -> Result<(), WorldError> {
+    /// The instance's driver runs and answers since now, unless it was deleted or has failed meanwhile.
+    pub fn answer(&mut self, instance: &str, now: Second) -> Result<(), WorldError> {
         if !self.instance(instance).is_some_and(|it| it.is_alive()) {
             return Ok(());
         }
@@ -163,7 +170,7 @@ impl Cluster {
             [(POOL_LABEL, self.pool.as_str()), (INSTANCE_LABEL, instance)].map(|(k, v)| (k.into(), v.into()));
         let pod = Pod {
             metadata: ObjectMeta {
-                name: Some(format!("{instance}-driver")),
+                name: Some(driver_pod(instance)),
                 uid: Some(uid.clone()),
                 labels: Some(labels.into()),
                 ..ObjectMeta::default()
@@ -171,9 +178,10 @@ impl Cluster {
             status: Some(PodStatus {
                 phase: Some("Running".to_owned()),
                 pod_ip: Some(ADDRESS.to_owned()),
+                container_statuses: Some(vec![usage::container_status(now)]),
                 ..PodStatus::default()
             }),
-            ..Pod::default()
+            spec: Some(usage::pod_spec()),
         };
         self.put(pod.into_domain());
         self.inventory.server_answers(&uid);
@@ -189,7 +197,7 @@ impl Cluster {
     pub fn remove_instance(&mut self, instance: &str) {
         self.applications.remove(instance);
         self.inventory.remove(Kind::Application, instance);
-        self.inventory.remove(Kind::Pod, &format!("{instance}-driver"));
+        self.inventory.remove(Kind::Pod, &driver_pod(instance));
         self.inventory.remove(Kind::Token, &token_secret_name(instance));
     }
 

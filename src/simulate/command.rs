@@ -13,7 +13,7 @@ use super::simulation::{Answer, Question};
 use super::starts::StartTimes;
 use super::world::WorldError;
 use super::{office_day, pool_file, trace};
-use crate::api::SparkSessionPool;
+use crate::api::{MetricType, Sharing, SparkSessionPool};
 
 /// Where nothing is known of the pool's starts.
 const START_SECONDS: Second = 40;
@@ -34,6 +34,8 @@ pub struct Simulate {
     pub arrivals: PathBuf,
     /// `None`: the pool's recent starts, or else 40.
     pub start_seconds: Option<Second>,
+    /// Percent of a driver's requests.
+    pub use_per_session: Option<u32>,
     pub seed: u64,
     pub timeline: bool,
     pub output: Output,
@@ -79,7 +81,16 @@ fn answer(
         Compare::None => vec![Policy::AsWritten],
         Compare::All => Policy::ALL.into_iter().filter(|policy| policy.applies_to(&pool)).collect(),
     };
-    let question = Question { pool, arrivals, starts };
+    let metric = pool.spec.scaling.metrics.metric_type;
+    let measured = metric != MetricType::ActiveSessions && pool.spec.sharing == Sharing::Pool;
+    ensure!(
+        !measured || simulate.use_per_session.is_some(),
+        "spec.scaling.metrics.type is {0}: say with --use-per-session how many percent of the {0} that a driver requests one \
+         session uses on average, all its pauses included",
+        metric.name()
+    );
+    let percent_per_session = simulate.use_per_session.filter(|_| measured);
+    let question = Question { pool, arrivals, starts, percent_per_session };
     let answers = all(&question, &policies)?;
     Ok(match simulate.output {
         Output::Table => report::text(&question, &from, &answers, simulate.timeline),

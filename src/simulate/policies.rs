@@ -13,7 +13,7 @@ use serde::Serialize;
 use self::go_operator::GoOperator;
 use self::hpa::Hpa;
 use super::world::{Planner, ThisOperator};
-use crate::api::{IdentityMode, Sharing, SparkSessionPool};
+use crate::api::{IdentityMode, MetricType, Sharing, SparkSessionPool};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,9 +41,11 @@ impl Policy {
     }
 
     /// Whether it can be said what would happen to this pool. Rules that know nothing of `sharing` would put sessions
-    /// together that it keeps apart.
+    /// together that it keeps apart; and they count sessions, where a pool may go by what its drivers use.
     pub fn applies_to(self, pool: &SparkSessionPool) -> bool {
-        matches!(self, Self::AsWritten | Self::FixedAtMaximum) || pool.spec.sharing == Sharing::Pool
+        let counts = pool.spec.scaling.metrics.metric_type == MetricType::ActiveSessions;
+        matches!(self, Self::AsWritten | Self::FixedAtMaximum)
+            || (counts && pool.spec.sharing == Sharing::Pool)
     }
 
     /// The pool as this policy has it, and who decides about it.

@@ -19,7 +19,12 @@ fn question(spec: &serde_json::Value, arrivals: &[(i64, usize, i64)]) -> Questio
     let arrivals = arrivals.iter().flat_map(|(at, count, stays)| {
         (0..*count).map(move |n| Arrival { at: *at, user: format!("u{at}-{n}"), stays: *stays })
     });
-    Question { pool, arrivals: arrivals.collect(), starts: StartTimes::Constant(40) }
+    Question {
+        pool,
+        arrivals: arrivals.collect(),
+        starts: StartTimes::Constant(40),
+        percent_per_session: None,
+    }
 }
 
 fn figures(question: &Question, policy: Policy) -> Figures {
@@ -85,6 +90,26 @@ fn quotas_are_the_same_for_all() {
     for policy in Policy::ALL {
         assert_eq!(figures(&question, policy).refused, 10, "{policy:?}");
     }
+}
+
+/// 40 sessions use as much as two drivers request, and a driver shall use four fifths.
+#[test]
+fn a_pool_that_is_sized_by_cpu_follows_what_its_sessions_use() {
+    let spec = json!({
+        "replicas": { "min": 0, "max": 10 },
+        "scaling": {
+            "metrics": { "type": "cpu", "targetPerInstance": 80 }, "cooldownSeconds": 300, "drainTimeoutSeconds": 60,
+        },
+    });
+    let mut crowd = question(&spec, &[(3600, 40, 7200), (3600, 1, 14_400)]);
+    crowd.percent_per_session = Some(5);
+    let answer = crowd.answer(Policy::AsWritten).unwrap();
+    assert_eq!((answer.figures.most_instances, answer.figures.waited.max), (3, 40));
+    let ready: Vec<_> = answer.rows.iter().map(|row| row.counts.ready).collect();
+    assert_eq!(ready.last(), Some(&0));
+    // Up once, down to the one that the last session needs, and to none.
+    assert!(answer.figures.scale_actions <= 4, "{:?}", answer.figures);
+    assert!(!Policy::GoOperator.applies_to(&crowd.pool) && Policy::FixedAtMaximum.applies_to(&crowd.pool));
 }
 
 #[test]

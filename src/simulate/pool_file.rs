@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::api::{MetricType, SparkSessionPool};
+use crate::api::SparkSessionPool;
 
 /// Name of a pool whose manifest gives it none.
 const NAME: &str = "pool";
@@ -51,7 +51,7 @@ fn kind(document: &Value) -> String {
         .map_or_else(|| "an object without a kind".to_owned(), |kind| format!("a {kind}"))
 }
 
-/// The rules that the API server has in another language, and what cannot be simulated.
+/// The rules that the API server has in another language.
 fn check(pool: &SparkSessionPool) -> anyhow::Result<()> {
     let (replicas, scaling) = (&pool.spec.replicas, &pool.spec.scaling);
     ensure!(
@@ -62,11 +62,6 @@ fn check(pool: &SparkSessionPool) -> anyhow::Result<()> {
     let (up, down): (f64, f64) =
         (fraction(&scaling.scale_up_threshold), fraction(&scaling.scale_down_threshold));
     ensure!(down < up, "spec.scaling: scaling.scaleDownThreshold must be less than scaling.scaleUpThreshold");
-    ensure!(
-        scaling.metrics.metric_type == MetricType::ActiveSessions,
-        "spec.scaling.metrics.type: a pool that is sized by CPU or memory cannot be simulated, since nobody knows what \
-         the sessions of a trace would use of it. Say `type: activeSessions` and a targetPerInstance."
-    );
     Ok(())
 }
 

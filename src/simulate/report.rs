@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::clock;
+use super::cluster::MEASURED_EVERY;
 use super::policies::Policy;
 use super::simulation::{Answer, Figures, Question};
 use super::timeline::{Detail, timeline};
@@ -73,9 +74,14 @@ ended      sessions in use that were ended by the operator, or with their instan
 fn header(question: &Question, starts: &StartsFrom, answers: &[Answer]) -> String {
     let pool = &question.pool;
     let spec = &pool.spec;
-    let target = spec.scaling.metrics.target_per_instance.unwrap_or(20);
+    let (target, metric) =
+        (spec.scaling.metrics.target_per_instance, spec.scaling.metrics.metric_type.name());
+    let each = match question.percent_per_session {
+        None => format!("{} sessions each", target.unwrap_or(20)),
+        Some(_) => format!("{} % of its {metric} each", target.unwrap_or(80)),
+    };
     let mut text = format!(
-        "Simulated: pool {}, {} to {} instances, {target} sessions each; {} session(s) of {} user(s), {} to {}.\n",
+        "Simulated: pool {}, {} to {} instances, {each}; {} session(s) of {} user(s), {} to {}.\n",
         pool.metadata.name.as_deref().unwrap_or_default(),
         spec.replicas.min,
         spec.replicas.max,
@@ -96,10 +102,19 @@ fn header(question: &Question, starts: &StartsFrom, answers: &[Answer]) -> Strin
             )
         }
     });
-    text.push_str(
-        ", and always finds room.\nNothing fails, sessions are in use until their users leave, and how busy a driver is, \
-         is not known.\n",
+    let busy = match question.percent_per_session {
+        None => "how busy a driver is, is not known".to_owned(),
+        Some(percent) => format!(
+            "each\nuses {percent} % of the {metric} that a driver requests (--use-per-session), which is measured every {MEASURED_EVERY} s"
+        ),
+    };
+    let _ = writeln!(
+        text,
+        ", and always finds room.\nNothing fails, sessions are in use until their users leave, and {busy}."
     );
+    if question.percent_per_session.is_some() && answers.len() > 1 {
+        text.push_str("The other operators' rules are left out: they count sessions.\n");
+    }
     if spec.sharing != Sharing::Pool && answers.len() > 1 {
         text.push_str(
             "The other operators' rules are left out: they know nothing of spec.sharing, which this pool asks for.\n",
@@ -149,6 +164,7 @@ pub fn json(question: &Question, starts: &StartsFrom, answers: &[Answer], with_t
         "from": clock::text(question.begin()),
         "to": clock::text(question.end()),
         "starts": starts,
+        "percentPerSession": question.percent_per_session,
         "policies": policies,
     })
 }

@@ -20,6 +20,8 @@ pub struct Question {
     /// By the time of arrival, and at least one.
     pub arrivals: Vec<Arrival>,
     pub starts: StartTimes,
+    /// Of what a driver requests, the percent that each of its sessions uses; a pool that is sized by that needs it.
+    pub percent_per_session: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,9 @@ impl Question {
         let before = begin - self.starts.longest() - Second::from(pool.spec.scaling.cooldown_seconds) - HOUR;
         let mut world = World::new(pool, planner, self.starts.clone(), before);
         world.ledger_mut().count_from(begin);
+        if let Some(percent) = self.percent_per_session {
+            world.measure(percent);
+        }
         for arrival in &self.arrivals {
             world.expect(arrival.at, &arrival.user, arrival.stays);
         }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::carried::Carried;
 use super::clock::{self, Second};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, MEASURED_EVERY};
 use super::ledger::Ledger;
 use super::starts::StartTimes;
 use crate::api::{SessionState, SparkSessionPool};
@@ -65,6 +65,8 @@ enum Happening {
     Gone {
         instance: String,
     },
+    /// What the drivers use is measured.
+    Measured,
 }
 
 pub struct World {
@@ -78,6 +80,8 @@ pub struct World {
     starts: StartTimes,
     /// What drivers that start say instead of answering.
     failing: Option<String>,
+    /// What each session uses of what its driver requests; `None`: nothing is measured.
+    percent_per_session: Option<u32>,
     /// How long sessions that are not there yet will be used.
     stays: HashMap<String, Second>,
     ledger: Ledger,
@@ -95,6 +99,7 @@ impl World {
             wakes_at: None,
             starts,
             failing: None,
+            percent_per_session: None,
             stays: HashMap::new(),
             ledger: Ledger::new(now),
         }
@@ -124,6 +129,13 @@ impl World {
     /// Somebody will come then, and stay for so many seconds from when the session is there.
     pub fn expect(&mut self, at: Second, user: &str, stays: Second) {
         self.enter(at, Happening::Arrival { user: user.to_owned(), stays });
+    }
+
+    /// From now on it is measured what drivers use: this part of their requests, in percent, for each session.
+    pub fn measure(&mut self, percent_per_session: u32) {
+        if self.percent_per_session.replace(percent_per_session).is_none() {
+            self.measured();
+        }
     }
 
     /// Somebody comes now, and stays.
@@ -220,14 +232,21 @@ impl World {
                     self.cluster.fail_instance(&instance, &words)?;
                 }
                 Some(_) => {}
-                None => self.cluster.answer(&instance)?,
+                None => self.cluster.answer(&instance, self.now)?,
             },
             Happening::Gone { instance } => {
                 self.cluster.remove_instance(&instance);
                 self.ledger.instance_gone();
             }
+            Happening::Measured => self.measured(),
         }
         Ok(())
+    }
+
+    fn measured(&mut self) {
+        let Some(percent_per_session) = self.percent_per_session else { return };
+        self.cluster.measure(percent_per_session, self.now);
+        self.enter(self.now + MEASURED_EVERY, Happening::Measured);
     }
 
     fn enter(&mut self, at: Second, happening: Happening) {

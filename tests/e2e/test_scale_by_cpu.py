@@ -61,7 +61,7 @@ def test_load_brings_a_second_instance_and_calm_takes_it_away(
     )
     idle = shells("pyspark", remote_url(users[0], host=f"{pool}.test"))
     idle.says("SELECT 'here'", "here", 90)
-    busy = shells("pyspark", remote_url(users[0], host=f"{pool}.test"))
+    busy = shells("pyspark", remote_url(users[1], host=f"{pool}.test"))
     busy.says("SELECT 'here'", "here", 30)
     busy.say(BUSY)
     eventually(lambda: f"{pool}-0-driver" in kubectl("top", "pod"), 30, "kubectl shows its use")
@@ -75,7 +75,14 @@ def test_load_brings_a_second_instance_and_calm_takes_it_away(
     eventually(lambda: any(re.fullmatch(words, told) for told in events(pool, "ScaledUp")), 10, "an Event says why")
     eventually(lambda: set(instances(pool).values()) == {"Running"}, 60, "it answers")
 
+    # Both are on the first, whose session nobody has to move.
     busy.end()
+    kubectl("delete", "sis", f"--field-selector=spec.pool={pool},spec.user={users[1]}", "--wait=false")
+    eventually(lambda: instances(pool) == {f"{pool}-0": "Running"}, ROUNDS + 30, "calm takes the second one away")
+    words = r"2 → 1: cpu at \d+ % of the requests on average over \d instance\(s\), target 50 %.*"
+    eventually(lambda: any(re.fullmatch(words, told) for told in events(pool, "ScaledDown")), 10, "an Event says why")
+    idle.says("SELECT 'still here'", "still here", 30)
+
     kubectl("delete", "sis", f"--field-selector=spec.pool={pool}", "--wait=false")
     idle.end()
     eventually(lambda: not instances(pool), ROUNDS + 30, "without sessions none is left")

@@ -80,6 +80,10 @@ fn do_to(world: &mut World, what: &str, users: &mut usize) -> anyhow::Result<()>
             world.start_in(StartTimes::Constant(seconds.parse()?));
             Ok(())
         }
+        ["each", "session", "uses", percent, "%"] => {
+            world.measure(percent.parse()?);
+            Ok(())
+        }
         ["drivers", "fail"] => {
             world.fail_starts(Some("driver container failed: exit code 1"));
             Ok(())

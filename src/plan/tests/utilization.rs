@@ -148,10 +148,36 @@ fn who_comes_first_starts_one_whatever_is_measured() {
 #[test]
 fn instances_that_take_no_sessions_do_not_count() {
     let mut load = instances("800");
-    load.push(draining("p-1").using(8000, 0, MEASURED));
     load.push(Instance { phase: InstancePhase::Failed, ..ready("p-2").using(8000, 0, MEASURED) });
     let advice = advice(&metric(MetricType::Cpu, 80), &load, 1, None, at(NOW)).unwrap();
     assert_eq!((advice.instances, advice.finding), (1, Finding::OnTarget));
+}
+
+#[rstest]
+#[case::on_target("500 500", 600, 2, Finding::OnTarget)]
+#[case::as_if_it_were_theirs("500 500", 1500, 4, Finding::Above)]
+#[case::its_own_end("300 300 300", 100, 2, Finding::Below)]
+#[case::nothing_else_is_known("none", 1600, 1, Finding::Unmeasured)]
+fn what_one_that_drains_still_uses_is_load_of_those_that_stay(
+    #[case] staying: &str,
+    #[case] draining_uses: u32,
+    #[case] wanted: i32,
+    #[case] finding: Finding,
+) {
+    let mut load = instances(staying);
+    load.push(draining("p-9").using(draining_uses, 0, MEASURED));
+    let advice = advice(&metric(MetricType::Cpu, 80), &load, 1, None, at(NOW)).unwrap();
+    assert_eq!((advice.instances, advice.finding), (wanted, finding), "{}", advice.reason);
+}
+
+#[test]
+fn what_drains_is_told_with_the_load() {
+    let mut load = instances("500 500");
+    load.push(draining("p-9").using(600, 0, MEASURED));
+    let advice = advice(&metric(MetricType::Cpu, 80), &load, 1, None, at(NOW)).unwrap();
+    let words = "cpu at 80 % of the requests on average over 2 instance(s), target 80 %, plus the load of 1 draining, \
+                 which is within a tenth of it";
+    assert_eq!(advice.reason, words);
 }
 
 #[test]
