@@ -8,6 +8,7 @@ import pytest
 from clients import CONNECT_CLASS, condition, template
 
 APISERVICE = "v1beta1.metrics.k8s.io"
+MEASURED = "/apis/metrics.k8s.io/v1beta1/pods"
 # The CPU of the first two minutes of a driver does not count; figures are read every 15 s, and seen by then.
 START_UP = 120
 ROUNDS = 60
@@ -64,7 +65,9 @@ def test_load_brings_a_second_instance_and_calm_takes_it_away(
     busy = shells("pyspark", remote_url(users[1], host=f"{pool}.test"))
     busy.says("SELECT 'here'", "here", 30)
     busy.say(BUSY)
-    eventually(lambda: f"{pool}-0-driver" in kubectl("top", "pod"), 30, "kubectl shows its use")
+    # `kubectl top` fails as long as nothing is measured.
+    eventually(lambda: f"{pool}-0-driver" in kubectl("get", "--raw", MEASURED), 30, "its use is measured")
+    assert f"{pool}-0-driver" in kubectl("top", "pod")
     assert instances(pool) == {f"{pool}-0": "Running"}
 
     eventually(lambda: len(instances(pool)) == 2, START_UP + ROUNDS, "a second instance is started")
