@@ -31,7 +31,7 @@ type Key = (String, String);
 pub enum Created {
     /// There is an object of that name.
     Done,
-    /// Nothing: another creation stood in the way, and has come to its end.
+    /// Nothing: another creation stood in the way, and has come to its end, or has taken the last place meanwhile.
     LookAgain,
 }
 
@@ -49,6 +49,16 @@ struct UnderWay {
 enum Turn {
     Now(Flight),
     After(Flight),
+    Never,
+}
+
+/// Whether there is room for one more, with all that are under way.
+enum Room {
+    Free,
+    /// It depends on this one.
+    After(Flight),
+    /// The places were taken after somebody looked.
+    Gone,
 }
 
 impl Creations {
@@ -65,6 +75,7 @@ impl Creations {
     ) -> Result<Created, Denial> {
         match self.turn(draft, replaces, client) {
             Turn::Now(flight) => flight.await.map(|()| Created::Done),
+            Turn::Never => Ok(Created::LookAgain),
             Turn::After(other) => {
                 // A failure is for those who asked for that session.
                 let _ = other.await;
@@ -79,8 +90,10 @@ impl Creations {
         if let Some(same) = under_way.get(&key) {
             return Turn::Now(same.flight.clone());
         }
-        if let Some(other) = self.in_the_way(&under_way, &draft) {
-            return Turn::After(other);
+        match self.room(&under_way, &draft) {
+            Room::Free => {}
+            Room::After(other) => return Turn::After(other),
+            Room::Gone => return Turn::Never,
         }
         let (writer, ended) = (self.writer.clone(), (Arc::clone(&self.under_way), key.clone()));
         let pool = draft.spec.pool.clone();
@@ -98,12 +111,11 @@ impl Creations {
         Turn::Now(flight)
     }
 
-    /// One of those for which, with all that are under way, there is no room for this one. If there are none, whoever
-    /// asks has looked whether there is room.
-    fn in_the_way(&self, under_way: &HashMap<Key, UnderWay>, draft: &Draft) -> Option<Flight> {
+    fn room(&self, under_way: &HashMap<Key, UnderWay>, draft: &Draft) -> Room {
         let spec = &draft.spec;
         self.stores.read(|inventory| {
-            let policy = &inventory.pool(&spec.pool)?.spec.session_policy;
+            let Some(pool) = inventory.pool(&spec.pool) else { return Room::Free };
+            let policy = &pool.spec.session_policy;
             let counted = |name: &str| inventory.session(name).is_some_and(|session| counts(session));
             let coming: Vec<_> = under_way
                 .iter()
@@ -115,10 +127,10 @@ impl Creations {
             let in_total = inventory.sessions_in(&spec.pool).filter(|session| counts(session)).count();
             let of_user = of_user + coming.iter().filter(|(same_user, _)| *same_user).count();
             if quota::has_room(policy, &spec.user, &spec.groups, of_user, in_total + coming.len()) {
-                return None;
+                return Room::Free;
             }
-            let (_, other) = coming.iter().max_by_key(|(same_user, _)| *same_user)?;
-            Some((*other).clone())
+            let other = coming.iter().max_by_key(|(same_user, _)| *same_user);
+            other.map_or(Room::Gone, |(_, other)| Room::After((*other).clone()))
         })
     }
 }

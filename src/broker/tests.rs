@@ -322,6 +322,21 @@ async fn who_looked_before_it_was_created_and_comes_after_does_not_create_it_aga
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_looked_before_the_last_place_was_taken_and_comes_after_looks_again() {
+    let (stores, api_server) = (stores(), ApiServer::new(takes));
+    let pool = connect_pool("p").with_host("spark.example.com").allowing_each_user(1);
+    stores.shown(Object::Pool(pool.version(20)));
+    stores.shown(Object::Session(session("the-last-place")));
+    let creations =
+        Creations::new(SessionWriter::new(&api_server.client(), "spark-dev", stores.clone()), stores);
+    api_server.answers();
+    let draft = decide::Draft { name: name(), spec: session(&name()).with_spark_id(ID).spec };
+    let created = creations.create(draft, None, None).await.unwrap();
+    assert!(matches!(created, Created::LookAgain));
+    assert_eq!(api_server.creations(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_login_in_the_user_id_is_told_where_it_belongs_and_counts_only_if_that_was_asked_for() {
     let (stores, api_server) = (stores(), ApiServer::new(takes));
     api_server.answers();
