@@ -19,6 +19,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Who has gone on for so many times as long as the last pause took has recovered: the next failure is a first one.
 const FORGOTTEN_AFTER: u32 = 10;
+/// Nor is it one that merely takes long, unless it takes longer than any request.
+const SURELY_WORKS_AFTER: Duration = Duration::from_secs(90);
 /// Between two looks whether the API server is back.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -77,19 +79,31 @@ async fn is_there(client: &Client) -> bool {
 #[derive(Debug)]
 pub struct Pauses {
     next: Duration,
-    /// When the last one will be forgotten.
-    recovered_at: Option<Instant>,
+    last: Duration,
+    /// When the last one will be forgotten, unless something fails before.
+    forgotten_at: Option<Instant>,
     recoveries: watch::Receiver<u64>,
 }
 
 impl Pauses {
     pub fn of(api_server: &ApiServer) -> Self {
-        Self { next: FIRST_PAUSE, recovered_at: None, recoveries: api_server.recoveries() }
+        Self {
+            next: FIRST_PAUSE,
+            last: Duration::ZERO,
+            forgotten_at: None,
+            recoveries: api_server.recoveries(),
+        }
+    }
+
+    /// To be told when something has succeeded.
+    pub fn went_well(&mut self) {
+        let at = Instant::now() + self.last * FORGOTTEN_AFTER;
+        self.forgotten_at = Some(self.forgotten_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// To be waited for after each failure.
     pub async fn pause(&mut self) {
-        if self.recovered_at.is_some_and(|at| at <= Instant::now()) {
+        if self.forgotten_at.is_some_and(|at| at <= Instant::now()) {
             self.next = FIRST_PAUSE;
         }
         // Nobody of many who failed together comes together with the others again.
@@ -107,7 +121,8 @@ impl Pauses {
                 sleep(SPREAD.mul_f64(rand::random_range(0.0..1.0))).await;
             }
         }
-        self.recovered_at = Some(Instant::now() + pause * FORGOTTEN_AFTER);
+        self.last = pause;
+        self.forgotten_at = Some(Instant::now() + SURELY_WORKS_AFTER.max(pause * FORGOTTEN_AFTER));
     }
 }
 

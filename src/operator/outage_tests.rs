@@ -30,21 +30,38 @@ async fn paused(pauses: &mut Pauses) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_grow_to_half_a_minute_and_begin_anew_after_quiet_times() {
+async fn pauses_grow_to_half_a_minute_while_nothing_succeeds_for_long() {
     let api_server = ApiServer::default();
-    let mut pauses = Pauses::of(&api_server);
+    let (mut flaps, mut fails) = (Pauses::of(&api_server), Pauses::of(&api_server));
     let mut took = Duration::ZERO;
     for expected in [25, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000] {
-        // What works for a shorter time than it was waited for has not recovered.
+        // Works for a shorter time than it was waited for.
+        flaps.went_well();
         sleep(took / 2).await;
-        took = paused(&mut pauses).await;
-        let millis = took.as_millis();
-        assert!((expected..=expected * 3 / 2 + 1).contains(&millis), "{took:?}, and not about {expected} ms");
+        took = paused(&mut flaps).await;
+        let about = expected..=expected * 3 / 2 + 1;
+        assert!(about.contains(&took.as_millis()), "{took:?}, and not about {expected} ms");
+        // Takes long to fail.
+        sleep(Duration::from_secs(30)).await;
+        let took = paused(&mut fails).await;
+        assert!(about.contains(&took.as_millis()), "{took:?}, and not about {expected} ms");
     }
-    sleep(took * FORGOTTEN_AFTER).await;
-    let first = paused(&mut pauses).await;
-    assert!(first < FIRST_PAUSE * 2);
-    sleep(first * (FORGOTTEN_AFTER + 1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_begin_anew_after_what_works() {
+    let api_server = ApiServer::default();
+    let mut pauses = Pauses::of(&api_server);
+    let mut last = Duration::ZERO;
+    for _ in 0..5 {
+        last = paused(&mut pauses).await;
+    }
+    pauses.went_well();
+    sleep(last * (FORGOTTEN_AFTER + 1)).await;
+    assert!(paused(&mut pauses).await < FIRST_PAUSE * 2);
+    assert!(paused(&mut pauses).await >= FIRST_PAUSE * 2);
+    // A watch that shows nothing, for nothing happens.
+    sleep(SURELY_WORKS_AFTER * 2).await;
     assert!(paused(&mut pauses).await < FIRST_PAUSE * 2);
 }
 

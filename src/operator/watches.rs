@@ -81,7 +81,12 @@ where
     let (mut listed, mut known) = (HashSet::new(), HashSet::new());
     let mut synced = false;
     loop {
-        match events.try_next().await {
+        let event = events.try_next().await;
+        // It comes before the list is asked for.
+        if event.as_ref().is_ok_and(|event| !matches!(event, Some(Event::Init))) {
+            pauses.went_well();
+        }
+        match event {
             Ok(Some(Event::Init)) => {
                 listed = HashSet::new();
                 known = stores.read(|inventory| inventory.names(K::KIND));
