@@ -232,6 +232,8 @@ async fn a_short_pool_gets_the_defaults() {
     json!({ "quotas": [{ "match": { "users": [], "groups": [] } }] }),
     "a quota has to name users or groups"
 )]
+#[case::access_for_nobody("/spec/access", json!({}), "access has to name users or groups")]
+#[case::access_with_empty_lists("/spec/access", json!({ "groups": [] }), "access has to name users or groups")]
 #[case::unknown_sharing("/spec/sharing", json!("Team"), "spec.sharing: Unsupported value")]
 #[case::a_long_name(
     "/metadata/name",

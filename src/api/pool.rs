@@ -66,24 +66,27 @@ pub struct SparkSessionPoolSpec {
     #[serde(default)]
     pub scaling: Scaling,
     /// The SparkApplication that every instance is made from. A change replaces the running instances, some at a
-    /// time, each when its sessions have ended.
+    /// time, each when its sessions have ended, or after `scaling.drainTimeoutSeconds`.
     pub spark_application_template: SparkApplicationTemplate,
     /// How many sessions there may be, how long they last, and what they start with.
     #[serde(default)]
     pub session_policy: SessionPolicy,
-    /// Who may use the pool. Without it every user who can log in may.
+    /// Who may use the pool. Without it every user who can log in may; an empty one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     /// Certificate for the host. Default: the one of `--tls-default-secret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// Who may share one driver: everyone in the pool (`Pool`), the sessions of one user (`User`), or nobody
-    /// (`Session`).
+    /// (`Session`). With `User` the pool has a driver for each user, or several by `scaling.maxSessionsPerInstance`; with
+    /// `Session` one for each session. `scaling.metrics` and the thresholds do not count then, and only drivers without
+    /// sessions are given up.
     #[serde(default)]
     pub sharing: Sharing,
     /// `Enforced`: a Connect server has the interceptor that sets the user who logged in, and refuses other sessions.
     /// `Trusted`: for images that cannot have it; the server believes what a client says of itself. Thrift servers are
-    /// told the user in any case.
+    /// told the user in any case. A change to `Enforced` drains every instance that was started without the interceptor
+    /// at the same time: raise `replicas.max` first if users must not wait.
     #[serde(default)]
     pub identity: IdentityMode,
 }
@@ -142,8 +145,9 @@ pub struct Scaling {
     #[serde(default = "default_cooldown")]
     #[schemars(range(min = 0, max = 86_400))]
     pub cooldown_seconds: i32,
-    /// Whether the sessions of an instance that is given up may go on there until they end. If not, they are ended
-    /// at once.
+    /// Whether the sessions of an instance that the pool needs no more may go on there until they end, or until
+    /// `drainTimeoutSeconds` are over. If not, they are ended at once. Instances that go for a changed template, an
+    /// annotation or the interceptor drain in any case.
     #[serde(default = "default_true")]
     pub drain_before_scale_down: bool,
     /// Seconds after which the sessions that are left on a draining instance are ended. Without it they go on until
@@ -152,12 +156,12 @@ pub struct Scaling {
     #[schemars(range(min = 0, max = 604_800))]
     pub drain_timeout_seconds: Option<i32>,
     /// Sessions that an instance takes at most, however many wait. Without it `targetPerInstance` decides when
-    /// instances are started, and no session waits while one of them answers.
+    /// instances are started, and no session waits while one of them answers that it may share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_sessions_per_instance: Option<i32>,
-    /// Instances that are kept beyond what the sessions need, so that a new user waits for none. With `replicas.min`
-    /// 0, only while the pool has a session.
+    /// Instances that are kept beyond what the sessions need, so that a new user waits for none; they do not add to the
+    /// one by `scaleUpThreshold`. With `replicas.min` 0, only while the pool has a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub spare_instances: Option<i32>,
@@ -248,11 +252,14 @@ pub struct SessionPolicy {
     #[serde(default = "default_total")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_total_sessions: i32,
-    /// Minutes without a request after which a session ends. A query that runs keeps its session in use.
+    /// Minutes without a request after which a session ends; an open request keeps it in use. A change applies to the
+    /// sessions that there are, too. A Connect server itself ends a session after twice what this was when the server was
+    /// started, and at least 24 hours: drain older ones if it grows beyond that.
     #[serde(default = "default_idle")]
     #[schemars(range(min = 1, max = 525_600))]
     pub idle_timeout_minutes: i32,
-    /// Minutes after which a session ends even while it is used. Without it: never.
+    /// Minutes after which a session ends even while it is used. Without it: never. A change applies to the sessions that
+    /// there are, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 525_600))]
     pub max_lifetime_minutes: Option<i32>,
@@ -340,7 +347,11 @@ pub struct QuotaMatch {
 }
 
 /// Those who are named, or in one of the groups, may use the pool.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[x_kube(validation = (
+    "(has(self.users) && self.users.size() > 0) || (has(self.groups) && self.groups.size() > 0)",
+    "access has to name users or groups; without it everyone who can log in may use the pool"
+))]
 pub struct Access {
     /// Login names, as the claim of `--oidc-user-claim` has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

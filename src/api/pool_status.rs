@@ -36,7 +36,8 @@ pub struct SparkSessionPoolStatus {
     /// Ordinal of the next instance: names are never used twice.
     #[serde(default)]
     pub next_ordinal: i64,
-    /// Instances that failed in a row; reset when one becomes ready.
+    /// Attempts in a row to start instances that failed; several instances that were started together count as one. 0
+    /// again when a newer instance has been there for five minutes, or when the pool's spec changes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub consecutive_failures: i32,
     /// When the last instance failed.
@@ -45,12 +46,15 @@ pub struct SparkSessionPoolStatus {
     /// Seconds that the last instances took from their creation until their server answered, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent_start_seconds: Vec<i32>,
-    /// What the last failed instance (or the refused template) said.
+    /// What the last failed instance said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_message: Option<String>,
     /// `Ready`: it serves, or starts when somebody comes. `Accepted`: clients reach it at its host. `Scaled`: it has the
-    /// instances that the load asks for, and why. `UpToDate`: all are made from the present template.
-    /// `IdentityEnforced`, `CertificateReady`, `Programmed`: as their names say. Each with a reason and a message.
+    /// instances that the load asks for, and why; false with `CoolingDown` and `DriversInUse` is as usual, with `AtMaximum`
+    /// and `NoRoom` the pool is as large as it may be, with `BackingOff`, `CrashLoop`, `TemplateRefused`, `NotMeasured` and
+    /// others something is wrong. `UpToDate`: no instance is made from an earlier template; false with `RollingOut` while
+    /// they are replaced. `IdentityEnforced`, `CertificateReady`, `Programmed`: as their names say. Each with a reason and a
+    /// message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -57,7 +57,8 @@ pub struct SparkInteractiveSessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"))]
     pub session_id: Option<String>,
-    /// Name among the user's sessions: the last part of `/cliservice/<name>`. Default `default`.
+    /// Name among the user's sessions: the last part of `/cliservice/<name>`, or the header `x-spark-session`. Without it a
+    /// Thrift session is called `default`, and a Connect session has no name, only its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$"))]
     pub name: Option<String>,

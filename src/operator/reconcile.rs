@@ -16,7 +16,7 @@ use super::leadership::{Leadership, Term};
 use super::stores::Stores;
 use super::takeover::Takeover;
 use super::watching::Watching;
-use crate::plan::{self, Observations, Refusal};
+use crate::plan::{self, Action, Observations, Refusal};
 
 /// Pools that are planned at the same time.
 const WORKERS: usize = 8;
@@ -88,12 +88,13 @@ impl Reconciler {
                         None => Again::Never,
                     };
                     let queue = &reconciler.stores.queue;
-                    queue.done(&pool);
                     match again {
                         Again::Never => {}
                         Again::After(delay) => queue.add_after(&pool, delay),
                         Again::Retry(delay) => queue.retry_after(&pool, delay),
                     }
+                    // Last, so that the end of an outage does not find it neither here nor there.
+                    queue.done(&pool);
                 }
             });
         }
@@ -153,10 +154,14 @@ impl Reconciler {
         };
         let generation = view.as_ref().map_or(0, |view| view.pool.meta.generation);
         let wake_at = plan.wake_at;
+        let may_be_refused =
+            |action: &Action| matches!(action, Action::CreateInstance { .. } | Action::CreateToken { .. });
+        let tries = plan.actions.iter().any(may_be_refused);
         let outcome = self.carry_out(plan, term).await;
         let again = match outcome {
             Ok(()) => {
                 (memory.failures, memory.problem) = (0, None);
+                memory.observations.refusal.take_if(|_| tries);
                 let until_wake =
                     wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
                 Some(until_wake.map_or(AT_LEAST_EVERY, |delay| delay.min(AT_LEAST_EVERY)))

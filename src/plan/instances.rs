@@ -1,7 +1,7 @@
 //! Which instances to create and which to give up. How many there shall be is `super::size`'s matter.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -67,21 +67,24 @@ impl<'a> Fleet<'a> {
         let failures = Failures::count(view, now, plan);
         let stopped = failures.stop(view);
         let outdated = template::outdated(pool, &view.instances);
-        let alive = || view.instances.iter().filter(|instance| instance.takes_sessions());
-        let mut current = int32(alive().count());
-        if alive().any(|instance| outdated.contains(instance.name.as_str())) {
-            // Those that are there for a moment to replace others are no part of the pool's size.
-            current = current.min(pool.status.desired_replicas);
-        }
         let users = drafts.users();
         let measured = utilization::of_pool(view, users.len(), now);
         let outlook = Outlook {
-            size: size::size(&pool.spec, &users, current, measured.as_ref()),
+            size: size::size(
+                &pool.spec,
+                &users,
+                &drafts.drivers(),
+                present(view, &outdated),
+                measured.as_ref(),
+            ),
             next_ordinal: next_ordinal(view),
             next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
             stopped,
             refusal: observations
                 .standing_refusal(pool.meta.generation, now)
+                .map(|refusal| refusal.message.clone()),
+            last_refusal: observations
+                .refusal_of(pool.meta.generation)
                 .map(|refusal| refusal.message.clone()),
             drains: drains::known(view, now),
             outdated: outdated.into_iter().map(str::to_owned).collect(),
@@ -199,6 +202,10 @@ impl<'a> Fleet<'a> {
         let alive = self.alive().len();
         let missing = self.desired().saturating_sub(alive + self.outlook.created.len());
         let came = self.create(missing, plan) + self.outlook.taken_back.len();
+        if self.outlook.last_refusal.is_some() {
+            // Told when the API server has taken it.
+            return;
+        }
         // What replaces a failed instance is no growth.
         let failed = self.view.instances.iter().filter(|it| it.phase == InstancePhase::Failed).count();
         if came > failed {
@@ -206,6 +213,18 @@ impl<'a> Fleet<'a> {
             self.outlook.resized = Some((before + failed, before + came));
         }
     }
+}
+
+/// How many instances the pool has, where nothing is a reason for another number. While a template is rolled out that is
+/// what it had before: some are there for a moment to replace others. One that has failed is replaced.
+pub(super) fn present(view: &PoolView, outdated: &HashSet<&str>) -> i32 {
+    let alive = || view.instances.iter().filter(|instance| instance.takes_sessions());
+    let (current, before) = (int32(alive().count()), view.pool.status.desired_replicas);
+    if alive().any(|instance| outdated.contains(instance.name.as_str())) {
+        return before;
+    }
+    let failed = view.instances.iter().filter(|instance| instance.phase == InstancePhase::Failed);
+    current.max(before.min(current + int32(failed.count())))
 }
 
 /// Instances that lost their owner are this pool's by their label, and would outlive it.

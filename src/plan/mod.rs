@@ -178,6 +178,19 @@ pub struct Event {
     pub note: String,
 }
 
+impl Event {
+    /// Whether it says that instances came which did not.
+    pub fn tells_of(&self, not_created: &[String]) -> bool {
+        match self.reason {
+            pool_events::SCALED_UP => !not_created.is_empty(),
+            pool_events::INSTANCE_CREATED => {
+                not_created.iter().any(|name| self.note == pool_events::created(name))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The object that an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum About {
@@ -232,8 +245,12 @@ const REFUSAL_RETRY: SignedDuration = SignedDuration::from_secs(60);
 impl Observations {
     /// The refusal that still stands for this version of the pool.
     fn standing_refusal(&self, generation: i64, now: Timestamp) -> Option<&Refusal> {
-        let standing = |refusal: &&Refusal| refusal.generation == generation && now < refusal.stands_until();
-        self.refusal.as_ref().filter(standing)
+        self.refusal_of(generation).filter(|refusal| now < refusal.stands_until())
+    }
+
+    /// The last refusal of this version of the pool, also one after which it is time to try again.
+    fn refusal_of(&self, generation: i64) -> Option<&Refusal> {
+        self.refusal.as_ref().filter(|refusal| refusal.generation == generation)
     }
 }
 

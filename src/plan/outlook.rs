@@ -36,6 +36,8 @@ pub struct Outlook {
     pub stopped: bool,
     /// The template is refused: what the API server said.
     pub refusal: Option<String>,
+    /// The same, also while this plan tries once more.
+    pub last_refusal: Option<String>,
 }
 
 impl Outlook {

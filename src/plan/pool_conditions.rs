@@ -1,7 +1,9 @@
 //! What the conditions of a pool say: whether clients reach it, whether it can serve them, whether it has as many
 //! instances as it needs, and whether those are made from its present template.
 
-use jiff::SignedDuration;
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{Finding, seconds};
 use super::counts::count;
@@ -41,19 +43,19 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding
         (false, "HostConflict", "Another pool has the host; see the condition Accepted.".to_owned())
     } else if view.host_invalid {
         (false, "InvalidHost", "No client can name the host; see the condition Accepted.".to_owned())
-    } else if let Some(refusal) = &outlook.refusal {
-        (false, "TemplateRefused", format!("The API server refuses the sparkApplicationTemplate: {refusal}"))
     } else if ready > 0 {
         (
             true,
             "InstancesReady",
             format!("{ready} of {} instance(s) answer.", count(outlook.size.desired).max(ready)),
         )
+    } else if let Some(refusal) = &outlook.last_refusal {
+        (false, "TemplateRefused", format!("The API server refuses the sparkApplicationTemplate: {refusal}"))
     } else if view.lacks_interceptor() {
         let message = "No server can be started; see the condition IdentityEnforced.";
         (false, "NoInterceptor", message.to_owned())
     } else if outlook.stopped {
-        (false, "CrashLoop", stopped(outlook))
+        (false, "CrashLoop", stopped(view, outlook))
     } else if outlook.failures.consecutive > 0 {
         let cause = outlook.failures.last_message.clone().unwrap_or_default();
         let next =
@@ -61,28 +63,44 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding
         (
             false,
             "InstanceFailed",
-            format!("{} instance(s) in a row failed: {cause}{next}", outlook.failures.consecutive),
+            format!("{} attempt(s) in a row failed: {cause}{next}", outlook.failures.consecutive),
         )
+    } else if starting(view, outlook) > 0 {
+        (false, "InstancesStarting", format!("{} instance(s) are starting.", starting(view, outlook)))
     } else if outlook.size.desired > 0 || drafts.waiting() > 0 {
-        (false, "InstancesStarting", format!("{} instance(s) are starting.", outlook.size.desired))
+        let message = "No instance takes sessions, and none can be started now; see the condition Scaled.";
+        (false, "NoRoom", message.to_owned())
     } else {
         (true, "ScaledToZero", "No instance runs; the first user starts one.".to_owned())
     };
     Finding { type_: "Ready", status, reason, message }
 }
 
+/// That do not answer yet, and that this plan creates.
+fn starting(view: &PoolView, outlook: &Outlook) -> usize {
+    let starting = |it: &&Instance| it.phase == InstancePhase::Starting && !outlook.gives_up(&it.name);
+    view.instances.iter().filter(starting).count() + outlook.created.len()
+}
+
 /// Whether the pool has the instances that the load asks for, and why it asks for them.
-pub fn scaled(view: &PoolView, outlook: &Outlook) -> Finding {
+pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
     let finding = |status, reason, message| Finding { type_: "Scaled", status, reason, message };
     let (desired, why) = (count(outlook.size.desired), &outlook.size.why);
     let stay = view.instances.iter().filter(|it| it.takes_sessions() && !outlook.gives_up(&it.name)).count();
-    let here = stay + outlook.created.len() + outlook.taken_back.len();
+    // What is refused does not come, most likely.
+    let created = if outlook.last_refusal.is_some() { 0 } else { outlook.created.len() };
+    let here = stay + created + outlook.taken_back.len();
     let wanted = format!("{} wanted: {why}", instances(desired));
+    if here < desired
+        && let Some((reason, condition)) = unreachable(view)
+    {
+        return finding(false, reason, format!("{wanted}. None is started; see the condition {condition}."));
+    }
     if here < desired && outlook.stopped {
-        return finding(false, "CrashLoop", stopped(outlook));
+        return finding(false, "CrashLoop", stopped(view, outlook));
     }
     if here < desired
-        && let Some(refusal) = &outlook.refusal
+        && let Some(refusal) = &outlook.last_refusal
     {
         return finding(
             false,
@@ -98,28 +116,39 @@ pub fn scaled(view: &PoolView, outlook: &Outlook) -> Finding {
         return finding(
             false,
             "BackingOff",
-            format!("{wanted}. {here} are there; {cause}; next attempt at {at}."),
+            format!("{wanted}. {}; {cause}; next attempt at {at}.", there_are(here)),
         );
     }
     if here < desired {
-        let draining = names(outlook.drains.keys());
-        let max = view.pool.spec.replicas.max;
-        let message = match draining.is_empty() {
-            true => format!("{wanted}; {here} are there."),
+        let deleting = view.instances.iter().filter(|it| it.phase == InstancePhase::Deleting);
+        let leaving = deleting.map(|it| &it.name).chain(outlook.drains.keys()).chain(&outlook.removed);
+        let leaving: BTreeSet<&String> = leaving.collect();
+        let (there, max) = (there_are(here), view.pool.spec.replicas.max);
+        let gone = if leaving.len() == 1 { "is gone" } else { "are gone" };
+        let message = match leaving.is_empty() {
+            true => format!("{wanted}; {there}."),
             false => format!(
-                "{wanted}; {here} are there, and replicas.max of {max} has no room for another one until {draining} \
-                 have gone."
+                "{wanted}; {there}, and replicas.max of {max} has no room for another one until {} {gone}.",
+                names(leaving.into_iter())
             ),
         };
         return finding(false, "NoRoom", message);
     }
-    if let Some(window) = &outlook.scale_down {
+    if let Some(window) = outlook.scale_down.as_ref().filter(|_| outlook.resized.is_none()) {
         let cooldown = SignedDuration::from_secs(view.pool.spec.scaling.cooldown_seconds.into());
-        let (at, to) = (seconds(after(window.since.0, cooldown)).0, window.to);
+        let (due, to) = (after(window.since.0, cooldown), window.to);
+        if due <= now {
+            let message = format!(
+                "{}, and {to} would do: drivers are not shared, so each goes when its last session has ended. Now: {why}.",
+                instances(here)
+            );
+            return finding(false, "DriversInUse", message);
+        }
         let message = format!(
-            "{here} instances, and {to} have sufficed since {}: at {at} the others are given up, unless they are needed. \
-             Now: {why}.",
-            window.since.0
+            "{}, and no more than {to} needed since {}: at {} the others are given up, unless they are needed. Now: {why}.",
+            instances(here),
+            window.since.0,
+            seconds(due).0
         );
         return finding(false, "CoolingDown", message);
     }
@@ -127,6 +156,9 @@ pub fn scaled(view: &PoolView, outlook: &Outlook) -> Finding {
         let stay = if here == 1 { "stays" } else { "stay" };
         let message = format!("{} {stay}: {why}.", instances(here));
         return finding(false, "NotMeasured", message);
+    }
+    if outlook.size.limited {
+        return finding(false, "AtMaximum", format!("{}: {why}.", instances(here)));
     }
     let started = view.instances.iter().filter(|it| it.phase == InstancePhase::Ready).count();
     let message = format!("{}: {why}.", instances(here));
@@ -163,11 +195,17 @@ pub fn up_to_date(view: &PoolView, outlook: &Outlook) -> Finding {
         instances(count(outlook.size.desired))
     )];
     if !leaving.is_empty() {
+        let (take, their) =
+            if leaving.len() == 1 { ("takes", "goes with its") } else { ("take", "go with their") };
         let leaving = names(leaving.iter().map(|it| &it.name));
-        parts.push(format!("{leaving} takes no new sessions and goes with its last"));
+        parts.push(format!("{leaving} {take} no new sessions and {their} last"));
     }
     if !serving.is_empty() {
         parts.push(format!("{} will be replaced", names(serving.iter().map(|it| &it.name))));
+    }
+    if let Some(refusal) = &outlook.last_refusal {
+        parts.push(format!("the API server refuses the sparkApplicationTemplate: {refusal}"));
+        return finding(false, "TemplateRefused", format!("{}.", parts.join("; ")));
     }
     if let Some(cause) = &outlook.roll_waits_for {
         parts.push(cause.clone());
@@ -179,13 +217,37 @@ pub fn up_to_date(view: &PoolView, outlook: &Outlook) -> Finding {
     finding(false, "RollingOut", format!("{}.", parts.join("; ")))
 }
 
-fn stopped(outlook: &Outlook) -> String {
+fn stopped(view: &PoolView, outlook: &Outlook) -> String {
     let cause = outlook.failures.last_message.as_deref().unwrap_or("no cause is known");
+    let failed = view.instances.iter().filter(|it| it.phase == InstancePhase::Failed);
+    let failed: Vec<&str> = failed.map(|it| it.name.as_str()).collect();
     format!(
-        "{} instance(s) in a row failed, and no other is started: {cause}. Correct the pool, or delete the SparkApplication \
-         that failed to have it tried once more.",
-        outlook.failures.consecutive
+        "{} attempt(s) in a row failed, and no other is made: {cause}. Correct the pool, or have it tried once more: \
+         `kubectl delete sparkapplication {}`.",
+        outlook.failures.consecutive,
+        failed.join(" ")
     )
+}
+
+/// Why no instance is started whatever happens to those that there are, and the condition that says more.
+fn unreachable(view: &PoolView) -> Option<(&'static str, &'static str)> {
+    if view.host_taken_by.is_some() {
+        Some(("HostConflict", "Accepted"))
+    } else if view.host_invalid {
+        Some(("InvalidHost", "Accepted"))
+    } else if view.lacks_interceptor() {
+        Some(("NoInterceptor", "IdentityEnforced"))
+    } else {
+        None
+    }
+}
+
+fn there_are(n: usize) -> String {
+    match n {
+        0 => "none is there".to_owned(),
+        1 => "1 is there".to_owned(),
+        n => format!("{n} are there"),
+    }
 }
 
 fn instances(n: usize) -> String {

@@ -9,6 +9,13 @@ use super::{About, Event};
 use crate::api::{InstanceState, SparkSessionPoolStatus};
 use crate::model::{Instance, InstancePhase, Pool, PoolView};
 
+pub(super) const SCALED_UP: &str = "ScaledUp";
+pub(super) const INSTANCE_CREATED: &str = "InstanceCreated";
+
+pub(super) fn created(instance: &str) -> String {
+    format!("Created instance {instance}.")
+}
+
 /// What happened to the instances since the status was last written.
 pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outlook) -> Vec<Event> {
     let pool = &view.pool;
@@ -20,15 +27,10 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
     };
     let mut events = Vec::new();
     if let Some((from, to)) = outlook.resized {
-        let reason = if from < to { "ScaledUp" } else { "ScaledDown" };
+        let reason = if from < to { SCALED_UP } else { "ScaledDown" };
         events.push(event(false, reason, format!("{from} → {to}: {}.", outlook.size.why)));
     }
-    events.extend(
-        outlook
-            .created
-            .iter()
-            .map(|name| event(false, "InstanceCreated", format!("Created instance {name}."))),
-    );
+    events.extend(outlook.created.iter().map(|name| event(false, INSTANCE_CREATED, created(name))));
     for (name, drain) in &outlook.drains {
         if before.get(name.as_str()) != Some(&InstanceState::Draining) {
             let at = drains::deadline(pool, drain).map(|at| format!(", at {} at the latest", seconds(at).0));
@@ -75,7 +77,7 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
         let (warning, reason) = match (condition.type_.as_str(), condition.reason.as_str()) {
             ("Accepted", "HostConflict") => (true, "HostConflict"),
             ("Accepted", "InvalidHost") => (true, "InvalidHost"),
-            ("Ready", "TemplateRefused") => (true, "TemplateRefused"),
+            ("Ready" | "UpToDate", "TemplateRefused") => (true, "TemplateRefused"),
             ("Scaled", "CrashLoop") => (true, "CrashLoop"),
             ("IdentityEnforced", "NoInterceptor") => (true, "NoInterceptor"),
             ("IdentityEnforced", "OutdatedInstances") => (true, "OutdatedInstances"),

@@ -42,9 +42,8 @@ impl Fleet<'_> {
     /// `old`, those with the fewest sessions first. Only one at a time makes room.
     fn make_room(&mut self, old: &[&Instance], others_take_sessions: bool, plan: &mut Plan) {
         let outlook = &self.outlook;
-        let leaves = |it: &Instance| {
-            it.phase == InstancePhase::Deleting || outlook.drains_for(&it.name, DrainReason::TemplateChanged)
-        };
+        let leaves =
+            |it: &Instance| it.phase == InstancePhase::Deleting || outlook.drains.contains_key(&it.name);
         if !outlook.removed.is_empty() || self.view.instances.iter().any(leaves) {
             return;
         }
@@ -55,8 +54,8 @@ impl Fleet<'_> {
             return self.give_up(first, DrainReason::TemplateChanged, plan);
         }
         self.outlook.roll_waits_for = Some(format!(
-            "replicas.max leaves no room for another one, and {} goes when its {sessions} session(s) have ended; \
-             scaling.drainTimeoutSeconds would set them a time",
+            "replicas.max leaves no room for another one, and {} still takes sessions, until it has none of its {sessions}: \
+             raise replicas.max to replace it now, or set scaling.drainTimeoutSeconds",
             first.name
         ));
     }

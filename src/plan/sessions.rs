@@ -115,6 +115,19 @@ impl<'a> Drafts<'a> {
             .collect()
     }
 
+    /// By user: instances that take sessions and have some of theirs.
+    pub fn drivers(&self) -> HashMap<&'a str, usize> {
+        let takes = |name: &&str| self.instances.get(*name).is_some_and(|instance| instance.takes_sessions());
+        let counted = self.drafts.iter().filter(|draft| draft.counts());
+        let placed = counted
+            .filter_map(|draft| Some((draft.session.spec.user.as_str(), draft.instance.filter(takes)?)));
+        let mut drivers = HashMap::new();
+        for (user, _) in placed.collect::<HashSet<_>>() {
+            *drivers.entry(user).or_default() += 1;
+        }
+        drivers
+    }
+
     /// Sessions by instance.
     pub fn load(&self) -> HashMap<&'a str, usize> {
         let mut load = HashMap::new();

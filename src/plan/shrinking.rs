@@ -46,6 +46,8 @@ impl Fleet<'_> {
         for victim in &victims {
             self.give_up(victim, DrainReason::ScaleDown, plan);
         }
+        // Until they are gone: if the API server does not delete one now, it is not cooled down once more.
+        self.outlook.scale_down = Some(window);
         self.outlook.resized = Some((alive.len(), alive.len() - victims.len()));
     }
 }

@@ -18,9 +18,11 @@ pub struct Size {
     pub why: String,
     /// The load cannot be measured: the present number of instances stays.
     pub unmeasured: bool,
+    /// It asks for more than `replicas.max`.
+    pub limited: bool,
 }
 
-/// Instances that these sessions (by their users) ask for, within the pool's limits, where `current` take sessions now.
+/// Instances that these sessions (by their users) ask for, within the pool's limits, where it has `present` of them.
 ///
 /// By `activeSessions`: the sessions divided by the target. One instance more when the sessions are more than
 /// `scaleUpThreshold` of the places that those have; and not fewer than there are, unless the sessions are less than
@@ -28,8 +30,15 @@ pub struct Size {
 /// `maxSessionsPerInstance` asks for more where the target would have an instance hold more than that.
 ///
 /// By `cpu` and `memory`: what `measured` says, and spare instances. Drivers that are not shared are counted by those
-/// who need one, whatever they use.
-pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured: Option<&Advice>) -> Size {
+/// who need one, whatever they use; `drivers` are those that each user has sessions on: none of them can be another's, and
+/// no session moves.
+pub fn size(
+    spec: &SparkSessionPoolSpec,
+    users: &[&str],
+    drivers: &HashMap<&str, usize>,
+    present: i32,
+    measured: Option<&Advice>,
+) -> Size {
     let measured = measured.filter(|_| spec.sharing == Sharing::Pool);
     // Who keeps what is there for want of figures adds no spare ones to it, or would do so again and again.
     let holds = measured.is_some_and(Advice::holds);
@@ -37,11 +46,14 @@ pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured:
     let (needed, mut why) = match spec.sharing {
         Sharing::Pool => match measured {
             Some(advice) => by_use(spec, users.len(), spare, advice),
-            None => shared(spec, users.len(), spare, count(current)),
+            None => shared(spec, users.len(), spare, count(present)),
         },
         Sharing::User => {
             let of_each = of_each_user(users);
-            let needed: usize = of_each.values().map(|sessions| sessions.div_ceil(places(spec))).sum();
+            let needs = |(user, sessions): (&&str, &usize)| {
+                sessions.div_ceil(places(spec)).max(drivers.get(user).copied().unwrap_or(0))
+            };
+            let needed: usize = of_each.iter().map(needs).sum();
             (needed + spare, format!("{} of {} user(s)", sessions(users.len()), of_each.len()))
         }
         Sharing::Session => {
@@ -60,16 +72,16 @@ pub fn size(spec: &SparkSessionPoolSpec, users: &[&str], current: i32, measured:
     } else if desired < needed {
         why.push_str(&format!(" would need {needed}, and replicas.max is {}", spec.replicas.max));
     }
-    Size { desired, why, unmeasured }
+    Size { desired, why, unmeasured, limited: desired < needed }
 }
 
-fn shared(spec: &SparkSessionPoolSpec, n: usize, spare: usize, current: usize) -> (usize, String) {
+fn shared(spec: &SparkSessionPoolSpec, n: usize, spare: usize, present: usize) -> (usize, String) {
     let target = target(spec);
     let base = n.div_ceil(target);
     let up = fraction(&spec.scaling.scale_up_threshold, 1.0);
     let crowded = base > 0 && n > 1 && above(n, base * target, up);
     let by_places = n.div_ceil(places(spec));
-    let needed = (base + usize::from(crowded)).max(base + spare).max(by_places);
+    let needed = (base + usize::from(crowded)).max(base.max(by_places) + spare);
     let mut why = format!("{} at target {target}", sessions(n));
     if by_places > base + usize::from(crowded) {
         why.push_str(&format!(", at most {} on an instance", places(spec)));
@@ -78,19 +90,20 @@ fn shared(spec: &SparkSessionPoolSpec, n: usize, spare: usize, current: usize) -
     }
     let down = fraction(&spec.scaling.scale_down_threshold, 0.0);
     // In a pool without sessions, and where all that there are are spare, nothing is held.
-    let used = current.saturating_sub(spare);
-    if needed < current && n > 0 && used > 0 && !below(n, used * target, down) {
+    let used = present.saturating_sub(spare);
+    if needed < present && n > 0 && used > 0 && !below(n, used * target, down) {
         why.push_str(&format!(", no less than {} % of {used} instance(s)", percent(down)));
-        return (current, why);
+        return (present, why);
     }
     (needed, why)
 }
 
 fn by_use(spec: &SparkSessionPoolSpec, n: usize, spare: usize, advice: &Advice) -> (usize, String) {
-    let needed = count(advice.instances) + spare;
-    let by_places = n.div_ceil(places(spec));
-    if by_places > needed {
-        return (by_places, format!("{}, at most {} on an instance", sessions(n), places(spec)));
+    let (at_least, by_places) = (count(advice.at_least), n.div_ceil(places(spec)));
+    // What is there may have a spare one among it already.
+    let needed = count(advice.instances).max(at_least.max(by_places) + spare);
+    if by_places > at_least && needed > count(advice.instances) {
+        return (needed, format!("{}, at most {} on an instance", sessions(n), places(spec)));
     }
     (needed, advice.reason.clone())
 }

@@ -32,7 +32,7 @@ pub fn pool_status(
     let mut findings = vec![
         pool_conditions::accepted(view),
         pool_conditions::ready(view, drafts, outlook),
-        pool_conditions::scaled(view, outlook),
+        pool_conditions::scaled(view, outlook, now),
         pool_conditions::up_to_date(view, outlook),
     ];
     findings.extend(certificate.cloned());

@@ -11,7 +11,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::drains;
+use super::counts::count;
+use super::{drains, instances, template};
 use crate::api::{Metric, MetricType};
 use crate::model::{Instance, InstancePhase, PoolView, Utilization};
 
@@ -25,6 +26,8 @@ const START_UP: SignedDuration = SignedDuration::from_mins(2);
 pub struct Advice {
     /// Before the pool's limits.
     pub instances: i32,
+    /// The fewest that would be on target: fewer than `instances` where the present number stays.
+    pub at_least: i32,
     pub finding: Finding,
     /// A clause for people: `cpu at 93 % of the requests on average over 3 instance(s), target 80 %`. It names figures, so
     /// it changes more often than what it explains.
@@ -54,7 +57,8 @@ impl Advice {
     /// Whether something else should be done, or told, than after `earlier` advice.
     pub fn is_news_after(&self, earlier: &Self) -> bool {
         let told = |advice: &Self| (advice.finding == Finding::Unmeasured).then(|| advice.reason.clone());
-        (self.instances, self.finding) != (earlier.instances, earlier.finding) || told(self) != told(earlier)
+        let asked = |advice: &Self| (advice.instances, advice.at_least, advice.finding);
+        asked(self) != asked(earlier) || told(self) != told(earlier)
     }
 
     /// Whether it is no more than that the present number should stay, for want of figures.
@@ -68,34 +72,43 @@ impl Advice {
 ///
 /// `sessions`: those that have or want a place.
 pub fn of_pool(view: &PoolView, sessions: usize, now: Timestamp) -> Option<Advice> {
+    let metric = &view.pool.spec.scaling.metrics;
+    Measure::of(metric)?;
+    let outdated = template::outdated(&view.pool, &view.instances);
     let instances = view.instances.iter().filter(|instance| drains::counts(&view.pool, instance));
-    let (metric, problem) = (&view.pool.spec.scaling.metrics, view.metrics_problem.as_deref());
-    advice(metric, instances, sessions, problem, now)
+    let problem = view.metrics_problem.as_deref();
+    advice(metric, instances, count(instances::present(view, &outdated)), sessions, problem, now)
 }
 
-/// Of the instances those count that take sessions; what others use that drain counts with it. `problem`: why nothing is
-/// measured. Figures that are still fresh count in spite of one.
+/// Of the instances those count that take sessions; what others use that drain counts with it. `present`: how many the
+/// pool has, where nothing is a reason for another number. `problem`: why nothing is measured. Figures that are still fresh
+/// count in spite of one.
 pub(super) fn advice<'a>(
     metric: &Metric,
     instances: impl IntoIterator<Item = &'a Instance>,
+    present: usize,
     sessions: usize,
     problem: Option<&str>,
     now: Timestamp,
 ) -> Option<Advice> {
     let measure = Measure::of(metric)?;
     let load = Load::of(measure, instances, now);
+    let present = u64::try_from(present).unwrap_or(u64::MAX);
     let (instances, finding, reason) = if sessions == 0 {
         (0, Finding::Unused, "no session needs an instance".to_owned())
     } else if load.current() == 0 {
-        (1, Finding::First, format!("{sessions} session(s) and no instance yet"))
+        (present.max(1), Finding::First, format!("{sessions} session(s) and no instance yet"))
     } else if load.measured == 0 {
         let (finding, reason) = load.why_unmeasured(measure, problem);
-        (load.current(), finding, reason)
+        (present, finding, reason)
     } else {
-        let (instances, finding) = load.asks_for(measure.target());
+        let (instances, finding) = load.asks_for(measure.target(), present);
         (instances, finding, load.describe(measure, finding))
     };
-    Some(Advice { instances: i32::try_from(instances).unwrap_or(i32::MAX), finding, reason })
+    let at_least =
+        if finding == Finding::OnTarget { load.fewest(measure.target()).min(instances) } else { instances };
+    let as_told = |number| i32::try_from(number).unwrap_or(i32::MAX);
+    Some(Advice { instances: as_told(instances), at_least: as_told(at_least), finding, reason })
 }
 
 /// What is measured, and how much of it there should be.
@@ -186,13 +199,13 @@ impl Load {
     }
 
     /// Whoever is not measured counts as on target where that keeps an instance, and as idle where that saves one.
-    fn asks_for(&self, target: u64) -> (u64, Finding) {
+    fn asks_for(&self, target: u64, present: u64) -> (u64, Finding) {
         let current = self.current();
         if is_above(self.sum, self.measured, target) {
             if is_above(self.sum, current, target) {
                 (self.sum.div_ceil(target), Finding::Above)
             } else {
-                (current, Finding::Undecided)
+                (present, Finding::Undecided)
             }
         } else if is_below(self.sum, self.measured, target) {
             let assumed = self.sum + self.missing * target;
@@ -200,11 +213,16 @@ impl Load {
                 // Some session is there, however little it does.
                 (assumed.div_ceil(target).max(1), Finding::Below)
             } else {
-                (current, Finding::Undecided)
+                (present, Finding::Undecided)
             }
         } else {
-            (current, Finding::OnTarget)
+            (present, Finding::OnTarget)
         }
+    }
+
+    /// That would not be above the target by more than is tolerated.
+    fn fewest(&self, target: u64) -> u64 {
+        (10 * self.sum).div_ceil(11 * target)
     }
 
     fn describe(&self, measure: Measure, finding: Finding) -> String {
@@ -233,7 +251,10 @@ impl Load {
         let reason = if let Some(problem) = problem {
             format!("{name} is not measured: {problem}")
         } else if self.without_request > 0 {
-            format!("{name} is not measured: the driver Pods do not request any in each of their containers")
+            format!(
+                "{name} is not measured: not every container of the driver Pods requests {name}; the template's driver, and \
+                 its sidecars, have to"
+            )
         } else if self.missing > 0 {
             format!("the metrics API has no figures of {name} of {} instance(s)", self.missing)
         } else {

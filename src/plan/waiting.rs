@@ -312,6 +312,17 @@ fn no_place(view: &PoolView, outlook: &Outlook) -> (&'static str, String) {
         let cause = outlook.failures.last_message.as_deref().unwrap_or("the last instance failed");
         return ("InstanceFailed", format!("{cause}; the next attempt is at {}", seconds(at).0));
     }
+    if outlook.stopped {
+        let cause = outlook.failures.last_message.as_deref().unwrap_or("the last instances failed");
+        return (
+            "CrashLoop",
+            format!("every instance of the pool is full, and no other is started: {cause}"),
+        );
+    }
+    if view.lacks_interceptor() {
+        let cause = "every instance of the pool is full, and no other is started, since the operator has no interceptor";
+        return ("NoInterceptor", cause.to_owned());
+    }
     let full = if view.pool.spec.sharing == Sharing::Pool { "full" } else { "in use" };
     let (pool, max) = (view.pool.name(), view.pool.spec.replicas.max);
     (QUEUED, format!("every instance of pool {pool} is {full}, and the pool is at its maximum of {max}"))

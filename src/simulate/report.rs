@@ -76,9 +76,11 @@ fn header(question: &Question, starts: &StartsFrom, answers: &[Answer]) -> Strin
     let spec = &pool.spec;
     let (target, metric) =
         (spec.scaling.metrics.target_per_instance, spec.scaling.metrics.metric_type.name());
-    let each = match question.percent_per_session {
-        None => format!("{} sessions each", target.unwrap_or(20)),
-        Some(_) => format!("{} % of its {metric} each", target.unwrap_or(80)),
+    let each = match (spec.sharing, question.percent_per_session) {
+        (Sharing::User, _) => "each for one user".to_owned(),
+        (Sharing::Session, _) => "each for one session".to_owned(),
+        (Sharing::Pool, None) => format!("{} sessions each", target.unwrap_or(20)),
+        (Sharing::Pool, Some(_)) => format!("{} % of its {metric} each", target.unwrap_or(80)),
     };
     let mut text = format!(
         "Simulated: pool {}, {} to {} instances, {each}; {} session(s) of {} user(s), {} to {}.\n",
@@ -114,6 +116,11 @@ fn header(question: &Question, starts: &StartsFrom, answers: &[Answer]) -> Strin
     );
     if question.percent_per_session.is_some() && answers.len() > 1 {
         text.push_str("The other operators' rules are left out: they count sessions.\n");
+    }
+    if spec.session_policy.quotas.iter().any(|quota| !quota.subject.groups.is_empty()) {
+        text.push_str(
+            "A trace has no groups: quotas by group are not applied, and the pool's own count instead.\n",
+        );
     }
     if spec.sharing != Sharing::Pool && answers.len() > 1 {
         text.push_str(

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use kube::ResourceExt;
 
 use super::Reconciler;
 use crate::model::Session;
@@ -25,16 +26,21 @@ impl Reconciler {
         let mut trouble = Trouble::default();
         // In order: the status reserves the ordinals of the instances that are created next.
         let mut reserved = true;
+        let mut not_created = Vec::new();
         for action in of_pool {
-            let (reserves, creates) = (
-                matches!(action, Action::UpdatePoolStatus { .. }),
-                matches!(action, Action::CreateInstance { .. }),
-            );
-            if creates && !reserved {
+            let reserves = matches!(action, Action::UpdatePoolStatus { .. });
+            let creates = match &action {
+                Action::CreateInstance { application, .. } => Some(application.name_any()),
+                Action::Event(event) if event.tells_of(&not_created) => continue,
+                _ => None,
+            };
+            if creates.is_some() && !reserved {
+                not_created.extend(creates);
                 continue;
             }
             let outcome = self.apply(action, term).await;
             reserved &= !reserves || outcome.is_ok();
+            not_created.extend(creates.filter(|_| outcome.is_err()));
             trouble.note(outcome)?;
         }
         let [holds, ends, statuses, others] = waves(of_sessions);

@@ -169,9 +169,10 @@ impl Cluster {
                     if let Some(message) = self.refuses.clone() {
                         let generation = self.pool.meta.generation;
                         self.observations.refusal = Some(Refusal { generation, at: at(self.now), message });
-                        // As the reconciler: the rest of this plan is dropped.
+                        // The reconciler goes on with what does not depend on it; here the next plan has that again.
                         return;
                     }
+                    self.observations.refusal = None;
                     let name = application.metadata.name.unwrap();
                     assert!(self.names.insert(name.clone()), "the name {name} was used before");
                     let template = application.metadata.annotations.unwrap().remove(TEMPLATE_ANNOTATION);

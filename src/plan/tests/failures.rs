@@ -129,8 +129,8 @@ fn after_ten_failures_nothing_is_started_until_somebody_acts() {
     let told = (
         false,
         "CrashLoop",
-        "10 instance(s) in a row failed, and no other is started: instance p-0 failed: OOM. Correct the pool, or delete \
-         the SparkApplication that failed to have it tried once more.",
+        "10 attempt(s) in a row failed, and no other is made: instance p-0 failed: OOM. Correct the pool, or have it tried \
+         once more: `kubectl delete sparkapplication p-0`.",
     );
     assert_eq!(cluster.condition("Ready"), told);
     assert_eq!(cluster.condition("Scaled"), told);

@@ -5,7 +5,7 @@ use rstest::rstest;
 
 use super::cluster::Cluster;
 use crate::api::{MetricType, Sharing};
-use crate::model::fixtures::{connect_pool, ready, session};
+use crate::model::fixtures::{connect_pool, failed, ready, session};
 use crate::model::{Instance, Pool};
 
 const NOW: i64 = 600;
@@ -71,7 +71,12 @@ fn its_limits_hold_and_are_told() {
     assert_eq!(above.creates(), ["p-2"]);
     let words = "2 → 3: cpu at 170 % of the requests on average over 2 instance(s), target 50 % would need 7, and \
                  replicas.max is 3.";
-    assert_eq!(above.planned().condition("Scaled").2, words);
+    let grown = above.planned();
+    assert!(grown.events.contains(&("ScaledUp", words.to_owned())), "{:?}", grown.events);
+    assert_eq!(
+        grown.condition("Scaled"),
+        (false, "AtMaximum", words.replace("2 → 3", "3 instances").as_str())
+    );
     assert_eq!(cluster(pool().sized(2, 3), [busy("p-0", 0), busy("p-1", 0)]).deletes(), [""; 0]);
 }
 
@@ -121,4 +126,36 @@ fn drivers_of_their_own_are_counted_by_users() {
     cluster.metrics_problem = Some("down".to_owned());
     assert_eq!(cluster.creates(), [""; 0]);
     assert!(cluster.settled().condition("Scaled").0);
+}
+
+/// As busy as the target says, give or take a tenth, is no reason to add spare ones to spare ones.
+#[test]
+fn a_spare_instance_that_starts_asks_for_no_other() {
+    let mut pool = pool().sized(0, 20);
+    pool.spec.scaling.spare_instances = Some(1);
+    let loaded = cluster(pool, [busy("p-0", 480), busy("p-1", 480)]).settled();
+    assert_eq!(loaded.instances.len(), 3, "{:?}", loaded.fleet());
+    assert!(loaded.condition("Scaled").2.ends_with("within a tenth of it and 1 spare."), "{loaded:#?}");
+}
+
+#[test]
+fn without_figures_what_fails_is_replaced() {
+    let names = ["p-0", "p-1", "p-2", "p-3", "p-4"];
+    let mut cluster = cluster(pool(), names.map(ready));
+    cluster.metrics_problem = Some("down".to_owned());
+    let mut cluster = cluster.settled().at(NOW + 1000);
+    for name in ["p-1", "p-2", "p-3"] {
+        *cluster.find_instance(name) = failed(name, "NodeLost");
+    }
+    assert_eq!(cluster.creates(), ["p-5", "p-6", "p-7"]);
+}
+
+#[test]
+fn there_is_a_spare_one_beyond_the_places_that_are_needed() {
+    let mut pool = pool().with_places_per_instance(2).allowing_each_user(9);
+    pool.spec.scaling.spare_instances = Some(1);
+    let cluster = cluster(pool, [busy("p-0", 10)]).sessions((0..3).map(|n| session(&format!("more-{n}"))));
+    assert_eq!(cluster.creates(), ["p-1", "p-2"]);
+    let words = "1 → 3: 4 sessions, at most 2 on an instance and 1 spare.";
+    assert_eq!(cluster.planned().condition("Scaled").2, words);
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::cluster::Cluster;
 use crate::api::InstanceState::{Draining, Pending, Running, Terminated};
+use crate::api::MetricType;
 use crate::model::Pool;
 use crate::model::fixtures::{connect_pool, failed, session};
 
@@ -83,8 +84,8 @@ fn the_only_instance_that_there_may_be_serves_until_it_is_empty() {
             false,
             "RollingOut",
             "0 of 1 instance answer that are made from the present template; p-0 will be replaced; replicas.max leaves no \
-             room for another one, and p-0 goes when its 2 session(s) have ended; scaling.drainTimeoutSeconds would set \
-             them a time."
+             room for another one, and p-0 still takes sessions, until it has none of its 2: raise replicas.max to replace \
+             it now, or set scaling.drainTimeoutSeconds."
         )
     );
     let mut cluster = cluster.session(session("new")).settled();
@@ -168,4 +169,53 @@ fn what_replaces_others_does_not_count_for_the_size() {
     let cluster = with_image(running(pool, &[6, 6]), "spark:2").settled().answering(&["p-2"]).settled();
     assert_eq!(cluster.fleet(), [("p-0", Draining), ("p-1", Running), ("p-2", Running), ("p-3", Pending)]);
     assert_eq!(cluster.pool.status.desired_replicas, 2);
+}
+
+/// What is there for a moment to replace others is not the number that stays.
+#[test]
+fn a_pool_whose_use_is_not_measured_is_rolled_out_without_growing() {
+    let mut cluster = running(pool().sized(0, 5).measured_by(MetricType::Cpu), &[]);
+    cluster.metrics_problem = Some("down".to_owned());
+    let cluster = cluster.session(session("s")).settled().answering(&["p-0"]).settled();
+    let cluster = with_image(cluster, "spark:2").settled();
+    assert_eq!(cluster.fleet(), [("p-0", Running), ("p-1", Pending)]);
+    let cluster = cluster.answering(&["p-1"]).settled();
+    assert_eq!(cluster.fleet(), [("p-0", Draining), ("p-1", Running)]);
+}
+
+#[test]
+fn who_drains_already_makes_the_room_and_not_the_last_that_takes_sessions() {
+    let mut pool = pool().sized(2, 2).sessions_per_instance(10).cooling_down(0).scaling_up_above("1");
+    pool.spec.scaling.drain_timeout_seconds = Some(86_400);
+    let mut cluster = running(pool, &[3, 2]);
+    cluster.pool.spec.replicas.min = 0;
+    let cluster = cluster.settled();
+    assert_eq!(cluster.fleet(), [("p-0", Running), ("p-1", Draining)]);
+    let mut cluster = with_image(cluster, "spark:2").settled();
+    assert_eq!(cluster.fleet(), [("p-0", Running), ("p-1", Draining)]);
+    cluster.sessions.retain(|session| !session.name().starts_with("p-1"));
+    let cluster = cluster.settled().swept().settled();
+    assert_eq!(cluster.fleet(), [("p-0", Running), ("p-2", Pending)]);
+}
+
+#[test]
+fn a_refused_template_is_told_while_the_old_instances_serve() {
+    let cluster =
+        with_image(running(pool().sized(1, 5), &[1]), "spark:2").refusing("Required value").settled();
+    assert!(cluster.condition("Ready").0);
+    let told = cluster.condition("UpToDate");
+    assert_eq!((told.0, told.1), (false, "TemplateRefused"));
+    assert!(
+        told.2.ends_with("; the API server refuses the sparkApplicationTemplate: Required value."),
+        "{told:?}"
+    );
+    let told = |cluster: &Cluster| {
+        let told = cluster.events.iter().filter(|(reason, _)| *reason == "TemplateRefused");
+        (told.count(), cluster.pool.status.conditions.clone(), cluster.pool.status.last_scale_time.clone())
+    };
+    let before = told(&cluster);
+    assert_eq!(before.0, 1);
+    let again = cluster.at(100);
+    assert_eq!(again.creates(), ["p-2"], "tried once more");
+    assert_eq!(told(&again.settled()), before);
 }

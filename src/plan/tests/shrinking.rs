@@ -7,6 +7,7 @@ use crate::api::InstanceState::{Draining, Running, Terminated};
 use crate::api::{DrainReason, DrainStatus, ScaleDownStatus, SessionState, Sharing};
 use crate::model::fixtures::{connect_pool, ready, session, starting, thrift_pool, time};
 use crate::model::{Pool, ReleaseOutcome, Session};
+use crate::plan::Action;
 
 fn on(instance: &'static str, count: usize) -> impl Iterator<Item = Session> {
     (0..count).map(move |n| session(&format!("{instance}-s{n}")).on(instance))
@@ -165,7 +166,7 @@ fn the_size_is_told_with_its_reason() {
     let cluster = three(pool().cooling_down(300), [2, 2, 1]).at(0).settled();
     let (scaled, reason, message) = cluster.condition("Scaled");
     assert_eq!((scaled, reason), (false, "CoolingDown"));
-    assert!(message.starts_with("3 instances, and 1 have sufficed since 2027-"), "{message}");
+    assert!(message.starts_with("3 instances, and no more than 1 needed since 2027-"), "{message}");
     assert!(message.ends_with("unless they are needed. Now: 5 sessions at target 10."), "{message}");
     let shrunk = cluster.at(300).planned();
     assert_eq!(shrunk.condition("Scaled"), (true, "Resized", "3 → 1: 5 sessions at target 10."));
@@ -201,4 +202,28 @@ fn spare_instances_go_when_the_last_session_has_ended() {
     assert_eq!(cluster.instances.len(), 2);
     cluster.sessions.clear();
     assert_eq!(cluster.settled().deletes(), [""; 0], "both went in the last plan");
+}
+
+#[test]
+fn an_instance_that_the_api_server_did_not_delete_is_deleted_without_another_cooldown() {
+    let mut cluster = three(pool().cooling_down(300), [2, 0, 0]).at(0).settled().at(300);
+    assert_eq!(cluster.deletes(), ["p-1", "p-2"]);
+    for action in cluster.plan().actions {
+        if let Action::UpdatePoolStatus { status, .. } = action {
+            cluster.pool.status = *status;
+        }
+    }
+    assert_eq!(cluster.deletes(), ["p-1", "p-2"]);
+    assert_eq!(cluster.settled().pool.status.scale_down, None);
+}
+
+#[test]
+fn drivers_of_their_own_go_when_their_sessions_end_and_the_pool_says_so() {
+    let mut pool = pool().cooling_down(300).shared_by(Sharing::User);
+    pool.spec.replicas.max = 3;
+    let cluster = Cluster::of(pool).instance(ready("p-0")).instance(ready("p-1")).instance(ready("p-2"));
+    let cluster = cluster.session(session("a").on("p-0")).session(session("b").on("p-1")).at(0).settled();
+    assert_eq!(cluster.fleet().len(), 3, "both are one user's");
+    let cluster = cluster.at(400).settled();
+    assert_eq!(cluster.condition("Scaled").1, "AsNeeded", "{:?}", cluster.condition("Scaled"));
 }

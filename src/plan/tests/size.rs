@@ -215,3 +215,20 @@ fn instances_are_started_for_those_who_find_no_place(
     let cluster = Cluster::of(pool.allowing_each_user(99)).sessions(waiting(10));
     assert_eq!(cluster.creates().len(), instances);
 }
+
+/// No session moves, and no driver has sessions of two users.
+#[test]
+fn a_user_whose_sessions_are_spread_keeps_nobody_from_a_driver() {
+    let pool = connect_pool("p").sized(0, 5).with_places_per_instance(2).shared_by(Sharing::User);
+    let cluster = Cluster::of(pool).instance(ready("p-0")).instance(ready("p-1"));
+    let cluster = cluster.sessions(on("p-0", 1)).sessions(on("p-1", 1)).session(session("b").of("bob"));
+    assert_eq!(cluster.creates(), ["p-2"]);
+}
+
+#[test]
+fn spare_instances_are_beyond_the_places_that_are_needed() {
+    let mut pool = connect_pool("p").sized(0, 9).allowing_each_user(100).with_places_per_instance(10);
+    pool.spec.scaling.spare_instances = Some(1);
+    let cluster = Cluster::of(pool).instance(ready("p-0")).instance(ready("p-1"));
+    assert_eq!(cluster.sessions(on("p-0", 10)).sessions(on("p-1", 10)).creates(), ["p-2"]);
+}

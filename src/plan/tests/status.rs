@@ -70,7 +70,7 @@ fn a_pool_whose_instances_fail_is_not_ready_and_says_why() {
     let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(failed("p-0", "OOM")).settled();
     let (ready, reason, message) = cluster.condition("Ready");
     assert_eq!((ready, reason), (false, "InstanceFailed"));
-    assert!(message.starts_with("1 instance(s) in a row failed: instance p-0 failed: OOM; next attempt at "));
+    assert!(message.starts_with("1 attempt(s) in a row failed: instance p-0 failed: OOM; next attempt at "));
 }
 
 #[test]
@@ -163,4 +163,23 @@ fn an_unchanged_pool_is_not_written_again() {
     let cluster =
         Cluster::of(connect_pool("p").sized(1, 1)).instance(ready("p-0")).session(session("s")).settled();
     assert_eq!(cluster.at(5000).plan().actions, Vec::<Action>::new());
+}
+
+#[test]
+fn what_did_not_come_is_not_told() {
+    let plan = Cluster::of(connect_pool("p").sized(2, 5)).plan();
+    let told = |not_created: &[String]| -> Vec<String> {
+        let events = plan.actions.iter().filter_map(|action| match action {
+            Action::Event(event) if !event.tells_of(not_created) => Some(event.note.clone()),
+            _ => None,
+        });
+        events.filter(|note| note.contains("p-") || note.contains('→')).collect()
+    };
+    let all = [
+        "0 → 2: 0 sessions at target 20, and replicas.min is 2.",
+        "Created instance p-0.",
+        "Created instance p-1.",
+    ];
+    assert_eq!(told(&[]), all);
+    assert_eq!(told(&["p-1".to_owned()]), all[1..2]);
 }

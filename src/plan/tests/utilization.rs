@@ -1,13 +1,26 @@
 //! What the measured use of CPU and memory asks for. Figures are in thousandths of the requests, of the 15 seconds until
 //! second 595; it is second 600.
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use rstest::rstest;
 
 use crate::api::{Metric, MetricType};
 use crate::model::fixtures::{at, draining, failed, going, ready, starting};
 use crate::model::{Instance, InstancePhase};
-use crate::plan::utilization::{Advice, Finding, advice};
+use crate::plan::utilization::{self, Advice, Finding};
+
+/// Of as many as take sessions.
+fn advice(
+    metric: &Metric,
+    instances: &[Instance],
+    sessions: usize,
+    problem: Option<&str>,
+    now: Timestamp,
+) -> Option<Advice> {
+    let present = instances.iter().filter(|instance| instance.takes_sessions()).count();
+    utilization::advice(metric, instances, present, sessions, problem, now)
+}
 
 const NOW: i64 = 600;
 const MEASURED: i64 = 595;
@@ -199,7 +212,8 @@ fn drivers_that_request_nothing_are_named() {
     let advice = advice(&metric(MetricType::Cpu, 80), &load, 1, None, at(NOW)).unwrap();
     assert_eq!(
         advice.reason,
-        "cpu is not measured: the driver Pods do not request any in each of their containers"
+        "cpu is not measured: not every container of the driver Pods requests cpu; the template's driver, and its sidecars, \
+         have to"
     );
 }
 

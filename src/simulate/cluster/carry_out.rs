@@ -19,7 +19,7 @@ impl Cluster {
             let name = action.name();
             let impossible = |why: String| WorldError::Impossible { at: clock::text(now), action: name, why };
             if !self.apply(action, now, &mut carried).map_err(impossible)? {
-                // As the reconciler: the rest of this plan is dropped.
+                // The reconciler goes on with what does not depend on it; here the next plan has that again.
                 break;
             }
         }
@@ -37,6 +37,7 @@ impl Cluster {
                     self.observations.refusal = Some(Refusal { generation, at, message });
                     return Ok(false);
                 }
+                self.observations.refusal = None;
                 carried.created.push(self.create_instance(*application, now)?);
             }
             // All here were created by this pool.
