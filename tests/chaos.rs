@@ -122,6 +122,21 @@ async fn the_api_server_is_not_ready_for_a_while_when_fifty_sessions_have_come()
     .await;
 }
 
+/// Whoever created them does not know it, and does not see it for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answers_to_creations_are_lost_while_fifty_sessions_come() {
+    in_a_world("lost", async |mut world: World| {
+        let proxy = Proxy::start(world.client.clone()).await;
+        let kubeconfig = proxy.kubeconfig(world.folder.path());
+        world.start_operator(&kubeconfig).await;
+        proxy.lose_answers(3);
+        world.create_sessions(0..SESSIONS).await;
+        wait::until("answers are lost", async || (!proxy.still_loses()).then_some(())).await;
+        world.is_right_after("lost answers", Instant::now() + proxy::LATE).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_are_slow_while_fifty_sessions_come() {
     in_a_world("slow", async |mut world: World| {

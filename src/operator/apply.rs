@@ -168,6 +168,14 @@ impl Applier {
         }
     }
 
+    /// Enters the instance, if it is there.
+    pub async fn look_for(&self, instance: &str) -> Result<(), ApplyError> {
+        if let Some(found) = self.applications.get_opt(instance).await.map_err(classify)? {
+            self.written(found);
+        }
+        Ok(())
+    }
+
     /// By this pool, which planned it twice, or by somebody else.
     async fn name_is_taken(
         &self,

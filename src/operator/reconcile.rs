@@ -50,6 +50,8 @@ enum Again {
 #[derive(Clone, Debug, Default)]
 struct Memory {
     observations: Observations,
+    /// Names of instances that may have been created, or not.
+    unsure: Vec<String>,
     /// Plans in a row that could not be carried out.
     failures: u32,
     /// What the log was told of that: each problem once.
@@ -137,6 +139,13 @@ impl Reconciler {
             memory.observations.clock_jumped_at = watching.jumped_at;
         }
         memory.observations.activity_slack = self.activity.slack();
+        if let Err(error) = self.look_for(&mut memory.unsure).await {
+            tracing::debug!(pool, %error, "it is not known whether an instance was created");
+            memory.failures = memory.failures.saturating_add(1);
+            let retry = retry_after(memory.failures);
+            self.remember(pool, Some(memory));
+            return Again::Retry(retry);
+        }
         let mut view = self.stores.read(|inventory| inventory.pool_view(pool));
         if let Some(view) = &mut view {
             view.activity = self.activity.of(view.sessions.iter().map(|session| session.name()));
@@ -157,7 +166,10 @@ impl Reconciler {
         let may_be_refused =
             |action: &Action| matches!(action, Action::CreateInstance { .. } | Action::CreateToken { .. });
         let tries = plan.actions.iter().any(may_be_refused);
-        let outcome = self.carry_out(plan, term).await;
+        let outcome = self.carry_out(plan, term).await.map_err(|undone| {
+            memory.unsure = undone.not_created;
+            undone.first
+        });
         let again = match outcome {
             Ok(()) => {
                 (memory.failures, memory.problem) = (0, None);
@@ -207,6 +219,16 @@ impl Reconciler {
             Some(delay) if view.is_some() || wake_at.is_some() => Again::After(delay),
             _ => Again::Never,
         }
+    }
+
+    /// Enters those of these instances that are there: the next plan would make others in their place, under the next
+    /// names.
+    async fn look_for(&self, unsure: &mut Vec<String>) -> Result<(), ApplyError> {
+        while let Some(name) = unsure.last() {
+            self.applier.look_for(name).await?;
+            unsure.pop();
+        }
+        Ok(())
     }
 
     fn remembered(&self, pool: &str) -> Memory {

@@ -4,7 +4,7 @@
 //! alone: where that is lost, the instance takes sessions again.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,15 +13,19 @@ use super::conditions::seconds;
 use super::endings::after;
 use super::sessions::Drafts;
 use super::template;
-use crate::api::{DrainReason, DrainStatus};
+use crate::api::{DrainReason, DrainStatus, InstanceState};
 use crate::model::{Instance, InstancePhase, Pool, PoolView};
 
 pub(super) const INSTANCE_DRAINED: &str = "InstanceDrained";
 
-/// The view with the instances draining that earlier plans have decided about.
+/// The view with what earlier plans have decided about its instances: which drain, and which have failed. One that has
+/// failed stays so, also if it comes back: its sessions have ended, and another takes its place.
 pub fn in_effect(view: &PoolView) -> Cow<'_, PoolView> {
     let decided = decided(&view.pool);
-    if decided.is_empty() {
+    let told = view.pool.status.instances.iter();
+    let failed: HashSet<&str> =
+        told.filter(|told| told.state == InstanceState::Failed).map(|told| told.name.as_str()).collect();
+    if decided.is_empty() && failed.is_empty() {
         return Cow::Borrowed(view);
     }
     let outdated = template::outdated(&view.pool, &view.instances);
@@ -35,13 +39,19 @@ pub fn in_effect(view: &PoolView) -> Cow<'_, PoolView> {
                 Some(DrainReason::Requested | DrainReason::NoInterceptor) | None => false,
             }
     };
-    let drained: Vec<usize> = (0..view.instances.len()).filter(|n| drains(&view.instances[*n])).collect();
-    if drained.is_empty() {
+    let came_back = |instance: &Instance| failed.contains(instance.name.as_str()) && instance.is_alive();
+    let phase = |instance: &Instance| match instance {
+        instance if came_back(instance) => Some(InstancePhase::Failed),
+        instance if drains(instance) => Some(InstancePhase::Draining),
+        _ => None,
+    };
+    let phases: Vec<_> = view.instances.iter().map(phase).collect();
+    if phases.iter().all(Option::is_none) {
         return Cow::Borrowed(view);
     }
     let mut in_effect = view.clone();
-    for n in drained {
-        in_effect.instances[n].phase = InstancePhase::Draining;
+    for (instance, phase) in in_effect.instances.iter_mut().zip(phases) {
+        instance.phase = phase.unwrap_or(instance.phase);
     }
     Cow::Owned(in_effect)
 }

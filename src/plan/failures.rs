@@ -32,6 +32,10 @@ pub struct Failures {
     pub last_message: Option<String>,
 }
 
+fn explains_itself(instance: &Instance) -> bool {
+    instance.message.is_some() || instance.last_words.is_some()
+}
+
 impl Failures {
     /// As the status has them, and what has failed since it was written.
     pub fn count(view: &PoolView, now: Timestamp, plan: &mut Plan) -> Self {
@@ -57,8 +61,10 @@ impl Failures {
                 counted |= !stable;
                 failures.last_time = Some(now);
             }
-            // Also of one that is counted already: its log is read after that.
-            failures.last_message = Some(describe_failure(instance));
+            // Also of one that is counted already: its log is read after that. One that has come back has nothing to say.
+            if was(instance) != Some(InstanceState::Failed) || explains_itself(instance) {
+                failures.last_message = Some(describe_failure(instance));
+            }
         }
         if counted && !awaited {
             failures.consecutive = failures.consecutive.saturating_add(1);

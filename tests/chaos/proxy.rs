@@ -17,6 +17,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// Long after somebody whose write has failed tries again.
+pub const LATE: Duration = Duration::from_secs(2);
+
 pub struct Proxy {
     address: SocketAddr,
     state: Arc<Shared>,
@@ -33,6 +36,8 @@ struct Shared {
     /// Whether it is as an API server that is not ready yet.
     starts: AtomicBool,
     refused: AtomicUsize,
+    /// Answers to creations of SparkApplications that will be lost, and watches are late.
+    loses: AtomicUsize,
     /// Milliseconds before a request that writes arrives, at most.
     slow_writes: AtomicU64,
     writes: AtomicUsize,
@@ -55,6 +60,7 @@ impl Proxy {
             told_gone: AtomicUsize::new(0),
             starts: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
+            loses: AtomicUsize::new(0),
             slow_writes: AtomicU64::new(0),
             writes: AtomicUsize::new(0),
         });
@@ -105,6 +111,15 @@ impl Proxy {
         self.state.refused.load(SeqCst)
     }
 
+    /// The next creations of SparkApplications are carried out, but answered 504, and watches break off and are late.
+    pub fn lose_answers(&self, count: usize) {
+        self.state.loses.store(count, SeqCst);
+    }
+
+    pub fn still_loses(&self) -> bool {
+        self.state.loses.load(SeqCst) > 0
+    }
+
     /// Writes take between a quarter of this time and all of it longer.
     pub fn slow_writes(&self, at_most: Duration) {
         self.state.slow_writes.store(u64::try_from(at_most.as_millis()).unwrap(), SeqCst);
@@ -131,6 +146,11 @@ async fn forward(State(state): State<Arc<Shared>>, request: Request) -> Response
         // Within the stream, as API servers tell it.
         return format!("{}\n", json!({ "type": "ERROR", "object": gone })).into_response();
     }
+    let loses = state.loses.load(SeqCst);
+    if watches && loses > 0 {
+        tokio::time::sleep(LATE).await;
+    }
+    let lost = loses > 0 && parts.method == Method::POST && parts.uri.path().ends_with("/sparkapplications");
     // The Lease is another matter: who loses it writes nothing.
     if parts.method != Method::GET && !parts.uri.path().contains("/leases") {
         state.writes.fetch_add(1, SeqCst);
@@ -153,6 +173,11 @@ async fn forward(State(state): State<Arc<Shared>>, request: Request) -> Response
     let Ok(answer) = state.client.send(request).await else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
+    if lost {
+        state.cuts.send_modify(|cuts| *cuts += 1);
+        state.loses.store(loses - 1, SeqCst);
+        return StatusCode::GATEWAY_TIMEOUT.into_response();
+    }
     let (mut head, body) = answer.into_parts();
     for name in [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
         head.headers.remove(name);

@@ -15,10 +15,23 @@ use crate::plan::{Action, Plan};
 /// Sessions of one pool that are written at the same time.
 const WRITES: usize = 16;
 
+/// A plan of which something was not carried out.
+pub(super) struct Undone {
+    /// What went wrong first, a refused template before all.
+    pub first: ApplyError,
+    /// Names of the instances whose creation failed: some of them may be there, and only the answer was lost.
+    pub not_created: Vec<String>,
+}
+
+impl From<ApplyError> for Undone {
+    fn from(first: ApplyError) -> Self {
+        Self { first, not_created: Vec::new() }
+    }
+}
+
 impl Reconciler {
-    /// What goes wrong with one object keeps the others from nothing that does not depend on it. Returns what went wrong
-    /// first, a refused template before all.
-    pub(super) async fn carry_out(&self, plan: Plan, term: Term) -> Result<(), ApplyError> {
+    /// What goes wrong with one object keeps the others from nothing that does not depend on it.
+    pub(super) async fn carry_out(&self, plan: Plan, term: Term) -> Result<(), Undone> {
         let (mut of_pool, mut of_sessions) = (Vec::new(), Vec::new());
         for action in plan.actions {
             if action.session().is_some() { &mut of_sessions } else { &mut of_pool }.push(action);
@@ -54,7 +67,7 @@ impl Reconciler {
         unwritten.extend(self.write(statuses.collect(), term, &mut trouble).await?);
         let others = others.into_iter().filter(|action| !names(&unwritten, action));
         self.write(others.collect(), term, &mut trouble).await?;
-        trouble.first.map_or(Ok(()), Err)
+        trouble.first.map_or(Ok(()), |first| Err(Undone { first, not_created }))
     }
 
     /// Returns the sessions with which it went wrong.

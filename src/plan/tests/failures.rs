@@ -293,3 +293,16 @@ fn an_instance_that_nobody_owns_is_adopted_once() {
     let note = "SparkApplication p-3, which nobody owned, is an instance of this pool.";
     assert!(after.events.contains(&("InstanceAdopted", note.to_owned())), "{:?}", after.events);
 }
+
+/// It was cut off, and is reached again while it is kept for its log; or the Spark Operator starts it anew.
+#[test]
+fn one_that_comes_back_after_its_failure_was_told_is_replaced_all_the_same() {
+    let mut cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(ready("p-0")).settled().at(1_000);
+    *cluster.find_instance("p-0") = failed("p-0", "no answer");
+    let mut cluster = cluster.settled();
+    assert_eq!(cluster.fleet(), [("p-0", InstanceState::Failed), ("p-1", InstanceState::Pending)]);
+    *cluster.find_instance("p-0") = ready("p-0");
+    let cluster = cluster.settled();
+    assert_eq!(cluster.fleet(), [("p-0", InstanceState::Failed), ("p-1", InstanceState::Pending)]);
+    assert_eq!(cluster.at(1_100).deletes(), ["p-0"]);
+}
