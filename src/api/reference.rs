@@ -29,6 +29,9 @@ pub fn page(definitions: &[CustomResourceDefinition]) -> String {
         page.push_str(&format!("\n## {} (`{}`{short})\n", names.kind, names.plural));
         let version = definition.spec.versions.first();
         let schema = version.and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
+        for refusal in schema.into_iter().flat_map(refusals) {
+            page.push_str(&format!("\nRefused: {refusal}.\n"));
+        }
         for part in ["spec", "status"] {
             let schema = schema.and_then(|schema| schema.properties.as_ref()?.get(part));
             if let Some(schema) = schema {
