@@ -339,6 +339,7 @@ pub fn ready(name: &str) -> Instance {
         ordinal,
         created_at: at(0),
         phase: InstancePhase::Ready,
+        told_to_drain: false,
         pod: Some((format!("{name}-driver"), format!("uid-of-{name}-driver"))),
         creating: false,
         endpoint: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 15002)),
@@ -397,7 +398,7 @@ pub fn going(name: &str) -> Instance {
 }
 
 pub fn draining(name: &str) -> Instance {
-    Instance { phase: InstancePhase::Draining, ..ready(name) }
+    Instance { phase: InstancePhase::Draining, told_to_drain: true, ..ready(name) }
 }
 
 /// The running SparkApplication of an instance of pool `p`, with the interceptor and without a token.

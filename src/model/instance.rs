@@ -25,6 +25,8 @@ pub struct Instance {
     pub ordinal: i64,
     pub created_at: Timestamp,
     pub phase: InstancePhase,
+    /// Somebody, or the interceptor that it lacks, asks for it to be emptied, whatever the load is.
+    pub told_to_drain: bool,
     /// Name and UID of the driver Pod.
     pub pod: Option<(String, String)>,
     /// The container of its driver is being created on its node.
@@ -138,6 +140,7 @@ impl Instance {
             ordinal: ordinal_of(&application.meta.name).unwrap_or(-1),
             created_at: application.meta.created_at,
             phase,
+            told_to_drain: application.draining || outdated,
             pod: pod.map(|pod| (pod.meta.name.clone(), pod.meta.uid.clone())),
             creating: pod.is_some_and(|pod| pod.creating),
             endpoint,

@@ -179,7 +179,8 @@ impl<'a> Fleet<'a> {
     fn take_back(&mut self) {
         let missing = self.desired().saturating_sub(self.alive().len());
         let by_size = |it: &&Instance| {
-            self.outlook.drains_for(&it.name, DrainReason::ScaleDown) && !self.is_outdated(it)
+            let by_size = self.outlook.drains_for(&it.name, DrainReason::ScaleDown);
+            by_size && !self.is_outdated(it) && !it.told_to_drain
         };
         let mut leaving: Vec<&Instance> = self.view.instances.iter().filter(by_size).collect();
         leaving.sort_by_key(|it| (Reverse(self.load_of(it)), Reverse(it.ordinal)));

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::cluster::Cluster;
 use crate::api::InstanceState::{Draining, Running, Terminated};
 use crate::api::{DrainReason, DrainStatus, ScaleDownStatus, SessionState, Sharing};
-use crate::model::fixtures::{connect_pool, ready, session, starting, thrift_pool, time};
+use crate::model::fixtures::{connect_pool, draining, ready, session, starting, thrift_pool, time};
 use crate::model::{Pool, ReleaseOutcome, Session};
 use crate::plan::Action;
 
@@ -226,4 +226,14 @@ fn drivers_of_their_own_go_when_their_sessions_end_and_the_pool_says_so() {
     assert_eq!(cluster.fleet().len(), 3, "both are one user's");
     let cluster = cluster.at(400).settled();
     assert_eq!(cluster.condition("Scaled").1, "AsNeeded", "{:?}", cluster.condition("Scaled"));
+}
+
+#[test]
+fn one_that_somebody_has_told_to_drain_meanwhile_is_not_taken_back() {
+    let mut cluster = three(pool().cooling_down(0), [3, 1, 1]).settled();
+    assert_eq!(cluster.fleet(), [("p-0", Running), ("p-1", Draining), ("p-2", Draining)]);
+    *cluster.find_instance("p-1") = draining("p-1");
+    let cluster = cluster.sessions((0..14).map(|n| session(&format!("more-{n}")))).settled();
+    let states: Vec<_> = cluster.fleet().into_iter().filter(|(name, _)| *name != "p-3").collect();
+    assert_eq!(states, [("p-0", Running), ("p-1", Draining), ("p-2", Running)]);
 }
