@@ -104,7 +104,7 @@ def test_memory_counts_from_the_beginning(new_pool, pyspark, remote_url, thing, 
     words = r"1 → 2: memory at \d+ % of the requests on average over 1 instance\(s\), target 5 % would need .*"
     eventually(lambda: any(re.fullmatch(words, told) for told in events(pool, "ScaledUp")), 10, "an Event says why")
     scaled = condition(thing("ssp", pool), "Scaled")
-    assert scaled["status"] == "True", scaled
+    assert (scaled["status"], scaled["reason"]) == ("False", "AtMaximum"), scaled
 
 
 def test_without_the_metrics_api_the_number_of_instances_stays(
