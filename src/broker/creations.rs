@@ -49,16 +49,8 @@ struct UnderWay {
 enum Turn {
     Now(Flight),
     After(Flight),
-    Never,
-}
-
-/// Whether there is room for one more, with all that are under way.
-enum Room {
-    Free,
-    /// It depends on this one.
-    After(Flight),
     /// The places were taken after somebody looked.
-    Gone,
+    Never,
 }
 
 impl Creations {
@@ -90,10 +82,8 @@ impl Creations {
         if let Some(same) = under_way.get(&key) {
             return Turn::Now(same.flight.clone());
         }
-        match self.room(&under_way, &draft) {
-            Room::Free => {}
-            Room::After(other) => return Turn::After(other),
-            Room::Gone => return Turn::Never,
+        if let Some(turn) = self.without_room(&under_way, &draft) {
+            return turn;
         }
         let (writer, ended) = (self.writer.clone(), (Arc::clone(&self.under_way), key.clone()));
         let pool = draft.spec.pool.clone();
@@ -111,11 +101,11 @@ impl Creations {
         Turn::Now(flight)
     }
 
-    fn room(&self, under_way: &HashMap<Key, UnderWay>, draft: &Draft) -> Room {
+    /// Where there is no room for this one, with all that are under way: after one of those, if it depends on them.
+    fn without_room(&self, under_way: &HashMap<Key, UnderWay>, draft: &Draft) -> Option<Turn> {
         let spec = &draft.spec;
         self.stores.read(|inventory| {
-            let Some(pool) = inventory.pool(&spec.pool) else { return Room::Free };
-            let policy = &pool.spec.session_policy;
+            let policy = &inventory.pool(&spec.pool)?.spec.session_policy;
             let counted = |name: &str| inventory.session(name).is_some_and(|session| counts(session));
             let coming: Vec<_> = under_way
                 .iter()
@@ -127,10 +117,10 @@ impl Creations {
             let in_total = inventory.sessions_in(&spec.pool).filter(|session| counts(session)).count();
             let of_user = of_user + coming.iter().filter(|(same_user, _)| *same_user).count();
             if quota::has_room(policy, &spec.user, &spec.groups, of_user, in_total + coming.len()) {
-                return Room::Free;
+                return None;
             }
             let other = coming.iter().max_by_key(|(same_user, _)| *same_user);
-            other.map_or(Room::Gone, |(_, other)| Room::After((*other).clone()))
+            Some(other.map_or(Turn::Never, |(_, other)| Turn::After((*other).clone())))
         })
     }
 }

@@ -40,10 +40,9 @@ pub fn in_effect(view: &PoolView) -> Cow<'_, PoolView> {
             }
     };
     let came_back = |instance: &Instance| failed.contains(instance.name.as_str()) && instance.is_alive();
-    let phase = |instance: &Instance| match instance {
-        instance if came_back(instance) => Some(InstancePhase::Failed),
-        instance if drains(instance) => Some(InstancePhase::Draining),
-        _ => None,
+    let phase = |instance: &Instance| {
+        let failed = came_back(instance).then_some(InstancePhase::Failed);
+        failed.or_else(|| drains(instance).then_some(InstancePhase::Draining))
     };
     let phases: Vec<_> = view.instances.iter().map(phase).collect();
     if phases.iter().all(Option::is_none) {

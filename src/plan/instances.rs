@@ -10,6 +10,7 @@ use super::conditions::seconds;
 use super::counts::{count, int32};
 use super::failures::Failures;
 use super::outlook::Outlook;
+use super::pool_conditions::unreachable;
 use super::sessions::Drafts;
 use super::{About, Action, Event, Observations, Plan, drains, size, template, utilization};
 use crate::api::{DrainReason, DrainStatus};
@@ -68,15 +69,10 @@ impl<'a> Fleet<'a> {
         let stopped = failures.stop(view);
         let outdated = template::outdated(pool, &view.instances);
         let users = drafts.users();
-        let measured = utilization::of_pool(view, users.len(), now);
+        let present = present(view, &outdated);
+        let measured = utilization::of_present(view, present, users.len(), now);
         let outlook = Outlook {
-            size: size::size(
-                &pool.spec,
-                &users,
-                &drafts.drivers(),
-                present(view, &outdated),
-                measured.as_ref(),
-            ),
+            size: size::size(&pool.spec, &users, &drafts.drivers(), present, measured.as_ref()),
             next_ordinal: next_ordinal(view),
             next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
             stopped,
@@ -125,8 +121,10 @@ impl<'a> Fleet<'a> {
 
     pub fn may_create(&self) -> bool {
         let (view, outlook) = (self.view, &self.outlook);
-        let unreachable = view.host_taken_by.is_some() || view.host_invalid || view.lacks_interceptor();
-        !unreachable && !outlook.stopped && outlook.refusal.is_none() && outlook.next_attempt.is_none()
+        unreachable(view).is_none()
+            && !outlook.stopped
+            && outlook.refusal.is_none()
+            && outlook.next_attempt.is_none()
     }
 
     /// Returns how many it could create.

@@ -38,7 +38,7 @@ pub fn accepted(view: &PoolView) -> Finding {
 }
 
 pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding {
-    let ready = view.ready_count();
+    let (ready, starting) = (view.ready_count(), starting(view, outlook));
     let (status, reason, message) = if view.host_taken_by.is_some() {
         (false, "HostConflict", "Another pool has the host; see the condition Accepted.".to_owned())
     } else if view.host_invalid {
@@ -65,8 +65,8 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding
             "InstanceFailed",
             format!("{} attempt(s) in a row failed: {cause}{next}", outlook.failures.consecutive),
         )
-    } else if starting(view, outlook) > 0 {
-        (false, "InstancesStarting", format!("{} instance(s) are starting.", starting(view, outlook)))
+    } else if starting > 0 {
+        (false, "InstancesStarting", format!("{starting} instance(s) are starting."))
     } else if outlook.size.desired > 0 || drafts.waiting() > 0 {
         let message = "No instance takes sessions, and none can be started now; see the condition Scaled.";
         (false, "NoRoom", message.to_owned())
@@ -230,7 +230,7 @@ fn stopped(view: &PoolView, outlook: &Outlook) -> String {
 }
 
 /// Why no instance is started whatever happens to those that there are, and the condition that says more.
-fn unreachable(view: &PoolView) -> Option<(&'static str, &'static str)> {
+pub(super) fn unreachable(view: &PoolView) -> Option<(&'static str, &'static str)> {
     if view.host_taken_by.is_some() {
         Some(("HostConflict", "Accepted"))
     } else if view.host_invalid {

@@ -72,12 +72,15 @@ impl Advice {
 ///
 /// `sessions`: those that have or want a place.
 pub fn of_pool(view: &PoolView, sessions: usize, now: Timestamp) -> Option<Advice> {
-    let metric = &view.pool.spec.scaling.metrics;
-    Measure::of(metric)?;
-    let outdated = template::outdated(&view.pool, &view.instances);
+    let present = instances::present(view, &template::outdated(&view.pool, &view.instances));
+    of_present(view, present, sessions, now)
+}
+
+/// The same, where it is known how many the pool has.
+pub(super) fn of_present(view: &PoolView, present: i32, sessions: usize, now: Timestamp) -> Option<Advice> {
     let instances = view.instances.iter().filter(|instance| drains::counts(&view.pool, instance));
-    let problem = view.metrics_problem.as_deref();
-    advice(metric, instances, count(instances::present(view, &outdated)), sessions, problem, now)
+    let (metric, problem) = (&view.pool.spec.scaling.metrics, view.metrics_problem.as_deref());
+    advice(metric, instances, count(present), sessions, problem, now)
 }
 
 /// Of the instances those count that take sessions; what others use that drain counts with it. `present`: how many the
