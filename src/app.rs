@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -16,8 +17,8 @@ use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
-    Activity, ActivityWriter, Applier, Candidate, DriverLogs, DriverMetrics, Events, Leadership, Liveness,
-    Readiness, Reconciler, Stores, Takeover, programmed, watches,
+    Activity, ActivityWriter, Applier, Candidate, Clients, DriverLogs, DriverMetrics, Events, Leadership,
+    Liveness, Readiness, Reconciler, Stores, Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
@@ -76,10 +77,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let events = Events::new(&patient, &settings.namespace);
     let applier = Applier::new(&prompt, &settings.namespace, stores.clone(), leadership.clone(), events);
     let applier = Arc::new(applier);
-    background.spawn(programmed::follow(stores.clone(), publisher.clone(), applier.clone()));
+    let (publishing, published) = watch::channel(Routing::default());
+    background.spawn(programmed::follow(stores.clone(), publisher.clone(), published, applier.clone()));
     let takeover = Takeover::new(&prompt, &settings.namespace);
     Reconciler::new(stores.clone(), applier, takeover, leadership, activity.clone()).spawn(&mut background);
-    background.spawn(publish_routing(stores.clone(), publisher.clone(), envoy_settings(&settings)));
+    background.spawn(publish_routing(
+        stores.clone(),
+        publisher.clone(),
+        publishing,
+        envoy_settings(&settings),
+    ));
 
     let writer = SessionWriter::new(&patient, &settings.namespace, stores.clone());
     let thrift_sessions = ThriftSessions::new(stores.clone(), writer.clone())?;
@@ -131,24 +138,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     until_stopped(background, servers, stop).await
 }
 
-/// Two ways to ask the API server. One that is starting, or has too much to do, answers 503 or 429 and says when to come
-/// again: up to five seconds later.
-struct Clients {
-    /// Tells that at once, for those who ask again by themselves: they know when an outage is over.
-    prompt: kube::Client,
-    /// Waits and asks again.
-    patient: kube::Client,
-}
-
-impl Clients {
-    fn new(mut cluster: kube::Config) -> anyhow::Result<Self> {
-        let of = |config| kube::Client::try_from(config).context("no access to a Kubernetes cluster");
-        let patient = of(cluster.clone())?;
-        cluster.default_retry = false;
-        Ok(Self { prompt: of(cluster)?, patient })
-    }
-}
-
 /// Among the servers, since the Lease is to be given back before the process ends.
 fn stand_for_election(
     client: &kube::Client,
@@ -194,20 +183,23 @@ fn envoy_settings(settings: &Settings) -> EnvoySettings {
     }
 }
 
-/// Translates and publishes whenever hosts or servers change. Bursts become one snapshot.
+/// Translates and publishes whenever hosts or servers change, and then tells `published` of it. Bursts become one
+/// snapshot.
 async fn publish_routing(
     stores: Arc<Stores>,
     publisher: Publisher,
+    published: watch::Sender<Routing>,
     settings: EnvoySettings,
 ) -> anyhow::Result<()> {
     stores.until_synced().await;
-    let mut published: Option<(Routing, Snapshot)> = None;
+    let mut last: Option<(Routing, Snapshot)> = None;
     loop {
         let routing = stores.read(|inventory| inventory.routing());
-        if published.as_ref().is_none_or(|(before, _)| *before != routing) {
-            let snapshot = translate_after(published.as_ref(), &routing, &settings);
+        if last.as_ref().is_none_or(|(before, _)| *before != routing) {
+            let snapshot = translate_after(last.as_ref(), &routing, &settings);
             publisher.publish(snapshot.clone());
-            published = Some((routing, snapshot));
+            published.send_replace(routing.clone());
+            last = Some((routing, snapshot));
         }
         stores.routing_changed.notified().await;
     }

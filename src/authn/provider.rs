@@ -2,12 +2,13 @@
 //!
 //! Knows no path and no document of the provider; retrying is the callers' business.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, StatusCode, redirect};
 use serde::de::DeserializeOwned;
+
+use crate::telemetry::Causes;
 
 /// For one request, answer included. Below the time for which Envoy holds a check.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,13 +90,7 @@ pub(super) fn is_outage(status: StatusCode) -> bool {
 
 /// reqwest's own text says little ("error sending request"); the reason is in its sources.
 fn unreachable(error: reqwest::Error) -> ProviderError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    ProviderError::Unreachable(text)
+    ProviderError::Unreachable(Causes(&error).to_string())
 }
 
 #[cfg(test)]

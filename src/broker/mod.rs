@@ -33,7 +33,7 @@ use crate::model::{Call, Check, CredentialsError, Denial, DenialKind, Identity, 
 use crate::operator::{Activity, Stores};
 use crate::plan;
 use crate::telemetry::audit::{self, Event, News, Record};
-use crate::telemetry::{Metrics, Outcome};
+use crate::telemetry::{Causes, Metrics, Outcome};
 use crate::xds::{Programmed, Publisher};
 
 /// How long an Envoy may take to acknowledge a cluster before the request goes on without: its
@@ -383,7 +383,7 @@ async fn detached(
     match tokio::spawn(write).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the session could not be written");
+            tracing::warn!(error = %Causes(&error), "the session could not be written");
             Err(refused_write(&error))
         }
         Err(error) => {

@@ -22,6 +22,7 @@ use super::stores::Stores;
 use crate::api::{SessionState, SparkInteractiveSession};
 use crate::edge::ActivitySink;
 use crate::model::Session;
+use crate::telemetry::Causes;
 
 /// Owner of `status.lastActivityAt`.
 const ACTIVITY_MANAGER: &str = "spark-session-operator-activity";
@@ -195,7 +196,7 @@ impl ActivityWriter {
         while let Some(outcome) = outcomes.next().await {
             if let Err(error) = outcome {
                 // The others would fare no better; all of them are due again in the next round.
-                tracing::warn!(%error, "the last use of a session was not written, trying again");
+                tracing::warn!(error = %Causes(error.as_ref()), "the last use of a session was not written, trying again");
                 return;
             }
         }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::apply::FIELD_MANAGER;
 use crate::api::{SparkInteractiveSession, SparkSessionPool};
 use crate::plan::{About, Event};
+use crate::telemetry::Causes;
 
 /// Events that wait for their turn. Beyond, the newest are lost.
 const QUEUE: usize = 1000;
@@ -71,7 +72,7 @@ async fn record(client: Client, reporter: Reporter, namespace: String, mut event
         // p-0" twice, and nothing of p-1.
         let recorder = Recorder::new(client.clone(), reporter.clone());
         if let Err(error) = recorder.publish(&event, &reference).await {
-            tracing::warn!(%error, reason = event.reason, "Event not recorded");
+            tracing::warn!(error = %Causes(&error), reason = event.reason, "Event not recorded");
         }
     }
 }

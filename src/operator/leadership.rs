@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::lease::{Election, HolderIdentity, LeaseTiming, Moment, Step};
+use crate::telemetry::Causes;
 
 /// Of one request to the API server.
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
@@ -392,7 +393,7 @@ fn described<T, E>(verb: &str, outcome: Result<kube::Result<T>, E>) -> Result<T,
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
             Err(format!("the operator may not {verb} the Lease (apply deploy/rbac.yaml): {}", status.message))
         }
-        Ok(Err(error)) => Err(format!("the request to {verb} the Lease failed: {error}")),
+        Ok(Err(error)) => Err(format!("the request to {verb} the Lease failed: {}", Causes(&error))),
         Err(_) => Err(format!("no answer within {REQUEST_LIMIT:?} from the API server about the Lease")),
     }
 }

@@ -5,6 +5,7 @@
 //! Lease, plans and carries plans out.
 
 mod activity;
+mod api_client;
 mod apply;
 mod convert;
 mod driver_log;
@@ -32,6 +33,7 @@ mod watching;
 mod replicas_tests;
 
 pub use activity::{Activity, ActivityWriter};
+pub use api_client::Clients;
 pub use apply::{Applier, FIELD_MANAGER};
 pub use convert::Watched;
 pub use driver_log::DriverLogs;

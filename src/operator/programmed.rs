@@ -3,7 +3,8 @@
 //! Every replica writes it, for its own Envoys, and only for them: the leader may have none. True is
 //! written, and a complaint taken back, only when an Envoy has given its answer to all there is: one that
 //! has just connected, after a restart of this replica or from another one, refuses again what it refused
-//! there, but not at once. It says nothing of whether the pool is ready; the planner's conditions do.
+//! there, but not at once. Nor is it written for a pool whose host was not published to the Envoys yet: who has
+//! waited for it may call the host. It says nothing of whether the pool is ready; the planner's conditions do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tokio::sync::watch;
 
 use super::apply::{Applier, ApplyError};
 use super::stores::Stores;
-use crate::model::{Inventory, Pool};
+use crate::model::{Inventory, Pool, Routing};
 use crate::plan::{About, Action, Event, Finding, merge_conditions};
+use crate::telemetry::Causes;
 use crate::xds::{Connected, Kind, Publisher, Rejected};
 
 pub const PROGRAMMED: &str = "Programmed";
@@ -25,36 +28,53 @@ pub const PROGRAMMED: &str = "Programmed";
 /// complaint still stands, the replica at which that Envoy is writes it again.
 const COMPLAINT_STANDS: SignedDuration = SignedDuration::from_mins(5);
 
-/// New pools, and Envoys that come, are looked at this often; what an Envoy refuses, at once.
+/// What takes time is looked at this often; what an Envoy answers, at once.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Keeps the conditions true, for ever.
-pub async fn follow(stores: Arc<Stores>, publisher: Publisher, applier: Arc<Applier>) -> anyhow::Result<()> {
+/// Keeps the conditions true, for ever. `published` is what `publisher` was last given.
+pub async fn follow(
+    stores: Arc<Stores>,
+    publisher: Publisher,
+    published: watch::Receiver<Routing>,
+    applier: Arc<Applier>,
+) -> anyhow::Result<()> {
     stores.until_synced().await;
-    let (mut rejections, began) = (publisher.rejections_changed(), Timestamp::now());
+    let (mut answers, began) = (publisher.answers(), Timestamp::now());
     loop {
-        rejections.mark_unchanged();
-        for action in due(&stores, &publisher, began, Timestamp::now()) {
+        answers.mark_unchanged();
+        for action in due(&stores, &publisher, &published, began, Timestamp::now()) {
             match applier.apply(action).await {
                 // The object comes by the watch, and is looked at again.
                 Ok(()) | Err(ApplyError::Outdated(_)) => {}
-                Err(error) => tracing::warn!(%error, "the condition Programmed of a pool was not written"),
+                Err(error) => {
+                    tracing::warn!(error = %Causes(&error), "the condition Programmed of a pool was not written")
+                }
             }
         }
-        // An error means that nobody can refuse anything any more: the time goes on all the same.
-        let _ = tokio::time::timeout(LOOK_EVERY, rejections.changed()).await;
+        // An error means that nobody can answer anything any more: the time goes on all the same.
+        let _ = tokio::time::timeout(LOOK_EVERY, answers.changed()).await;
     }
 }
 
-fn due(stores: &Stores, publisher: &Publisher, began: Timestamp, now: Timestamp) -> Vec<Action> {
-    // In this order, what an Envoy refused before it was settled is among what it refuses.
+fn due(
+    stores: &Stores,
+    publisher: &Publisher,
+    published: &watch::Receiver<Routing>,
+    began: Timestamp,
+    now: Timestamp,
+) -> Vec<Action> {
+    // In this order, an Envoy that is settled has all that is published here, and what it refused before it was
+    // settled is among what it refuses.
+    let published = published.borrow().clone();
     let here = Here { envoys: publisher.connected(), began };
     let rejected = publisher.rejected();
     stores.read(|inventory| {
         let refused = refused_by_pool(inventory, rejected);
         let nothing = Vec::new();
+        let routing = inventory.routing();
         let pools = inventory.pools().filter(|pool| !pool.meta.deleting);
         pools
+            .filter(|pool| leads_to(&published, pool) == leads_to(&routing, pool))
             .filter_map(|pool| {
                 let refused = refused.get(pool.name()).unwrap_or(&nothing);
                 Some(actions(pool, finding(pool, refused, &here, now)?, now))
@@ -62,6 +82,12 @@ fn due(stores: &Stores, publisher: &Publisher, began: Timestamp, now: Timestamp)
             .flatten()
             .collect()
     })
+}
+
+/// Whether clients that call the pool's host come to the pool.
+fn leads_to(routing: &Routing, pool: &Pool) -> bool {
+    let host = routing.hosts.get(&pool.spec.host);
+    host.and_then(|host| host.pool(pool.protocol())) == Some(pool.name())
 }
 
 fn actions(pool: &Pool, finding: Finding, now: Timestamp) -> Vec<Action> {

@@ -3,7 +3,7 @@ use rstest::rstest;
 use super::*;
 use crate::model::Object;
 use crate::model::fixtures::{application, at, connect_pool, thrift_pool, time};
-use crate::xds::{Refused, Version};
+use crate::xds::{Refused, Snapshot, Version};
 
 fn refusal(kind: Kind, resource: &str) -> Rejected {
     let why = Refused {
@@ -100,4 +100,25 @@ fn a_complaint_is_taken_back(
 ) {
     let told = finding(&pool_that_says(false, COMPLAINT), &[], &here(began, envoys), at(now));
     assert_eq!(told.is_some_and(|told| told.status), taken_back);
+}
+
+#[test]
+fn a_pool_is_programmed_no_sooner_than_an_envoy_has_its_host() {
+    let publisher = Publisher::new();
+    publisher.publish(Snapshot::default());
+    let envoy = publisher.register("envoy-0", true);
+    let newest = publisher.watch().borrow().clone().unwrap();
+    for kind in Kind::ALL {
+        envoy.answered(kind, &BTreeMap::new(), Some(newest.resources(kind).edition()));
+    }
+    let stores = Stores::new();
+    stores.shown(Object::Pool(connect_pool("p")));
+    let (publishing, published) = watch::channel(Routing::default());
+    let due = || due(&stores, &publisher, &published, at(0), at(0));
+    assert!(due().is_empty(), "what the Envoy has is of the time before the pool");
+    publishing.send_replace(stores.read(Inventory::routing));
+    let [Action::UpdatePoolCondition { condition, .. }] = &due()[..] else {
+        panic!("it is not told");
+    };
+    assert_eq!((condition.type_.as_str(), condition.status.as_str()), ("Programmed", "True"));
 }

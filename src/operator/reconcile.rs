@@ -17,6 +17,7 @@ use super::stores::Stores;
 use super::takeover::Takeover;
 use super::watching::Watching;
 use crate::plan::{self, Action, Observations, Refusal};
+use crate::telemetry::Causes;
 
 /// Pools that are planned at the same time.
 const WORKERS: usize = 8;
@@ -198,7 +199,7 @@ impl Reconciler {
                 match error {
                     ApplyError::Outdated(detail) => tracing::debug!(pool, detail, "planned on an old state"),
                     error => {
-                        let problem = error.to_string();
+                        let problem = Causes(&error).to_string();
                         if memory.problem.as_ref() != Some(&problem) {
                             tracing::warn!(
                                 pool,

@@ -17,6 +17,7 @@ use super::stores::Stores;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::{Inventory, Kind};
 use crate::plan::POOL_LABEL;
+use crate::telemetry::Causes;
 
 pub struct Takeover {
     client: Client,
@@ -32,7 +33,7 @@ impl Takeover {
     pub async fn learn(&self, stores: &Stores) {
         let mut pauses = Pauses::of(&stores.api_server);
         while let Err(error) = self.try_to_learn(stores).await {
-            tracing::warn!(%error, "a new leader cannot list what there is, trying again");
+            tracing::warn!(error = %Causes(&error), "a new leader cannot list what there is, trying again");
             stores.api_server.suspect();
             pauses.pause().await;
         }

@@ -20,6 +20,7 @@ use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::Kind;
 use crate::model::connect_server::TOKEN_SECRET_TYPE;
 use crate::plan::POOL_LABEL;
+use crate::telemetry::Causes;
 
 /// The selector of driver Pods.
 pub fn drivers() -> String {
@@ -120,7 +121,7 @@ where
             Ok(None) => anyhow::bail!("the watch of {} ended", K::kind(&())),
             // What is known stays valid in the meantime.
             Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "watch is interrupted, trying again");
+                tracing::warn!(kind = %K::kind(&()), error = %Causes(&error), "watch is interrupted, trying again");
                 stores.api_server.suspect();
                 pauses.pause().await;
             }

@@ -1,12 +1,14 @@
 //! What the operator tells about itself: logs, audit records, metrics, health. It holds no logic of the product.
 
 pub mod audit;
+mod causes;
 mod http;
 mod logs;
 mod metrics;
 mod panics;
 mod queue;
 
+pub use causes::Causes;
 pub use http::{Health, serve_health, serve_http, serve_metrics};
 pub use logs::{AuditLog, LogFormat, init_logs};
 pub use metrics::{Metrics, Outcome};

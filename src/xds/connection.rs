@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::subscription::DiscoveryRequest;
 use super::{
-    DiscoveryService, Due, Kind, Receipt, Registration, Rejection, Serves, Stream, Subscription, Unserved,
-    Verdict, node,
+    DiscoveryService, Due, Edition, Kind, Receipt, Registration, Rejection, Serves, Stream, Subscription,
+    Unserved, Verdict, node,
 };
 
 pub type Responses<S> = mpsc::Sender<Result<<S as Subscription>::Response, Status>>;
@@ -93,7 +93,9 @@ impl<S: Subscription> Connection<S> {
             let current = snapshots.borrow_and_update().clone();
             if let Some(snapshot) = current {
                 for (kind, due) in self.stream.respond(&snapshot) {
-                    let settled = self.stream.subscription(kind).is_settled(snapshot.resources(kind));
+                    let resources = snapshot.resources(kind);
+                    let has_all = self.stream.subscription(kind).is_settled(resources);
+                    let settled = has_all.then(|| resources.edition());
                     if self.send(kind, due, settled).await.is_err() {
                         return closed("Envoy closed the stream");
                     }
@@ -170,7 +172,7 @@ impl<S: Subscription> Connection<S> {
         }
     }
 
-    async fn send(&mut self, kind: Kind, due: Due<S::Response>, settled: bool) -> Result<(), ()> {
+    async fn send(&mut self, kind: Kind, due: Due<S::Response>, settled: Option<Edition>) -> Result<(), ()> {
         let Due { gained, response, removed } = due;
         if kind == Kind::Cluster {
             self.registration.lost(&removed);

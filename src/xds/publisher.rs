@@ -1,10 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, watch};
 
-use super::{Kind, Refused, Snapshot};
+use super::{Edition, Kind, Refused, Snapshot};
 
 /// The newest snapshot, and what each connected Envoy has of it. Clones share both.
 #[derive(Clone, Debug)]
@@ -17,8 +17,8 @@ struct Shared {
     /// `None` until the first snapshot: serving nothing is better than serving an empty world, on which
     /// Envoy would drop the clusters it has.
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
-    /// Touched when what [`Publisher::rejected`] says may have changed.
-    rejections: watch::Sender<()>,
+    /// Touched when an Envoy has given an answer that it had not given yet.
+    answers: watch::Sender<()>,
     connections: Mutex<Connections>,
 }
 
@@ -44,8 +44,8 @@ struct Known {
     carries_clusters: bool,
     clusters: HashSet<String>,
     refused: BTreeMap<Kind, BTreeMap<String, Refused>>,
-    /// Of these Envoy has, or refuses, all there is.
-    settled: BTreeSet<Kind>,
+    /// Of these Envoy has, or refuses, all there was in this edition.
+    settled: BTreeMap<Kind, Edition>,
 }
 
 #[derive(Debug, Default)]
@@ -59,8 +59,12 @@ impl Node {
         self.streams.values().any(|stream| stream.carries_clusters)
     }
 
-    fn is_settled(&self) -> bool {
-        Kind::ALL.iter().all(|kind| self.streams.values().any(|stream| stream.settled.contains(kind)))
+    fn is_settled(&self, newest: &Snapshot) -> bool {
+        let has = |kind: &Kind| {
+            let edition = newest.resources(*kind).edition();
+            self.streams.values().any(|stream| stream.settled.get(kind) == Some(&edition))
+        };
+        Kind::ALL.iter().all(has)
     }
 }
 
@@ -95,7 +99,7 @@ impl Default for Publisher {
     fn default() -> Self {
         let shared = Shared {
             snapshot: watch::Sender::new(None),
-            rejections: watch::Sender::new(()),
+            answers: watch::Sender::new(()),
             connections: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -160,16 +164,19 @@ impl Publisher {
         all
     }
 
-    /// Hears when [`Self::rejected`] may have changed.
-    pub fn rejections_changed(&self) -> watch::Receiver<()> {
-        self.shared.rejections.subscribe()
+    /// Hears when an Envoy refuses something else than before, and when it has dealt with all there is.
+    pub fn answers(&self) -> watch::Receiver<()> {
+        self.shared.answers.subscribe()
     }
 
     /// All Envoys with a stream at this replica, in the order of their names.
     pub fn connected(&self) -> Vec<Connected> {
+        let newest = self.shared.snapshot.borrow().clone();
         let connections = self.connections();
-        let of =
-            |(node, state): (&String, &Node)| Connected { node: node.clone(), settled: state.is_settled() };
+        let of = |(node, state): (&String, &Node)| Connected {
+            node: node.clone(),
+            settled: newest.as_deref().is_some_and(|newest| state.is_settled(newest)),
+        };
         let mut connected: Vec<Connected> = connections.nodes.iter().map(of).collect();
         connected.sort_by(|a, b| a.node.cmp(&b.node));
         connected
@@ -180,7 +187,7 @@ impl Publisher {
         self.connections().nodes.values().map(|node| node.streams.len()).sum()
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
         self.shared.snapshot.subscribe()
     }
 
@@ -284,23 +291,23 @@ impl Registration {
         });
     }
 
-    /// Of this kind, Envoy refuses these and no others; all others it has if this is `settled`.
-    pub fn answered(&self, kind: Kind, refused: &BTreeMap<String, Refused>, settled: bool) {
+    /// Of this kind, Envoy refuses these and no others; all others of the edition `settled` it has.
+    pub fn answered(&self, kind: Kind, refused: &BTreeMap<String, Refused>, settled: Option<Edition>) {
         let mut changed = false;
         self.update(|stream, _| {
-            if settled {
-                stream.settled.insert(kind);
-            } else {
-                stream.settled.remove(&kind);
-            }
+            let before = match settled {
+                Some(edition) => stream.settled.insert(kind, edition),
+                None => stream.settled.remove(&kind),
+            };
             let known = stream.refused.entry(kind).or_default();
-            changed = known != refused;
-            if changed {
+            let refuses_other = known != refused;
+            if refuses_other {
                 known.clone_from(refused);
             }
+            changed = refuses_other || settled.is_some() && settled != before;
         });
         if changed {
-            self.publisher.shared.rejections.send_replace(());
+            self.publisher.shared.answers.send_replace(());
         }
     }
 
@@ -333,7 +340,7 @@ impl Drop for Registration {
         }
         drop(connections);
         if gone.is_some_and(|stream| stream.refused.values().any(|refused| !refused.is_empty())) {
-            self.publisher.shared.rejections.send_replace(());
+            self.publisher.shared.answers.send_replace(());
         }
     }
 }

@@ -97,12 +97,12 @@ fn refusals_are_listed_until_they_are_over() {
     let publisher = Publisher::new();
     let stream = publisher.register("envoy", true);
     let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
-    stream.answered(Kind::Cluster, &BTreeMap::from([("a".to_owned(), why.clone())]), true);
+    stream.answered(Kind::Cluster, &BTreeMap::from([("a".to_owned(), why.clone())]), None);
     let listed = publisher.rejected();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].resource.as_str(), &listed[0].why), ("a", &why));
 
-    stream.answered(Kind::Cluster, &BTreeMap::new(), true);
+    stream.answered(Kind::Cluster, &BTreeMap::new(), None);
     assert!(publisher.rejected().is_empty());
 }
 
@@ -113,47 +113,80 @@ fn an_envoy_is_listed_once_for_two_streams_with_the_same_refusal() {
         [publisher.register("b", true), publisher.register("b", false), publisher.register("a", true)];
     let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
     for stream in &streams[..2] {
-        stream.answered(Kind::Secret, &BTreeMap::from([("s".to_owned(), why.clone())]), true);
+        stream.answered(Kind::Secret, &BTreeMap::from([("s".to_owned(), why.clone())]), None);
     }
     let nodes: Vec<String> = publisher.connected().into_iter().map(|it| it.node).collect();
     assert_eq!(nodes, ["a", "b"]);
     assert_eq!(publisher.rejected().len(), 1);
 }
 
+/// The edition of what is published of this type.
+fn newest(publisher: &Publisher, kind: Kind) -> Option<Edition> {
+    publisher.watch().borrow().as_ref().map(|snapshot| snapshot.resources(kind).edition())
+}
+
 #[test]
 fn an_envoy_is_settled_when_it_is_so_for_every_type_on_one_of_its_streams() {
     let publisher = Publisher::new();
+    publisher.publish(Snapshot::default());
     let (one, other) = (publisher.register("a", true), publisher.register("a", false));
     let is_settled = || publisher.connected()[0].settled;
     let (last, others) = Kind::ALL.split_last().unwrap();
     for &kind in others {
-        one.answered(kind, &BTreeMap::new(), true);
+        one.answered(kind, &BTreeMap::new(), newest(&publisher, kind));
     }
     assert!(!is_settled());
-    other.answered(*last, &BTreeMap::new(), true);
+    other.answered(*last, &BTreeMap::new(), newest(&publisher, *last));
     assert!(is_settled());
-    one.answered(Kind::Cluster, &BTreeMap::new(), false);
+    one.answered(Kind::Cluster, &BTreeMap::new(), None);
     assert!(!is_settled(), "a response is on its way");
 }
 
 #[test]
-fn who_watches_refusals_hears_of_each_change_and_of_nothing_else() {
+fn what_was_just_published_no_envoy_has() {
     let publisher = Publisher::new();
-    let mut changes = publisher.rejections_changed();
+    publisher.publish(Snapshot::default());
+    let stream = publisher.register("a", true);
+    for kind in Kind::ALL {
+        stream.answered(kind, &BTreeMap::new(), newest(&publisher, kind));
+    }
+    assert!(publisher.connected()[0].settled);
+    let mut more = Snapshot::default();
+    let body = envoy_types::pb::google::protobuf::Any::default();
+    more.insert(Kind::Route, "r", crate::xds::Resource { version: Version::reported("1"), body });
+    let before = newest(&publisher, Kind::Route);
+    publisher.publish(more);
+    assert!(!publisher.connected()[0].settled, "the stream has not even looked at it");
+    stream.answered(Kind::Route, &BTreeMap::new(), before);
+    assert!(!publisher.connected()[0].settled, "that was about the snapshot before");
+    stream.answered(Kind::Route, &BTreeMap::new(), newest(&publisher, Kind::Route));
+    assert!(publisher.connected()[0].settled);
+}
+
+#[test]
+fn who_watches_answers_hears_of_each_change_and_of_nothing_else() {
+    let publisher = Publisher::new();
+    publisher.publish(Snapshot::default());
+    let all = newest(&publisher, Kind::Cluster);
+    let mut answers = publisher.answers();
     let mut heard = || {
-        let heard = changes.has_changed().expect("the publisher lives");
-        changes.mark_unchanged();
+        let heard = answers.has_changed().expect("the publisher lives");
+        answers.mark_unchanged();
         heard
     };
     let stream = publisher.register("envoy", true);
     let why = Refused { version: Version::reported("1"), message: "no".to_owned() };
     let refused = BTreeMap::from([("a".to_owned(), why)]);
 
-    stream.answered(Kind::Cluster, &BTreeMap::new(), true);
-    assert!(!heard(), "nothing is refused, as before");
-    stream.answered(Kind::Cluster, &refused, true);
+    stream.answered(Kind::Cluster, &BTreeMap::new(), None);
+    assert!(!heard(), "nothing is refused, as before, and the Envoy has not answered");
+    stream.answered(Kind::Cluster, &BTreeMap::new(), all);
+    assert!(heard(), "it has all there is");
+    stream.answered(Kind::Cluster, &BTreeMap::new(), all);
+    assert!(!heard(), "as before");
+    stream.answered(Kind::Cluster, &refused, all);
     assert!(heard());
-    stream.answered(Kind::Cluster, &refused, true);
+    stream.answered(Kind::Cluster, &refused, all);
     assert!(!heard(), "the same is refused, as before");
     drop(stream);
     assert!(heard(), "an Envoy that is gone refuses nothing");

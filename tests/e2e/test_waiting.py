@@ -60,9 +60,12 @@ def test_events_tell_what_a_session_has_waited_for(new_pool, pyspark, remote_url
 
 
 @pytest.mark.usefixtures("short_holds")
-def test_who_has_waited_for_long_hears_for_what_and_may_come_back(asks, new_pool, pyspark, remote_url, thing, users):
+def test_who_has_waited_for_long_hears_for_what_and_may_come_back(
+    asks, new_pool, kubectl, pyspark, remote_url, thing, users
+):
     """Two servers at most, each for one session: the first two sessions wait for servers, the third one for a place."""
     pool, (alice, bob) = new_pool("waiting", "connect", sharing="Session", replicas={"min": 0, "max": 2}), users
+    kubectl("wait", f"ssp/{pool}", "--for=condition=Programmed", "--timeout=10s")
     first, second, third = (str(uuid.uuid4()) for _ in range(3))
 
     def waits(user: str, session_id: str) -> tuple[str, dict]:
