@@ -18,7 +18,7 @@ use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
     Activity, ActivityWriter, Applier, Candidate, Clients, DriverLogs, DriverMetrics, Events, Leadership,
-    Liveness, Readiness, Reconciler, Stores, Takeover, programmed, watches,
+    Liveness, PoolMetrics, Readiness, Reconciler, Stores, Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
@@ -52,7 +52,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let policy = Policy { tls: tls_policy(&settings), identity_jar_url: settings.identity.jar_url.clone() };
     let stores = Stores::with_policy(policy);
     let publisher = Publisher::new();
-    let metrics = Arc::new(Metrics::new(&stores.queue.metrics));
+    let metrics = Metrics::new(&stores.queue.metrics).with(PoolMetrics::new(stores.clone()));
+    let metrics = Arc::new(metrics);
     // What runs for ever, and what ends by itself when it is told to stop.
     let mut background = JoinSet::new();
     let mut servers = JoinSet::new();

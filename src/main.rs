@@ -3,6 +3,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::Parser;
+use spark_session_operator::plan::reasons;
 use spark_session_operator::settings::{Cli, Command};
 use spark_session_operator::{api, app, explain, simulate, telemetry};
 
@@ -42,13 +43,14 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-/// Into a folder goes the page of all fields, too.
+/// Into a folder go the pages of all fields and of all reasons, too.
 fn print_crds(output_dir: Option<&Path>) -> anyhow::Result<()> {
     let mut files = api::crds::manifests()?;
     let Some(dir) = output_dir else {
         return files.iter().try_for_each(|(_, yaml)| print(&format!("---\n{yaml}")));
     };
     files.push((api::crds::PAGE.to_owned(), api::crds::page()));
+    files.push((reasons::PAGE.to_owned(), reasons::page()));
     for (name, text) in files {
         let path = dir.join(name);
         std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;

@@ -55,7 +55,8 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Print the CustomResourceDefinitions, or write them into a folder.
     Crds {
-        /// Write one file per definition into this folder instead of printing, and a page of all fields (README.md).
+        /// Write one file per definition into this folder instead of printing, and pages of all fields (README.md) and of
+        /// what all conditions and Events mean (reasons.md).
         #[arg(long, value_name = "DIR")]
         output_dir: Option<PathBuf>,
     },

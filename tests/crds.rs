@@ -1,10 +1,11 @@
-//! The CustomResourceDefinitions in `crds/`, and the page about them, are those that the code generates.
+//! The CustomResourceDefinitions in `crds/`, and the pages about them, are those that the code generates.
 #![allow(clippy::unwrap_used)] // Also in helpers, which clippy does not take for tests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use spark_session_operator::api::crds;
+use spark_session_operator::plan::reasons;
 
 const REGENERATE: &str = "Write them anew with: cargo run -- crds --output-dir crds";
 
@@ -12,8 +13,8 @@ const REGENERATE: &str = "Write them anew with: cargo run -- crds --output-dir c
 fn the_committed_crds_are_those_that_the_code_generates() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
     let mut generated = BTreeSet::new();
-    let page = (crds::PAGE.to_owned(), crds::page());
-    for (name, expected) in crds::manifests().unwrap().into_iter().chain([page]) {
+    let pages = [(crds::PAGE.to_owned(), crds::page()), (reasons::PAGE.to_owned(), reasons::page())];
+    for (name, expected) in crds::manifests().unwrap().into_iter().chain(pages) {
         let committed = std::fs::read_to_string(directory.join(&name)).unwrap_or_default();
         let line = committed.lines().zip(expected.lines()).take_while(|(old, new)| old == new).count() + 1;
         assert!(committed == expected, "crds/{name} is outdated from line {line}. {REGENERATE}");

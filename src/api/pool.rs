@@ -104,7 +104,8 @@ pub struct Replicas {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub min: i32,
-    /// Instances that ever run at the same time.
+    /// Instances that run at the same time, at most. One that has failed does not count, not even while its Pod cannot be
+    /// ended, as on a lost node.
     #[serde(default = "default_max")]
     #[schemars(range(min = 1, max = 1000))]
     pub max: i32,

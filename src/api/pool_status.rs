@@ -53,8 +53,8 @@ pub struct SparkSessionPoolStatus {
     /// instances that the load asks for, and why; false with `CoolingDown` and `DriversInUse` is as usual, with `AtMaximum`
     /// and `NoRoom` the pool is as large as it may be, with `BackingOff`, `CrashLoop`, `TemplateRefused`, `NotMeasured` and
     /// others something is wrong. `UpToDate`: no instance is made from an earlier template; false with `RollingOut` while
-    /// they are replaced. `IdentityEnforced`, `CertificateReady`, `Programmed`: as their names say. Each with a reason and a
-    /// message.
+    /// they are replaced. `IdentityEnforced`, `CertificateReady`: as their names say. `Programmed`: an Envoy has all that
+    /// belongs to the pool, its host included. Each with a reason and a message: see `crds/reasons.md`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -149,4 +149,19 @@ pub enum InstanceState {
     Failed,
     /// Being deleted.
     Terminated,
+}
+
+impl InstanceState {
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Draining, Self::Failed, Self::Terminated];
+
+    /// As objects have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Draining => "Draining",
+            Self::Failed => "Failed",
+            Self::Terminated => "Terminated",
+        }
+    }
 }

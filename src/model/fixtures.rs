@@ -135,6 +135,11 @@ impl Pool {
         self
     }
 
+    pub fn keeping_spare(mut self, instances: i32) -> Self {
+        self.spec.scaling.spare_instances = Some(instances);
+        self
+    }
+
     pub fn with_places_per_instance(mut self, places: i32) -> Self {
         self.spec.scaling.max_sessions_per_instance = Some(places);
         self

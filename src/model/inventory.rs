@@ -116,8 +116,8 @@ impl Inventory {
         self.pools.keys().map(String::as_str)
     }
 
-    pub fn pools(&self) -> impl Iterator<Item = &Pool> {
-        self.pools.values().map(AsRef::as_ref)
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.values()
     }
 
     /// The pool of a server, by Envoy's name of it.

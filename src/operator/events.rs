@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::apply::FIELD_MANAGER;
 use crate::api::{SparkInteractiveSession, SparkSessionPool};
-use crate::plan::{About, Event};
+use crate::plan::{About, Event, reasons};
 use crate::telemetry::Causes;
 
 /// Events that wait for their turn. Beyond, the newest are lost.
@@ -30,6 +30,7 @@ impl Events {
     }
 
     pub fn tell(&self, event: Event) {
+        debug_assert!(reasons::lists_event(&event), "not on the page of reasons: {event:?}");
         match self.queue.try_send(event) {
             Ok(()) => {}
             Err(TrySendError::Full(event)) => {

@@ -121,7 +121,7 @@ fn concerned(inventory: &Inventory, rejected: &Rejected) -> Vec<String> {
     match rejected.kind {
         Kind::Cluster => inventory.pool_of_cluster(name).map(str::to_owned).into_iter().collect(),
         Kind::Secret => {
-            let uses = |pool: &&Pool| pool.spec.tls.as_ref().is_some_and(|tls| tls.secret_name == *name);
+            let uses = |pool: &&Arc<Pool>| pool.spec.tls.as_ref().is_some_and(|tls| tls.secret_name == *name);
             inventory.pools().filter(uses).map(|pool| pool.name().to_owned()).collect()
         }
         Kind::Listener | Kind::Route => inventory.pool_names().map(str::to_owned).collect(),

@@ -48,13 +48,6 @@ impl State {
         self.due_by_key.insert(key.to_owned(), at);
         self.due.insert((at, key.to_owned()));
     }
-
-    /// Keys that are due.
-    fn depth(&self) -> i64 {
-        let now = Instant::now();
-        let due = self.due.iter().take_while(|(at, _)| *at <= now).count();
-        i64::try_from(due).unwrap_or(i64::MAX)
-    }
 }
 
 impl WorkQueue {
@@ -65,11 +58,7 @@ impl WorkQueue {
 
     /// Due after this time, if it is not due earlier.
     pub fn add_after(&self, key: &str, delay: Duration) {
-        {
-            let mut state = self.lock();
-            state.schedule(key, Instant::now() + delay);
-            self.metrics.depth.set(state.depth());
-        }
+        self.lock().schedule(key, Instant::now() + delay);
         self.metrics.adds.inc();
         self.added.notify_one();
     }
@@ -105,7 +94,6 @@ impl WorkQueue {
                         state.retries.remove(&key);
                         let now = Instant::now();
                         state.running.insert(key.clone(), now);
-                        self.metrics.depth.set(state.depth());
                         self.metrics.queue_duration.observe(now.duration_since(at).as_secs_f64());
                         if state.due.first().is_some_and(|(at, _)| *at <= Instant::now()) {
                             // Wakes another worker: a `Notify` holds one permit, however many were added.
@@ -137,6 +125,12 @@ impl WorkQueue {
             state.schedule(key, at);
             self.added.notify_one();
         }
+    }
+
+    /// Keys that are due and wait for a worker.
+    pub fn depth(&self) -> usize {
+        let now = Instant::now();
+        self.lock().due.iter().take_while(|(at, _)| *at <= now).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -203,16 +197,15 @@ mod tests {
         queue.add("a");
         queue.add("b");
         queue.add_after("later", Duration::from_secs(60));
-        assert_eq!((queue.metrics.depth.get(), queue.metrics.adds.get()), (2, 3));
+        assert_eq!((queue.depth(), queue.metrics.adds.get()), (2, 3));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(queue.next().await, "a");
-        assert_eq!(queue.metrics.depth.get(), 1);
+        assert_eq!(queue.depth(), 1);
         tokio::time::advance(Duration::from_secs(3)).await;
         queue.done("a");
         queue.retry_after("a", Duration::from_secs(1));
         let encoded = crate::telemetry::Metrics::new(&queue.metrics).encode().unwrap();
         for line in [
-            "workqueue_depth{name=\"pools\"} 1",
             "workqueue_adds_total{name=\"pools\"} 4",
             "workqueue_retries_total{name=\"pools\"} 1",
             "workqueue_queue_duration_seconds_sum{name=\"pools\"} 2.0",

@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Plan;
 use super::conditions::{Finding, seconds};
-use super::{About, Event, Plan};
 use crate::model::{Certificate, CertificateProblem, PoolCertificate, PoolView, SecretProblem, TlsOff};
 
 /// The condition that says whether clients that verify the server find the pool's certificate in order.
@@ -26,15 +26,6 @@ pub fn finding(view: &PoolView, now: Timestamp, plan: &mut Plan) -> Option<Findi
         }
     };
     Some(Finding { type_: CERTIFICATE_READY, status, reason, message })
-}
-
-/// Told once: when the condition gets a reason that somebody has to act on.
-pub fn event(view: &PoolView, finding: Finding) -> Option<Event> {
-    let old = view.pool.status.conditions.iter().find(|old| old.type_ == CERTIFICATE_READY);
-    let news = old.is_none_or(|old| old.reason != finding.reason);
-    let bad = !finding.status || finding.reason == EXPIRES_SOON;
-    let about = About::Pool { name: view.pool.meta.name.clone(), uid: view.pool.meta.uid.clone() };
-    (news && bad).then_some(Event { about, warning: true, reason: finding.reason, note: finding.message })
 }
 
 type Words = (bool, &'static str, String);

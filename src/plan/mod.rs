@@ -22,6 +22,7 @@ mod pool_conditions;
 mod pool_events;
 mod preparation;
 pub mod quota;
+pub mod reasons;
 mod rollout;
 mod session_conf;
 mod session_objects;
@@ -277,8 +278,7 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     let certificate = certificate::finding(view, now, &mut plan);
     let status = status::pool_status(view, &drafts, &outlook, certificate.as_ref(), now);
     let status_changed = status != view.pool.status;
-    let mut events = pool_events::events(view, &status, &outlook);
-    events.extend(certificate.and_then(|finding| certificate::event(view, finding)));
+    let events = pool_events::events(view, &status, &outlook);
     if status_changed {
         // First: it holds the next ordinal, which must be written before an instance uses it.
         let update = Action::UpdatePoolStatus {
@@ -291,6 +291,8 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     drafts.hold(&mut plan);
     drafts.report(&waits, &mut plan);
     plan.actions.extend(events.into_iter().map(Action::Event));
+    let unlisted = |action: &&Action| matches!(action, Action::Event(event) if !reasons::lists_event(event));
+    debug_assert_eq!(plan.actions.iter().find(unlisted), None, "not on the page of reasons");
     plan
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::conditions::seconds;
 use super::drains;
 use super::outlook::{Outlook, describe_failure};
+use super::reasons;
 use super::{About, Event};
 use crate::api::{InstanceState, SparkSessionPoolStatus};
 use crate::model::{Instance, InstancePhase, Pool, PoolView};
@@ -74,18 +75,13 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
     );
     for condition in &status.conditions {
         let old = pool.status.conditions.iter().find(|old| old.type_ == condition.type_);
-        let (warning, reason) = match (condition.type_.as_str(), condition.reason.as_str()) {
-            ("Accepted", "HostConflict") => (true, "HostConflict"),
-            ("Accepted", "InvalidHost") => (true, "InvalidHost"),
-            ("Ready" | "UpToDate", "TemplateRefused") => (true, "TemplateRefused"),
-            ("Scaled", "CrashLoop") => (true, "CrashLoop"),
-            ("IdentityEnforced", "NoInterceptor") => (true, "NoInterceptor"),
-            ("IdentityEnforced", "OutdatedInstances") => (true, "OutdatedInstances"),
-            ("UpToDate", "RollingOut") => (false, "RollingOut"),
-            ("UpToDate", "UpToDate") if old.is_some() => (false, "RolledOut"),
-            _ => continue,
+        let told = match (condition.type_.as_str(), condition.reason.as_str()) {
+            ("UpToDate", "UpToDate") if old.is_some() => Some((false, "RolledOut")),
+            (type_, reason) => reasons::told(type_, reason),
         };
-        if old.is_none_or(|old| old.reason != condition.reason) {
+        if let Some((warning, reason)) = told
+            && old.is_none_or(|old| old.reason != condition.reason)
+        {
             events.push(event(warning, reason, condition.message.clone()));
         }
     }

@@ -297,7 +297,7 @@ fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)
 /// Why no instance is started for anybody.
 fn trouble(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)> {
     if let Some(other) = &view.host_taken_by {
-        return Some(("HostTaken", format!("pool {other} has this pool's host and type already")));
+        return Some(("HostConflict", format!("pool {other} has this pool's host and type already")));
     }
     if view.host_invalid {
         let cause = "the host of this pool is no DNS name, so no instance is started";

@@ -1,3 +1,4 @@
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -58,6 +59,13 @@ impl Metrics {
         let leader = Gauge::default();
         registry.register("leader", "1 while this replica plans and writes", leader.clone());
         Self { registry: all, checks, checks_in_flight, check_seconds, access_log_entries, leader }
+    }
+
+    /// With what `collector` finds whenever the metrics are asked for.
+    #[must_use]
+    pub fn with(mut self, collector: impl Collector) -> Self {
+        self.registry.register_collector(Box::new(collector));
+        self
     }
 
     /// In the OpenMetrics text format.

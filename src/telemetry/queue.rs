@@ -1,13 +1,10 @@
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 /// What a work queue does, by the names that client-go gave such metrics, so that dashboards for controllers show it.
 #[derive(Clone, Debug)]
 pub struct QueueMetrics {
-    /// Keys that are due and wait for a worker, when a key last came or went.
-    pub depth: Gauge,
     pub adds: Counter,
     /// Of the adds, those after something failed.
     pub retries: Counter,
@@ -21,7 +18,6 @@ impl Default for QueueMetrics {
     fn default() -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.0001, 4.0, 10));
         Self {
-            depth: Gauge::default(),
             adds: Counter::default(),
             retries: Counter::default(),
             queue_duration: seconds(),
@@ -32,7 +28,6 @@ impl Default for QueueMetrics {
 
 impl QueueMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("workqueue_depth", "Keys that are due", self.depth.clone());
         registry.register("workqueue_adds", "Keys added", self.adds.clone());
         registry.register("workqueue_retries", "Keys added after something failed", self.retries.clone());
         let waited = "Seconds until a worker has a key that is due";

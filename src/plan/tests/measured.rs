@@ -84,9 +84,7 @@ fn its_limits_hold_and_are_told() {
 #[case::many_more(0)]
 #[case::spare_ones_too(1)]
 fn without_figures_it_stays_as_it_is_and_says_what_is_wrong(#[case] spare: i32) {
-    let mut pool = pool();
-    pool.spec.scaling.spare_instances = Some(spare);
-    let mut blind = cluster(pool, [ready("p-0"), ready("p-1"), ready("p-2")]);
+    let mut blind = cluster(pool().keeping_spare(spare), [ready("p-0"), ready("p-1"), ready("p-2")]);
     blind.metrics_problem = Some("the cluster has no metrics.k8s.io API; install metrics-server".to_owned());
     assert_eq!((blind.creates(), blind.deletes()), (vec![], vec![]));
     let words = "3 instances stay: cpu is not measured: the cluster has no metrics.k8s.io API; install metrics-server.";
@@ -102,8 +100,7 @@ fn an_instance_that_has_just_started_is_no_cause_for_alarm() {
 
 #[test]
 fn spare_instances_come_on_top_and_do_not_add_up() {
-    let mut pool = pool();
-    pool.spec.scaling.spare_instances = Some(1);
+    let pool = pool().keeping_spare(1);
     let loaded = cluster(pool.clone(), [busy("p-0", 480)]);
     assert_eq!(loaded.creates(), ["p-1"]);
     let with_spare = cluster(pool, [busy("p-0", 480), busy("p-1", 10)]);

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::cluster::Cluster;
-use crate::api::{SessionState, Sharing};
-use crate::model::fixtures::{connect_pool, failed, ready, session, thrift_pool};
+use crate::api::{MetricType, SessionState, Sharing};
+use crate::model::fixtures::{connect_pool, failed, session, thrift_pool};
 use crate::model::{InstancePhase, Pool};
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
@@ -28,6 +29,10 @@ enum Happening {
     SecondsPass(i64),
     TemplateIsRefused,
     TemplateIsTaken,
+    /// To one of a few: it may be taken back.
+    TemplateChanges(u8),
+    /// All drivers that answer use so much of their requests, in thousandths.
+    Measured(u32),
     PoolStatusIsLost,
 }
 
@@ -42,17 +47,24 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (1..400_i64).prop_map(Happening::SecondsPass),
         1 => Just(Happening::TemplateIsRefused),
         2 => Just(Happening::TemplateIsTaken),
+        1 => (0..3_u8).prop_map(Happening::TemplateChanges),
+        2 => (0..3000_u32).prop_map(Happening::Measured),
     ]
 }
 
 fn any_pool() -> impl Strategy<Value = Pool> {
     let sharing = prop_oneof![Just(Sharing::Pool), Just(Sharing::User), Just(Sharing::Session)];
     let limits = (1..4_i32, 1..8_i32, prop_oneof![Just(0), Just(300)]);
-    (any::<bool>(), sharing, 0..3_i32, 0..3_i32, 1..4_i32, limits).prop_map(
-        |(connect, sharing, min, more, target, (per_user, total, cooldown))| {
+    let metric = prop_oneof![2 => Just(MetricType::ActiveSessions), 1 => Just(MetricType::Cpu), 1 => Just(MetricType::Memory)];
+    let scaling = (metric, 1..4_i32, 0..3_i32);
+    (any::<bool>(), sharing, 0..3_i32, 0..3_i32, scaling, limits).prop_map(
+        |(connect, sharing, min, more, (metric, target, spare), (per_user, total, cooldown))| {
+            let by_sessions = metric == MetricType::ActiveSessions;
             if connect { connect_pool("p") } else { thrift_pool("p") }
                 .sized(min, (min + more).max(1))
-                .sessions_per_instance(target)
+                .measured_by(metric)
+                .sessions_per_instance(if by_sessions { target } else { 20 * target })
+                .keeping_spare(spare)
                 .shared_by(sharing)
                 .allowing_each_user(per_user)
                 .allowing_in_total(total)
@@ -78,7 +90,7 @@ fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
         Happening::SessionDeleted(_) => {}
         Happening::ServerAnswers(n) => {
             if let Some(name) = in_phase(cluster, &[InstancePhase::Starting], n) {
-                *cluster.find_instance(&name) = ready(&name);
+                *cluster = cluster.clone().answering(&[&name]);
             }
         }
         Happening::InstanceFails(n) => {
@@ -98,6 +110,16 @@ fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
         Happening::SecondsPass(seconds) => cluster.now += seconds,
         Happening::TemplateIsRefused => cluster.refuses = Some("no".to_owned()),
         Happening::TemplateIsTaken => cluster.refuses = None,
+        Happening::TemplateChanges(version) => {
+            let template = json!({ "image": format!("spark:{version}") });
+            cluster.pool = cluster.pool.clone().with_template(template);
+            cluster.pool.meta.generation += 1;
+        }
+        Happening::Measured(used) => {
+            for instance in cluster.instances.iter_mut().filter(|it| it.phase == InstancePhase::Ready) {
+                *instance = instance.clone().running_since(0).using(used, used, cluster.now);
+            }
+        }
         Happening::PoolStatusIsLost => cluster.pool.status = Default::default(),
     }
 }
@@ -143,9 +165,10 @@ fn calm_down(cluster: &mut Cluster) {
         cluster.now += 301;
         cluster.settle();
         cluster.instances.retain(|instance| instance.phase != InstancePhase::Deleting);
-        let starting = cluster.instances.iter_mut().filter(|i| i.phase == InstancePhase::Starting);
-        for instance in starting {
-            *instance = ready(&instance.name);
+        let starting = cluster.instances.iter().filter(|it| it.phase == InstancePhase::Starting);
+        let starting: Vec<String> = starting.map(|it| it.name.clone()).collect();
+        for name in starting {
+            *cluster = cluster.clone().answering(&[&name]);
         }
         cluster.settle();
         check_limits(cluster);
@@ -206,7 +229,11 @@ proptest! {
         cluster.now += 3600;
         cluster.settle();
         prop_assert_eq!(&cluster.sessions, &[]);
-        prop_assert_eq!(cluster.instances.len(), usize::try_from(cluster.pool.spec.replicas.min).unwrap());
+        let spec = &cluster.pool.spec;
+        let spare = spec.scaling.spare_instances.filter(|_| spec.replicas.min > 0).unwrap_or(0);
+        let stay = spec.replicas.min.max(spare).min(spec.replicas.max);
+        prop_assert_eq!(cluster.instances.len(), usize::try_from(stay).unwrap());
+        prop_assert!(cluster.condition("UpToDate").0, "{:?}", cluster.condition("UpToDate"));
     }
 
     #[test]

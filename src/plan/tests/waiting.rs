@@ -48,7 +48,7 @@ fn a_waiting_session_knows_what_it_waits_for() {
     );
     assert_eq!(
         told(Cluster::of(pool).with_host_taken_by("older")),
-        "HostTaken: Pool older has this pool's host and type already."
+        "HostConflict: Pool older has this pool's host and type already."
     );
 }
 
