@@ -219,7 +219,30 @@ pub enum MetricType {
     Memory,
 }
 
+impl Metric {
+    /// Sessions per instance, or percent of the requested CPU or memory.
+    pub fn target(&self) -> i32 {
+        self.target_per_instance.unwrap_or(self.metric_type.default_target())
+    }
+
+    /// Sessions that an instance is meant to have, whatever the pool is measured by.
+    pub fn sessions_per_instance(&self) -> i32 {
+        match self.metric_type {
+            MetricType::ActiveSessions => self.target(),
+            MetricType::Cpu | MetricType::Memory => MetricType::ActiveSessions.default_target(),
+        }
+    }
+}
+
 impl MetricType {
+    /// Sessions, or percent.
+    pub fn default_target(self) -> i32 {
+        match self {
+            Self::ActiveSessions => 20,
+            Self::Cpu | Self::Memory => 80,
+        }
+    }
+
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {

@@ -32,10 +32,6 @@ pub struct Failures {
     pub last_message: Option<String>,
 }
 
-fn explains_itself(instance: &Instance) -> bool {
-    instance.message.is_some() || instance.last_words.is_some()
-}
-
 impl Failures {
     /// As the status has them, and what has failed since it was written.
     pub fn count(view: &PoolView, now: Timestamp, plan: &mut Plan) -> Self {
@@ -102,4 +98,8 @@ impl Failures {
         self.consecutive >= FAILURES_BEFORE_STOPPING
             && view.instances.iter().any(|instance| instance.phase == InstancePhase::Failed)
     }
+}
+
+fn explains_itself(instance: &Instance) -> bool {
+    instance.message.is_some() || instance.last_words.is_some()
 }

@@ -76,12 +76,8 @@ impl<'a> Fleet<'a> {
             next_ordinal: next_ordinal(view),
             next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
             stopped,
-            refusal: observations
-                .standing_refusal(pool.meta.generation, now)
-                .map(|refusal| refusal.message.clone()),
-            last_refusal: observations
-                .refusal_of(pool.meta.generation)
-                .map(|refusal| refusal.message.clone()),
+            refusal: observations.refusal_of(pool.meta.generation).map(|refusal| refusal.message.clone()),
+            refusal_stands: observations.standing_refusal(pool.meta.generation, now).is_some(),
             drains: drains::known(view, now),
             outdated: outdated.into_iter().map(str::to_owned).collect(),
             failures,
@@ -123,7 +119,7 @@ impl<'a> Fleet<'a> {
         let (view, outlook) = (self.view, &self.outlook);
         unreachable(view).is_none()
             && !outlook.stopped
-            && outlook.refusal.is_none()
+            && !outlook.refusal_stands
             && outlook.next_attempt.is_none()
     }
 
@@ -201,7 +197,7 @@ impl<'a> Fleet<'a> {
         let alive = self.alive().len();
         let missing = self.desired().saturating_sub(alive + self.outlook.created.len());
         let came = self.create(missing, plan) + self.outlook.taken_back.len();
-        if self.outlook.last_refusal.is_some() {
+        if self.outlook.refusal.is_some() {
             // Told when the API server has taken it.
             return;
         }

@@ -34,16 +34,21 @@ pub struct Outlook {
     pub next_attempt: Option<Timestamp>,
     /// None is created any more.
     pub stopped: bool,
-    /// The template is refused: what the API server said.
+    /// What the API server said when it refused the template.
     pub refusal: Option<String>,
-    /// The same, also while this plan tries once more.
-    pub last_refusal: Option<String>,
+    /// The template is left alone for that. If not, this plan tries once more.
+    pub refusal_stands: bool,
 }
 
 impl Outlook {
     /// Whether this plan has sessions go, or keeps them from coming, there.
     pub fn gives_up(&self, instance: &str) -> bool {
         self.removed.iter().chain(&self.drained).any(|name| name == instance)
+    }
+
+    /// What the API server said, if the template is left alone for that.
+    pub fn standing_refusal(&self) -> Option<&str> {
+        self.refusal.as_deref().filter(|_| self.refusal_stands)
     }
 
     pub fn drains_for(&self, instance: &str, reason: DrainReason) -> bool {

@@ -49,7 +49,7 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding
             "InstancesReady",
             format!("{ready} of {} instance(s) answer.", count(outlook.size.desired).max(ready)),
         )
-    } else if let Some(refusal) = &outlook.last_refusal {
+    } else if let Some(refusal) = &outlook.refusal {
         (false, "TemplateRefused", format!("The API server refuses the sparkApplicationTemplate: {refusal}"))
     } else if view.lacks_interceptor() {
         let message = "No server can be started; see the condition IdentityEnforced.";
@@ -88,7 +88,7 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
     let (desired, why) = (count(outlook.size.desired), &outlook.size.why);
     let stay = view.instances.iter().filter(|it| it.takes_sessions() && !outlook.gives_up(&it.name)).count();
     // What is refused does not come, most likely.
-    let created = if outlook.last_refusal.is_some() { 0 } else { outlook.created.len() };
+    let created = if outlook.refusal.is_some() { 0 } else { outlook.created.len() };
     let here = stay + created + outlook.taken_back.len();
     let wanted = format!("{} wanted: {why}", instances(desired));
     if here < desired
@@ -100,7 +100,7 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
         return finding(false, "CrashLoop", stopped(view, outlook));
     }
     if here < desired
-        && let Some(refusal) = &outlook.last_refusal
+        && let Some(refusal) = &outlook.refusal
     {
         return finding(
             false,
@@ -203,7 +203,7 @@ pub fn up_to_date(view: &PoolView, outlook: &Outlook) -> Finding {
     if !serving.is_empty() {
         parts.push(format!("{} will be replaced", names(serving.iter().map(|it| &it.name))));
     }
-    if let Some(refusal) = &outlook.last_refusal {
+    if let Some(refusal) = &outlook.refusal {
         parts.push(format!("the API server refuses the sparkApplicationTemplate: {refusal}"));
         return finding(false, "TemplateRefused", format!("{}.", parts.join("; ")));
     }

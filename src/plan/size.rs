@@ -4,10 +4,7 @@ use std::collections::HashMap;
 
 use super::counts::{count, int32};
 use super::utilization::{Advice, Finding};
-use crate::api::{MetricType, Sharing, SparkSessionPoolSpec};
-
-/// Sessions per instance where the pool does not say.
-pub const DEFAULT_SESSIONS_PER_INSTANCE: i32 = 20;
+use crate::api::{Sharing, SparkSessionPoolSpec};
 
 /// What the load asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,10 +150,5 @@ fn places(spec: &SparkSessionPoolSpec) -> usize {
 
 /// Sessions that an instance is meant to have.
 pub fn target(spec: &SparkSessionPoolSpec) -> usize {
-    let metric = &spec.scaling.metrics;
-    let target = match metric.metric_type {
-        MetricType::ActiveSessions => metric.target_per_instance.unwrap_or(DEFAULT_SESSIONS_PER_INSTANCE),
-        MetricType::Cpu | MetricType::Memory => DEFAULT_SESSIONS_PER_INSTANCE,
-    };
-    count(target).max(1)
+    count(spec.scaling.metrics.sessions_per_instance()).max(1)
 }

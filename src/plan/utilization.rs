@@ -16,8 +16,6 @@ use super::{drains, instances, template};
 use crate::api::{Metric, MetricType};
 use crate::model::{Instance, InstancePhase, PoolView, Utilization};
 
-/// Percent of the requests, where the pool does not say.
-const DEFAULT_TARGET: i32 = 80;
 /// A JVM that starts is busy with itself. In figures of this time CPU says nothing of the load that sessions make.
 const START_UP: SignedDuration = SignedDuration::from_mins(2);
 
@@ -126,7 +124,7 @@ struct Measure {
 
 impl Measure {
     fn of(metric: &Metric) -> Option<Self> {
-        let target_percent = metric.target_per_instance.unwrap_or(DEFAULT_TARGET);
+        let target_percent = metric.target();
         let name = metric.metric_type.name();
         match metric.metric_type {
             MetricType::ActiveSessions => None,

@@ -267,7 +267,7 @@ fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)
     if view.instances.iter().any(|instance| instance.takes_sessions()) {
         return None;
     }
-    if let Some(refusal) = &outlook.refusal {
+    if let Some(refusal) = outlook.standing_refusal() {
         let message = format!(
             "Pool {pool} cannot start an instance, its sparkApplicationTemplate is refused: {refusal}. The \
              administrator of the pool has to correct it."
@@ -303,7 +303,7 @@ fn trouble(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)>
         let cause = "the host of this pool is no DNS name, so no instance is started";
         return Some(("InvalidHost", cause.to_owned()));
     }
-    let refusal = outlook.refusal.as_ref()?;
+    let refusal = outlook.standing_refusal()?;
     Some(("TemplateRefused", format!("the API server refuses the template: {refusal}")))
 }
 

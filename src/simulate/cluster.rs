@@ -7,6 +7,8 @@
 mod carry_out;
 mod usage;
 
+pub use usage::MEASURED_EVERY;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,12 +34,6 @@ use crate::plan::{INSTANCE_LABEL, Observations, POOL_LABEL};
 
 /// Of every driver. Which one is meant is never told by its address here.
 const ADDRESS: &str = "10.0.0.1";
-
-pub use usage::MEASURED_EVERY;
-
-fn driver_pod(instance: &str) -> String {
-    format!("{instance}-driver")
-}
 
 pub struct Cluster {
     inventory: Inventory,
@@ -264,4 +260,8 @@ impl Cluster {
             self.inventory.remove(Kind::Session, session);
         }
     }
+}
+
+fn driver_pod(instance: &str) -> String {
+    format!("{instance}-driver")
 }

@@ -74,13 +74,12 @@ ended      sessions in use that were ended by the operator, or with their instan
 fn header(question: &Question, starts: &StartsFrom, answers: &[Answer]) -> String {
     let pool = &question.pool;
     let spec = &pool.spec;
-    let (target, metric) =
-        (spec.scaling.metrics.target_per_instance, spec.scaling.metrics.metric_type.name());
+    let (target, metric) = (spec.scaling.metrics.target(), spec.scaling.metrics.metric_type.name());
     let each = match (spec.sharing, question.percent_per_session) {
         (Sharing::User, _) => "each for one user".to_owned(),
         (Sharing::Session, _) => "each for one session".to_owned(),
-        (Sharing::Pool, None) => format!("{} sessions each", target.unwrap_or(20)),
-        (Sharing::Pool, Some(_)) => format!("{} % of its {metric} each", target.unwrap_or(80)),
+        (Sharing::Pool, None) => format!("{target} sessions each"),
+        (Sharing::Pool, Some(_)) => format!("{target} % of its {metric} each"),
     };
     let mut text = format!(
         "Simulated: pool {}, {} to {} instances, {each}; {} session(s) of {} user(s), {} to {}.\n",

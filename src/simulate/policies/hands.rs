@@ -7,9 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::ObjectMeta;
 use serde_json::Map;
 
-use crate::api::{
-    MetricType, SessionState, SparkApplication, SparkApplicationSpec, SparkInteractiveSessionStatus,
-};
+use crate::api::{SessionState, SparkApplication, SparkApplicationSpec, SparkInteractiveSessionStatus};
 use crate::model::{Instance, InstancePhase, PoolView, Session, instance_name};
 use crate::plan::{Action, INSTANCE_LABEL, POOL_LABEL, Plan, quota};
 
@@ -153,9 +151,8 @@ pub fn load(view: &PoolView) -> HashMap<&str, usize> {
     load
 }
 
-/// Sessions per instance, 20 where the pool does not say.
+/// Sessions per instance.
 pub fn target(view: &PoolView) -> usize {
-    let metric = &view.pool.spec.scaling.metrics;
-    let target = metric.target_per_instance.filter(|_| metric.metric_type == MetricType::ActiveSessions);
-    target.and_then(|target| usize::try_from(target).ok()).unwrap_or(20).max(1)
+    let target = view.pool.spec.scaling.metrics.sessions_per_instance();
+    usize::try_from(target).unwrap_or(0).max(1)
 }
