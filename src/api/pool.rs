@@ -36,11 +36,18 @@ use crate::model::Protocol;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
     printcolumn(name = "Waiting", type_ = "integer", json_path = ".status.pendingSessions", priority = 1),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas", priority = 1),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.replicas.max", priority = 1),
     printcolumn(
         name = "Up-To-Date",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="UpToDate")].status"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "Scaled",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Scaled")].reason"#,
         priority = 1
     ),
     printcolumn(

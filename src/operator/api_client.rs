@@ -2,11 +2,13 @@
 //!
 //! A quiet watch reads nothing for minutes, and a connection that dies without a word (a node that loses its power, a
 //! flushed NAT table) looks just like it. `kube::Client::try_from` asks its connections for nothing; these ask the other
-//! side's kernel whether it is still there. What a request does about an error is its caller's business.
+//! side's kernel whether it is still there. All else is as there, but for spans in the log: who asks logs what comes of it,
+//! and what a request does about an error is its caller's business.
 
 use std::time::Duration;
 
 use anyhow::Context;
+use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::retry::RetryPolicy;
@@ -18,10 +20,9 @@ use tower::{BoxError, ServiceBuilder};
 /// A connection on which nothing came for this long is asked whether it lives, and again after [`ASK_AGAIN`].
 const QUIET: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// What was sent, a question included, has to arrive within this time, or the connection is over: a watch on it is
-/// begun anew, a request fails. So a dead connection is noticed after [`QUIET`] and this, at most. Longer than an API
-/// server in trouble keeps its kernel from answering.
-const LOST: Duration = Duration::from_secs(15);
+/// Where nothing came for this long though something was sent, a question included, the connection is over: a watch on it
+/// is begun anew, a request fails. Three questions may be lost before.
+const LOST: Duration = Duration::from_secs(25);
 
 /// Two ways to ask the API server. One that is starting, or has too much to do, answers 503 or 429 and says when to come
 /// again: up to five seconds later.
@@ -51,11 +52,15 @@ fn client(config: Config) -> Result<Client, kube::Error> {
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    tcp.set_connect_timeout(config.connect_timeout);
     tcp.set_keepalive(Some(QUIET));
     tcp.set_keepalive_interval(Some(ASK_AGAIN));
+    #[cfg(target_os = "linux")]
     tcp.set_tcp_user_timeout(Some(LOST));
-    let connector = config.rustls_https_connector_with_connector(tcp)?;
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
     let http = hyper_util::client::legacy::Builder::new(TokioExecutor::new()).build::<_, Body>(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

@@ -1,12 +1,11 @@
 //! The pools' condition `Programmed`: whether the Envoys at this replica take what the pools became.
 //!
 //! Every replica writes it, for its own Envoys, and only for them: the leader may have none. True is
-//! written, and a complaint taken back, only when an Envoy has given its answer to all there is: one that
-//! has just connected, after a restart of this replica or from another one, refuses again what it refused
-//! there, but not at once. Nor is it written for a pool whose host was not published to the Envoys yet: who has
-//! waited for it may call the host. It says nothing of whether the pool is ready; the planner's conditions do.
+//! written, and a complaint taken back, only when an Envoy has given its answer to all that there was when
+//! the pool's host was published: one that has just connected, after a restart of this replica or from
+//! another one, refuses again what it refused there, but not at once. Who has waited for it may call the host. It says nothing of whether the pool is ready; the planner's conditions do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,88 +16,144 @@ use tokio::sync::watch;
 use super::apply::{Applier, ApplyError};
 use super::stores::Stores;
 use crate::model::{Inventory, Pool, Routing};
-use crate::plan::{About, Action, Event, Finding, merge_conditions};
+use crate::plan::{About, Action, Event, Finding, merge_conditions, reasons};
 use crate::telemetry::Causes;
-use crate::xds::{Connected, Kind, Publisher, Rejected};
+use crate::xds::{Connected, Editions, Kind, Publisher, Rejected};
 
-pub const PROGRAMMED: &str = "Programmed";
+const PROGRAMMED: &str = "Programmed";
+const REFUSED: &str = "RefusedByEnvoy";
 
 /// A complaint of an Envoy that is connected to another replica, or nowhere any more, is taken back
 /// after this time, and not sooner after this replica's start: its Envoys have to find back to it. If the
 /// complaint still stands, the replica at which that Envoy is writes it again.
 const COMPLAINT_STANDS: SignedDuration = SignedDuration::from_mins(5);
 
-/// What takes time is looked at this often; what an Envoy answers, at once.
+/// What takes time is looked at this often; what an Envoy answers, and what is published to it, at once.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// And after this time whether somebody else's write was in the way still.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Answers of many Envoys to many snapshots are looked at together.
+const TOGETHER: Duration = Duration::from_millis(50);
 
 /// Keeps the conditions true, for ever. `published` is what `publisher` was last given.
 pub async fn follow(
     stores: Arc<Stores>,
     publisher: Publisher,
-    published: watch::Receiver<Routing>,
+    mut published: watch::Receiver<Routing>,
     applier: Arc<Applier>,
 ) -> anyhow::Result<()> {
     stores.until_synced().await;
     let (mut answers, began) = (publisher.answers(), Timestamp::now());
+    let mut awaited = Awaited::default();
     loop {
         answers.mark_unchanged();
-        for action in due(&stores, &publisher, &published, began, Timestamp::now()) {
+        let routing = published.borrow_and_update().clone();
+        let mut pause = LOOK_EVERY;
+        for action in awaited.due(&stores, &publisher, &routing, began, Timestamp::now()) {
             match applier.apply(action).await {
-                // The object comes by the watch, and is looked at again.
-                Ok(()) | Err(ApplyError::Outdated(_)) => {}
+                Ok(()) => {}
+                Err(ApplyError::Outdated(_)) => pause = LOOK_AGAIN,
                 Err(error) => {
                     tracing::warn!(error = %Causes(&error), "the condition Programmed of a pool was not written")
                 }
             }
         }
-        // An error means that nobody can answer anything any more: the time goes on all the same.
-        let _ = tokio::time::timeout(LOOK_EVERY, answers.changed()).await;
+        tokio::time::sleep(TOGETHER).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Errors mean that nobody will publish or answer anything any more.
+            _ = answers.changed() => {}
+            _ = published.changed() => {}
+        }
     }
 }
 
-fn due(
-    stores: &Stores,
-    publisher: &Publisher,
-    published: &watch::Receiver<Routing>,
-    began: Timestamp,
-    now: Timestamp,
-) -> Vec<Action> {
-    // In this order, an Envoy that is settled has all that is published here, and what it refused before it was
-    // settled is among what it refuses.
-    let published = published.borrow().clone();
-    let here = Here { envoys: publisher.connected(), began };
-    let rejected = publisher.rejected();
-    stores.read(|inventory| {
-        let refused = refused_by_pool(inventory, rejected);
-        let nothing = Vec::new();
-        let routing = inventory.routing();
-        let pools = inventory.pools().filter(|pool| !pool.meta.deleting);
-        pools
-            .filter(|pool| leads_to(&published, pool) == leads_to(&routing, pool))
-            .filter_map(|pool| {
+/// By pool: the generation that is to be told as programmed, and of what an Envoy has to have all for that. It does not
+/// have to have what is published later: in a cluster where much happens, there is always something newer.
+#[derive(Default)]
+struct Awaited(HashMap<String, (i64, Editions)>);
+
+impl Awaited {
+    fn due(
+        &mut self,
+        stores: &Stores,
+        publisher: &Publisher,
+        published: &Routing,
+        began: Timestamp,
+        now: Timestamp,
+    ) -> Vec<Action> {
+        // In this order, who has all of the editions has all that is published here, and what an Envoy refused before it
+        // was settled is among what it refuses.
+        let newest = publisher.editions();
+        let here = Here { envoys: publisher.connected(), began };
+        let rejected = publisher.rejected();
+        stores.read(|inventory| {
+            let refused = refused_by_pool(inventory, rejected);
+            let (routing, nothing) = (inventory.routing(), Vec::new());
+            self.0.retain(|pool, _| inventory.pool(pool).is_some());
+            let mut actions_due = Vec::new();
+            for pool in inventory.pools().filter(|pool| !pool.meta.deleting) {
                 let refused = refused.get(pool.name()).unwrap_or(&nothing);
-                Some(actions(pool, finding(pool, refused, &here, now)?, now))
-            })
-            .flatten()
-            .collect()
-    })
+                let told = match reach(pool, &routing, published) {
+                    _ if !refused.is_empty() => Some(refusal(refused)),
+                    Reach::Nobody(reason) => Some(unreached(reason)),
+                    Reach::NotYet => None,
+                    Reach::Published if says(pool, &programmed()) => None,
+                    Reach::Published => {
+                        let wanted = self.wanted(pool, newest);
+                        may_say_true(pool, &wanted, &here, now).then(programmed)
+                    }
+                };
+                if let Some(finding) = told.filter(|finding| !says(pool, finding)) {
+                    self.0.remove(pool.name());
+                    actions_due.extend(actions(pool, finding, now));
+                }
+            }
+            actions_due
+        })
+    }
+
+    fn wanted(&mut self, pool: &Pool, newest: Editions) -> Editions {
+        let generation = pool.meta.generation;
+        let known = self.0.entry(pool.name().to_owned()).or_insert((generation, newest));
+        if known.0 != generation {
+            *known = (generation, newest);
+        }
+        known.1
+    }
 }
 
-/// Whether clients that call the pool's host come to the pool.
-fn leads_to(routing: &Routing, pool: &Pool) -> bool {
-    let host = routing.hosts.get(&pool.spec.host);
-    host.and_then(|host| host.pool(pool.protocol())) == Some(pool.name())
+/// Whom clients reach that call the pool's host.
+enum Reach {
+    Published,
+    /// Envoys are about to be told.
+    NotYet,
+    /// Another pool, or nobody, and will not reach this one. With the reason.
+    Nobody(&'static str),
+}
+
+fn reach(pool: &Pool, routing: &Routing, published: &Routing) -> Reach {
+    let reached = |routing: &Routing| {
+        let host = routing.hosts.get(&pool.spec.host)?;
+        host.pool(pool.protocol()).map(|reached| reached == pool.name())
+    };
+    match (reached(routing), reached(published)) {
+        (Some(true), Some(true)) => Reach::Published,
+        (Some(true), _) => Reach::NotYet,
+        (Some(false), _) => Reach::Nobody("HostConflict"),
+        (None, _) => Reach::Nobody("InvalidHost"),
+    }
 }
 
 fn actions(pool: &Pool, finding: Finding, now: Timestamp) -> Vec<Action> {
+    debug_assert!(reasons::lists_of_pool(&finding), "not on the page of reasons: {finding:?}");
     let (name, uid) = (pool.meta.name.clone(), pool.meta.uid.clone());
-    let event = Event {
-        about: About::Pool { name: name.clone(), uid: uid.clone() },
-        warning: true,
-        reason: finding.reason,
-        note: finding.message.clone(),
-    };
-    let told = (!finding.status).then_some(Action::Event(event));
+    let said = before(pool).is_some_and(|it| it.status == "False" && it.message == finding.message);
+    // The condition `Accepted` has Events of its own.
+    let told = (finding.reason == REFUSED && !said).then(|| {
+        let about = About::Pool { name: name.clone(), uid: uid.clone() };
+        Action::Event(Event { about, warning: true, reason: finding.reason, note: finding.message.clone() })
+    });
     let merged = merge_conditions(&pool.status.conditions, &[finding], pool.meta.generation, now);
     let condition = merged.into_iter().find(|condition| condition.type_ == PROGRAMMED);
     let update = condition.map(|condition| Action::UpdatePoolCondition { pool: name, uid, condition });
@@ -106,7 +161,7 @@ fn actions(pool: &Pool, finding: Finding, now: Timestamp) -> Vec<Action> {
 }
 
 /// What this replica's Envoys refuse, by pool. A listener and a route configuration serve every pool.
-pub fn refused_by_pool(inventory: &Inventory, rejected: Vec<Rejected>) -> BTreeMap<String, Vec<Rejected>> {
+fn refused_by_pool(inventory: &Inventory, rejected: Vec<Rejected>) -> BTreeMap<String, Vec<Rejected>> {
     let mut by_pool: BTreeMap<String, Vec<Rejected>> = BTreeMap::new();
     for rejection in rejected {
         for pool in concerned(inventory, &rejection) {
@@ -129,61 +184,69 @@ fn concerned(inventory: &Inventory, rejected: &Rejected) -> Vec<String> {
 }
 
 /// This replica.
-pub struct Here {
-    pub envoys: Vec<Connected>,
+struct Here {
+    envoys: Vec<Connected>,
     /// When its process began.
-    pub began: Timestamp,
+    began: Timestamp,
 }
 
-/// What the pool's condition has to say, where it does not say so yet.
-pub fn finding(pool: &Pool, refused: &[Rejected], here: &Here, now: Timestamp) -> Option<Finding> {
-    let before = pool.status.conditions.iter().find(|condition| condition.type_ == PROGRAMMED);
-    let finding = match refused.split_first() {
-        Some((first, others)) => {
+fn refusal(refused: &[Rejected]) -> Finding {
+    let message = match refused {
+        [] => String::new(),
+        [first, others @ ..] => {
             let more = match others.len() {
                 0 => String::new(),
                 n => format!(" ({n} more are refused.)"),
             };
-            Finding {
-                type_: PROGRAMMED,
-                status: false,
-                reason: "RefusedByEnvoy",
-                message: format!(
-                    "Envoy {} refuses {} {}: {}. What it had before stays in use.{more}",
-                    first.node,
-                    first.kind,
-                    first.resource,
-                    first.why.message.trim_end_matches('.')
-                ),
-            }
+            format!(
+                "Envoy {} refuses {} {}: {}. What it had before stays in use.{more}",
+                first.node,
+                first.kind,
+                first.resource,
+                first.why.message.trim_end_matches('.')
+            )
         }
-        None if !may_say_true(before, here, now) => return None,
-        None => Finding {
-            type_: PROGRAMMED,
-            status: true,
-            reason: "Programmed",
-            message: "Envoy has taken everything that belongs to the pool.".to_owned(),
-        },
     };
-    let says_so = before.is_some_and(|before| {
-        (before.status == "True") == finding.status && before.message == finding.message
-    });
-    (!says_so).then_some(finding)
+    Finding { type_: PROGRAMMED, status: false, reason: REFUSED, message }
+}
+
+fn unreached(reason: &'static str) -> Finding {
+    let message = "No Envoy leads clients to the pool; see the condition Accepted.".to_owned();
+    Finding { type_: PROGRAMMED, status: false, reason, message }
+}
+
+fn programmed() -> Finding {
+    let message = "Envoy has taken everything that belongs to the pool.".to_owned();
+    Finding { type_: PROGRAMMED, status: true, reason: "Programmed", message }
+}
+
+fn before(pool: &Pool) -> Option<&Condition> {
+    pool.status.conditions.iter().find(|condition| condition.type_ == PROGRAMMED)
+}
+
+/// Of the present generation: who waits for the condition after a change waits for this.
+fn says(pool: &Pool, finding: &Finding) -> bool {
+    before(pool).is_some_and(|before| {
+        (before.status == "True") == finding.status
+            && before.message == finding.message
+            && before.observed_generation == Some(pool.meta.generation)
+    })
 }
 
 /// Whether it is for this replica to say that nothing is refused, or nothing any more.
-fn may_say_true(before: Option<&Condition>, here: &Here, now: Timestamp) -> bool {
-    let Some(complaint) = before.filter(|condition| condition.status == "False") else {
-        return here.envoys.iter().any(|envoy| envoy.settled);
+fn may_say_true(pool: &Pool, wanted: &Editions, here: &Here, now: Timestamp) -> bool {
+    let has_all = |envoy: &Connected| envoy.settled.contain(wanted);
+    let Some(complaint) = before(pool).filter(|it| it.status == "False" && it.reason == REFUSED) else {
+        return here.envoys.iter().any(has_all);
     };
     let complains =
         |envoy: &&Connected| complaint.message.starts_with(&format!("Envoy {} refuses ", envoy.node));
     if let Some(envoy) = here.envoys.iter().find(complains) {
-        return envoy.settled;
+        return has_all(envoy);
     }
     let since = complaint.last_transition_time.0.max(here.began);
     let until = since.checked_add(COMPLAINT_STANDS).unwrap_or(Timestamp::MAX);
-    until <= now && here.envoys.iter().any(|envoy| envoy.settled)
+    until <= now && here.envoys.iter().any(has_all)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use rstest::rstest;
 use super::*;
 use crate::model::Object;
 use crate::model::fixtures::{application, at, connect_pool, thrift_pool, time};
-use crate::xds::{Refused, Snapshot, Version};
+use crate::xds::{Refused, Registration, Resource, Snapshot, Version};
 
 fn refusal(kind: Kind, resource: &str) -> Rejected {
     let why = Refused {
@@ -13,9 +13,19 @@ fn refusal(kind: Kind, resource: &str) -> Rejected {
     Rejected { node: "envoy-0".to_owned(), kind, resource: resource.to_owned(), why }
 }
 
-/// A replica that began at this second with these Envoys, each `settled` or not.
+/// What was published once.
+fn published() -> Editions {
+    let publisher = Publisher::new();
+    publisher.publish(Snapshot::default());
+    publisher.editions()
+}
+
+/// A replica that began at this second with these Envoys, each of which has what was published or has not answered.
 fn here(began: i64, envoys: &[(&str, bool)]) -> Here {
-    let envoy = |&(node, settled): &(&str, bool)| Connected { node: node.to_owned(), settled };
+    let envoy = |&(node, settled): &(&str, bool)| Connected {
+        node: node.to_owned(),
+        settled: if settled { published() } else { Editions::default() },
+    };
     Here { envoys: envoys.iter().map(envoy).collect(), began: at(began) }
 }
 
@@ -25,9 +35,9 @@ fn pool_that_says(status: bool, message: &str) -> Pool {
     pool.status.conditions = vec![Condition {
         type_: PROGRAMMED.to_owned(),
         status: if status { "True" } else { "False" }.to_owned(),
-        reason: "x".to_owned(),
+        reason: if status { PROGRAMMED } else { REFUSED }.to_owned(),
         message: message.to_owned(),
-        observed_generation: None,
+        observed_generation: Some(pool.meta.generation),
         last_transition_time: time(100),
     }];
     pool
@@ -52,8 +62,7 @@ fn a_refusal_concerns(#[case] kind: Kind, #[case] resource: &str, #[case] pools:
 
 #[test]
 fn a_refusal_is_told_in_envoys_own_words() {
-    let refused = [refusal(Kind::Cluster, "p-0/u"), refusal(Kind::Cluster, "p-1/u")];
-    let told = finding(&connect_pool("p"), &refused, &here(0, &[("envoy-0", true)]), at(0)).unwrap();
+    let told = super::refusal(&[refusal(Kind::Cluster, "p-0/u"), refusal(Kind::Cluster, "p-1/u")]);
     assert!(!told.status);
     assert_eq!(
         told.message,
@@ -63,24 +72,24 @@ fn a_refusal_is_told_in_envoys_own_words() {
 }
 
 #[test]
-fn what_is_said_already_is_not_said_again() {
-    let refused = [refusal(Kind::Cluster, "p-0/u")];
-    let told = finding(&connect_pool("p"), &refused, &here(0, &[]), at(0)).unwrap();
-    assert_eq!(finding(&pool_that_says(false, &told.message), &refused, &here(0, &[]), at(0)), None);
-    let fine = finding(&connect_pool("p"), &[], &here(0, &[("envoy-0", true)]), at(0)).unwrap();
-    assert!(fine.status);
-    assert_eq!(
-        finding(&pool_that_says(true, &fine.message), &[], &here(0, &[("envoy-0", true)]), at(0)),
-        None
-    );
+fn what_is_said_already_of_this_generation_is_not_said_again() {
+    let mut pool = pool_that_says(false, COMPLAINT);
+    let complaint =
+        Finding { type_: PROGRAMMED, status: false, reason: REFUSED, message: COMPLAINT.to_owned() };
+    assert!(says(&pool, &complaint) && !says(&pool, &programmed()));
+    assert_eq!(actions(&pool, programmed(), at(0)).len(), 1, "good news have no Event");
+    pool.meta.generation += 1;
+    assert!(!says(&pool, &complaint), "who waits for it after a change waits for ever");
+    assert_eq!(actions(&pool, complaint, at(0)).len(), 1, "the Event was told");
 }
 
 #[test]
 fn before_an_envoy_has_answered_nobody_says_that_it_has_taken_everything() {
+    let (pool, wanted) = (connect_pool("p"), published());
     let silent = here(0, &[("envoy-0", false), ("envoy-1", false)]);
-    assert_eq!(finding(&connect_pool("p"), &[], &silent, at(1000)), None);
+    assert!(!may_say_true(&pool, &wanted, &silent, at(1000)));
     let one_has = here(0, &[("envoy-0", false), ("envoy-1", true)]);
-    assert!(finding(&connect_pool("p"), &[], &one_has, at(0)).unwrap().status);
+    assert!(may_say_true(&pool, &wanted, &one_has, at(0)));
 }
 
 #[rstest]
@@ -98,27 +107,103 @@ fn a_complaint_is_taken_back(
     #[case] now: i64,
     #[case] taken_back: bool,
 ) {
-    let told = finding(&pool_that_says(false, COMPLAINT), &[], &here(began, envoys), at(now));
-    assert_eq!(told.is_some_and(|told| told.status), taken_back);
+    let pool = pool_that_says(false, COMPLAINT);
+    assert_eq!(may_say_true(&pool, &published(), &here(began, envoys), at(now)), taken_back);
+}
+
+/// A replica with one pool, and one Envoy that has all there is.
+struct Replica {
+    stores: Arc<Stores>,
+    publisher: Publisher,
+    envoy: Registration,
+    published: Routing,
+    awaited: Awaited,
+}
+
+impl Replica {
+    fn with(pool: Pool) -> Self {
+        let publisher = Publisher::new();
+        publisher.publish(Snapshot::default());
+        let (envoy, stores) = (publisher.register("envoy-0", true), Stores::new());
+        stores.shown(Object::Pool(pool));
+        let replica =
+            Self { stores, publisher, envoy, published: Routing::default(), awaited: Awaited::default() };
+        replica.envoy_answers();
+        replica
+    }
+
+    /// As the next snapshot: a route for each.
+    fn publish(&mut self, routes: &[&str]) {
+        let mut snapshot = Snapshot::default();
+        for route in routes {
+            let body = envoy_types::pb::google::protobuf::Any::default();
+            snapshot.insert(Kind::Route, *route, Resource { version: Version::reported("1"), body });
+        }
+        self.publisher.publish(snapshot);
+        self.published = self.stores.read(Inventory::routing);
+    }
+
+    fn envoy_answers(&self) {
+        for (kind, edition) in Kind::ALL.into_iter().zip(self.publisher.editions().0) {
+            self.envoy.answered(kind, &BTreeMap::new(), Some(edition));
+        }
+    }
+
+    /// Status and reason that the condition gets now.
+    fn told(&mut self) -> Option<(String, String)> {
+        let due = self.awaited.due(&self.stores, &self.publisher, &self.published, at(0), at(0));
+        let condition = due.into_iter().find_map(|action| match action {
+            Action::UpdatePoolCondition { condition, .. } => Some(condition),
+            _ => None,
+        });
+        condition.map(|it| (it.status, it.reason))
+    }
+}
+
+fn true_() -> Option<(String, String)> {
+    Some(("True".to_owned(), PROGRAMMED.to_owned()))
 }
 
 #[test]
 fn a_pool_is_programmed_no_sooner_than_an_envoy_has_its_host() {
-    let publisher = Publisher::new();
-    publisher.publish(Snapshot::default());
-    let envoy = publisher.register("envoy-0", true);
-    let newest = publisher.watch().borrow().clone().unwrap();
-    for kind in Kind::ALL {
-        envoy.answered(kind, &BTreeMap::new(), Some(newest.resources(kind).edition()));
-    }
-    let stores = Stores::new();
-    stores.shown(Object::Pool(connect_pool("p")));
-    let (publishing, published) = watch::channel(Routing::default());
-    let due = || due(&stores, &publisher, &published, at(0), at(0));
-    assert!(due().is_empty(), "what the Envoy has is of the time before the pool");
-    publishing.send_replace(stores.read(Inventory::routing));
-    let [Action::UpdatePoolCondition { condition, .. }] = &due()[..] else {
-        panic!("it is not told");
-    };
-    assert_eq!((condition.type_.as_str(), condition.status.as_str()), ("Programmed", "True"));
+    let mut replica = Replica::with(connect_pool("p"));
+    assert_eq!(replica.told(), None, "what the Envoy has is of the time before the pool");
+    replica.publish(&["p"]);
+    assert_eq!(replica.told(), None, "the Envoy has not answered");
+    replica.envoy_answers();
+    assert_eq!(replica.told(), true_());
+}
+
+#[test]
+fn where_there_is_always_something_newer_a_pool_is_programmed_nevertheless() {
+    let mut replica = Replica::with(connect_pool("p"));
+    replica.publish(&["p"]);
+    assert_eq!(replica.told(), None);
+    replica.envoy_answers();
+    replica.publish(&["p", "newer"]);
+    assert_eq!(replica.told(), true_());
+}
+
+#[test]
+fn a_changed_host_is_programmed_when_an_envoy_has_it() {
+    let mut pool = pool_that_says(true, &programmed().message);
+    (pool.spec.host, pool.meta.generation) = ("new.example.com".to_owned(), 2);
+    let mut replica = Replica::with(pool);
+    assert_eq!(replica.told(), None);
+    replica.publish(&["p"]);
+    assert_eq!(replica.told(), None, "the Envoy has not answered");
+    replica.envoy_answers();
+    assert_eq!(replica.told(), true_());
+}
+
+#[rstest]
+#[case::taken("HostConflict", "spark.example.com")]
+#[case::none("InvalidHost", "*.example.com")]
+fn a_pool_that_nobody_reaches_is_not_programmed(#[case] reason: &str, #[case] host: &str) {
+    let younger = connect_pool("younger").with_host(host).created(10);
+    let mut replica = Replica::with(younger);
+    replica.stores.shown(Object::Pool(pool_that_says(true, &programmed().message)));
+    replica.publish(&["p"]);
+    replica.envoy_answers();
+    assert_eq!(replica.told(), Some(("False".to_owned(), reason.to_owned())));
 }

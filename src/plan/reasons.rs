@@ -14,6 +14,12 @@ struct Reason {
     remedy: &'static str,
 }
 
+impl Reason {
+    fn is(&self, finding: &Finding) -> bool {
+        (self.condition, self.status, self.reason) == (finding.type_, finding.status, finding.reason)
+    }
+}
+
 const fn usual(condition: &'static str, status: bool, reason: &'static str, meaning: &'static str) -> Reason {
     Reason { condition, status, reason, meaning, remedy: "" }
 }
@@ -66,8 +72,8 @@ const POOL: &[Reason] = &[
     wrong(
         "Ready",
         "InstanceFailed",
-        "the last ones failed, and another attempt follows",
-        "read the message; it is tried again by itself",
+        "the last ones failed",
+        "read the message; while somebody needs one it is tried again by itself",
     ),
     wrong(
         "Ready",
@@ -94,13 +100,13 @@ const POOL: &[Reason] = &[
         "Scaled",
         "AtMaximum",
         "the load asks for more than `replicas.max`",
-        "raise `replicas.max` if sessions wait (`status.pendingSessions`)",
+        "if sessions wait (`status.pendingSessions`): raise `replicas.max`",
     ),
     wrong(
         "Scaled",
         "NoRoom",
         "there are fewer than needed, and those that are about to go still count towards `replicas.max`",
-        "raise `replicas.max`, or set `drainTimeoutSeconds`, if users wait",
+        "if users wait: raise `replicas.max`, or set `drainTimeoutSeconds`",
     ),
     wrong(
         "Scaled",
@@ -108,8 +114,8 @@ const POOL: &[Reason] = &[
         "there are fewer than needed, since the last ones failed; the message says when the next attempt is",
         "read the message; it is tried again by itself",
     ),
-    wrong("Scaled", "CrashLoop", "as for `Ready`, while others serve", "as for `Ready`"),
-    wrong("Scaled", "TemplateRefused", "as for `Ready`, while others serve", "as for `Ready`"),
+    wrong("Scaled", "CrashLoop", "as for `Ready`, also while others serve", "as for `Ready`"),
+    wrong("Scaled", "TemplateRefused", "as for `Ready`, also while others serve", "as for `Ready`"),
     wrong(
         "Scaled",
         "NotMeasured",
@@ -133,7 +139,7 @@ const POOL: &[Reason] = &[
         "IdentityEnforced",
         "Trusted",
         "`spec.identity` is `Trusted`: the servers believe what requests say",
-        "nothing, if that is meant; else set `Enforced`",
+        "if that is not meant: set `Enforced`",
     ),
     wrong(
         "IdentityEnforced",
@@ -193,13 +199,20 @@ const POOL: &[Reason] = &[
         "the operator gives no certificate to any Envoy",
         "set up mTLS between Envoy and the operator, and `--envoy-tls-listen-addr`",
     ),
-    usual("Programmed", true, "Programmed", "an Envoy has all that belongs to the pool"),
+    usual(
+        "Programmed",
+        true,
+        "Programmed",
+        "an Envoy has the pool's host, and all else that belongs to the pool",
+    ),
     wrong(
         "Programmed",
         "RefusedByEnvoy",
         "an Envoy refuses something of it, and keeps what it had before",
         "read Envoy's words in the message",
     ),
+    wrong("Programmed", "HostConflict", "no client reaches the pool; see `Accepted`", "see `Accepted`"),
+    wrong("Programmed", "InvalidHost", "no client reaches the pool; see `Accepted`", "see `Accepted`"),
 ];
 
 const SESSION: &[Reason] = &[
@@ -306,7 +319,7 @@ pub(super) fn told(condition: &str, reason: &str) -> Option<(bool, &'static str)
 /// `None`: no Event tells of it.
 fn warns(condition: &str, reason: &str) -> Option<bool> {
     match (condition, reason) {
-        ("UpToDate", "RollingOut") | ("Scaled", "AtMaximum") => Some(false),
+        ("UpToDate", "RollingOut") => Some(false),
         ("Accepted", "HostConflict" | "InvalidHost")
         | ("Ready" | "UpToDate", "TemplateRefused")
         | ("Scaled", "CrashLoop" | "NotMeasured")
@@ -318,10 +331,13 @@ fn warns(condition: &str, reason: &str) -> Option<bool> {
 }
 
 /// Whether the page has it.
-pub(super) fn lists_finding(finding: &Finding) -> bool {
-    POOL.iter()
-        .chain(SESSION)
-        .any(|it| (it.condition, it.status, it.reason) == (finding.type_, finding.status, finding.reason))
+pub(crate) fn lists_of_pool(finding: &Finding) -> bool {
+    POOL.iter().any(|it| it.is(finding))
+}
+
+/// Whether the page has it.
+pub(super) fn lists_of_session(finding: &Finding) -> bool {
+    SESSION.iter().any(|it| it.is(finding))
 }
 
 /// Whether the page has it.
@@ -343,9 +359,9 @@ const INTRODUCTION: &str = "# What conditions and Events say
 
 This page is written by `spark-session-operator crds --output-dir crds`, from the operator's own list, and a test compares
 them. `kubectl describe` shows a condition's message, which names the instances, figures and causes; where somebody has to
-act, it says what to do. Alert on the reasons that have something in the column \"to do\", and on none of the others: they
-come and go as a pool works. The metric for that: `spark_session_operator_pool_condition{reason=\"CrashLoop\"}` is 1 while it
-holds, as is one for every other reason in the first table.
+act, it says what to do. Reasons with nothing in the column \"to do\" come and go as a pool works. One of the others is worth an
+alert if it lasts for minutes: the metric `spark_session_operator_pool_condition{reason=\"CrashLoop\"}` is 1 while it holds, and
+so for every reason in the first table.
 ";
 
 /// In Markdown.
@@ -390,10 +406,7 @@ fn word(status: bool) -> &'static str {
 mod tests {
     use std::collections::BTreeSet;
 
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::plan::merge_conditions;
 
     #[test]
     fn no_reason_is_explained_twice() {
@@ -404,14 +417,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "not on the page of reasons")]
-    fn no_condition_has_a_reason_that_is_not_explained() {
-        let finding = Finding {
-            type_: "Ready",
-            status: true,
-            reason: "NoRoom",
-            message: "True, with this?".to_owned(),
-        };
-        merge_conditions(&[], &[finding], 1, Timestamp::UNIX_EPOCH);
+    fn a_reason_is_known_with_its_status_and_of_its_object() {
+        let ready = |status, reason| Finding { type_: "Ready", status, reason, message: String::new() };
+        assert!(lists_of_pool(&ready(false, "NoRoom")) && !lists_of_pool(&ready(true, "NoRoom")));
+        assert!(!lists_of_session(&ready(false, "NoRoom")) && lists_of_session(&ready(false, "Queued")));
     }
 }

@@ -10,7 +10,7 @@ use super::preparation::serves;
 use super::session_objects::{finished_ttl, let_go, remove_when_due};
 use super::sessions::{Draft, Drafts, Verdict};
 use super::waiting::{Waiting, written};
-use super::{About, Action, Event, Plan};
+use super::{About, Action, Event, Plan, reasons};
 use crate::api::{SessionState, SparkInteractiveSessionStatus, WaitStatus};
 use crate::model::{Instance, InstancePhase, Session};
 
@@ -95,7 +95,9 @@ struct Standing<'a> {
 }
 
 pub(super) fn ready(status: bool, reason: &'static str, message: String) -> Finding {
-    Finding { type_: "Ready", status, reason, message }
+    let finding = Finding { type_: "Ready", status, reason, message };
+    debug_assert!(reasons::lists_of_session(&finding), "not on the page of reasons: {finding:?}");
+    finding
 }
 
 impl<'a> Standing<'a> {

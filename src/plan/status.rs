@@ -7,7 +7,7 @@ use super::conditions::{self, Finding, seconds};
 use super::counts::int32;
 use super::outlook::{Outlook, describe_failure, describe_start};
 use super::sessions::Drafts;
-use super::{drains, identity, pool_conditions};
+use super::{drains, identity, pool_conditions, reasons};
 use crate::api::{InstanceState, InstanceStatus, SparkSessionPoolStatus};
 use crate::model::{Instance, InstancePhase, PoolView};
 
@@ -37,6 +37,7 @@ pub fn pool_status(
     ];
     findings.extend(certificate.cloned());
     findings.extend(identity::finding(view));
+    debug_assert!(findings.iter().all(reasons::lists_of_pool), "not on the page of reasons: {findings:?}");
     // A pool that asks for no certificate any more says nothing of one.
     let mut conditions = old.conditions.clone();
     conditions.retain(|condition| certificate.is_some() || condition.type_ != CERTIFICATE_READY);

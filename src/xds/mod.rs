@@ -40,7 +40,7 @@ pub use open_session::OPEN_SESSION_HEADER;
 pub use publisher::{Connected, Programmed, Publisher, Registration, Rejected};
 pub use resources::{Edition, Resources};
 pub use route::{CONTEXT_POOL, CONTEXT_PROTOCOL, THRIFT_PATH};
-pub use snapshot::{Kind, Resource, Snapshot, Version};
+pub use snapshot::{Editions, Kind, Resource, Snapshot, Version};
 pub use stream::{Serves, Stream, Unserved};
 pub use subscription::{
     DeltaSubscription, Due, Receipt, Refused, Rejection, SotwSubscription, Subscription, Verdict,

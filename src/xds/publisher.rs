@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, watch};
 
-use super::{Edition, Kind, Refused, Snapshot};
+use super::{Edition, Editions, Kind, Refused, Snapshot};
 
 /// The newest snapshot, and what each connected Envoy has of it. Clones share both.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ struct Known {
     carries_clusters: bool,
     clusters: HashSet<String>,
     refused: BTreeMap<Kind, BTreeMap<String, Refused>>,
-    /// Of these Envoy has, or refuses, all there was in this edition.
+    /// Of these Envoy has had, or refused, all there was in this edition, and in no newer one yet.
     settled: BTreeMap<Kind, Edition>,
 }
 
@@ -59,12 +59,10 @@ impl Node {
         self.streams.values().any(|stream| stream.carries_clusters)
     }
 
-    fn is_settled(&self, newest: &Snapshot) -> bool {
-        let has = |kind: &Kind| {
-            let edition = newest.resources(*kind).edition();
-            self.streams.values().any(|stream| stream.settled.get(kind) == Some(&edition))
-        };
-        Kind::ALL.iter().all(has)
+    fn settled(&self) -> Editions {
+        let newest =
+            |kind| self.streams.values().filter_map(|stream| stream.settled.get(&kind)).max().copied();
+        Editions(Kind::ALL.map(|kind| newest(kind).unwrap_or_default()))
     }
 }
 
@@ -91,8 +89,8 @@ pub struct Rejected {
 pub struct Connected {
     /// Its `node.id`.
     pub node: String,
-    /// It has, or refuses, all that was published. Before that it has not said what it thinks of it.
-    pub settled: bool,
+    /// The newest of which it has, or has refused, all there was. It may be busy with newer ones.
+    pub settled: Editions,
 }
 
 impl Default for Publisher {
@@ -116,7 +114,7 @@ impl Publisher {
         self.shared.snapshot.send_if_modified(|current| {
             let before = current.clone().unwrap_or_default();
             let snapshot = snapshot.succeeding(&before);
-            let changed = current.is_none() || !snapshot.is_same_edition(&before);
+            let changed = current.is_none() || snapshot.editions() != before.editions();
             if changed {
                 *current = Some(Arc::new(snapshot));
             }
@@ -171,12 +169,8 @@ impl Publisher {
 
     /// All Envoys with a stream at this replica, in the order of their names.
     pub fn connected(&self) -> Vec<Connected> {
-        let newest = self.shared.snapshot.borrow().clone();
         let connections = self.connections();
-        let of = |(node, state): (&String, &Node)| Connected {
-            node: node.clone(),
-            settled: newest.as_deref().is_some_and(|newest| state.is_settled(newest)),
-        };
+        let of = |(node, state): (&String, &Node)| Connected { node: node.clone(), settled: state.settled() };
         let mut connected: Vec<Connected> = connections.nodes.iter().map(of).collect();
         connected.sort_by(|a, b| a.node.cmp(&b.node));
         connected
@@ -187,7 +181,12 @@ impl Publisher {
         self.connections().nodes.values().map(|node| node.streams.len()).sum()
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
+    /// Of what was published last. Those of nothing if nothing was.
+    pub fn editions(&self) -> Editions {
+        self.shared.snapshot.borrow().as_ref().map(|snapshot| snapshot.editions()).unwrap_or_default()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
         self.shared.snapshot.subscribe()
     }
 
@@ -295,10 +294,7 @@ impl Registration {
     pub fn answered(&self, kind: Kind, refused: &BTreeMap<String, Refused>, settled: Option<Edition>) {
         let mut changed = false;
         self.update(|stream, _| {
-            let before = match settled {
-                Some(edition) => stream.settled.insert(kind, edition),
-                None => stream.settled.remove(&kind),
-            };
+            let before = settled.and_then(|edition| stream.settled.insert(kind, edition));
             let known = stream.refused.entry(kind).or_default();
             let refuses_other = known != refused;
             if refuses_other {

@@ -120,9 +120,19 @@ fn an_envoy_is_listed_once_for_two_streams_with_the_same_refusal() {
     assert_eq!(publisher.rejected().len(), 1);
 }
 
-/// The edition of what is published of this type.
-fn newest(publisher: &Publisher, kind: Kind) -> Option<Edition> {
-    publisher.watch().borrow().as_ref().map(|snapshot| snapshot.resources(kind).edition())
+/// That Envoy has, on this stream, all that is published of these types.
+fn settles(publisher: &Publisher, stream: &Registration, kinds: &[Kind]) {
+    let Editions(newest) = publisher.editions();
+    for (kind, edition) in Kind::ALL.into_iter().zip(newest).filter(|(kind, _)| kinds.contains(kind)) {
+        stream.answered(kind, &BTreeMap::new(), Some(edition));
+    }
+}
+
+fn one_route() -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let body = envoy_types::pb::google::protobuf::Any::default();
+    snapshot.insert(Kind::Route, "r", crate::xds::Resource { version: Version::reported("1"), body });
+    snapshot
 }
 
 #[test]
@@ -130,44 +140,35 @@ fn an_envoy_is_settled_when_it_is_so_for_every_type_on_one_of_its_streams() {
     let publisher = Publisher::new();
     publisher.publish(Snapshot::default());
     let (one, other) = (publisher.register("a", true), publisher.register("a", false));
-    let is_settled = || publisher.connected()[0].settled;
+    let is_settled = || publisher.connected()[0].settled.contain(&publisher.editions());
     let (last, others) = Kind::ALL.split_last().unwrap();
-    for &kind in others {
-        one.answered(kind, &BTreeMap::new(), newest(&publisher, kind));
-    }
+    settles(&publisher, &one, others);
     assert!(!is_settled());
-    other.answered(*last, &BTreeMap::new(), newest(&publisher, *last));
+    settles(&publisher, &other, &[*last]);
     assert!(is_settled());
-    one.answered(Kind::Cluster, &BTreeMap::new(), None);
-    assert!(!is_settled(), "a response is on its way");
 }
 
 #[test]
-fn what_was_just_published_no_envoy_has() {
+fn what_was_just_published_no_envoy_has_but_it_has_what_it_had() {
     let publisher = Publisher::new();
     publisher.publish(Snapshot::default());
-    let stream = publisher.register("a", true);
-    for kind in Kind::ALL {
-        stream.answered(kind, &BTreeMap::new(), newest(&publisher, kind));
-    }
-    assert!(publisher.connected()[0].settled);
-    let mut more = Snapshot::default();
-    let body = envoy_types::pb::google::protobuf::Any::default();
-    more.insert(Kind::Route, "r", crate::xds::Resource { version: Version::reported("1"), body });
-    let before = newest(&publisher, Kind::Route);
-    publisher.publish(more);
-    assert!(!publisher.connected()[0].settled, "the stream has not even looked at it");
-    stream.answered(Kind::Route, &BTreeMap::new(), before);
-    assert!(!publisher.connected()[0].settled, "that was about the snapshot before");
-    stream.answered(Kind::Route, &BTreeMap::new(), newest(&publisher, Kind::Route));
-    assert!(publisher.connected()[0].settled);
+    let (stream, before) = (publisher.register("a", true), publisher.editions());
+    settles(&publisher, &stream, &Kind::ALL);
+    publisher.publish(one_route());
+    let has = |editions| publisher.connected()[0].settled.contain(&editions);
+    assert!(!has(publisher.editions()), "the stream has not even looked at it");
+    assert!(has(before));
+    stream.answered(Kind::Route, &BTreeMap::new(), None);
+    assert!(has(before) && !has(publisher.editions()), "a response is on its way");
+    settles(&publisher, &stream, &[Kind::Route]);
+    assert!(has(publisher.editions()));
 }
 
 #[test]
 fn who_watches_answers_hears_of_each_change_and_of_nothing_else() {
     let publisher = Publisher::new();
     publisher.publish(Snapshot::default());
-    let all = newest(&publisher, Kind::Cluster);
+    let all = Some(publisher.editions().0[0]);
     let mut answers = publisher.answers();
     let mut heard = || {
         let heard = answers.has_changed().expect("the publisher lives");
@@ -181,7 +182,7 @@ fn who_watches_answers_hears_of_each_change_and_of_nothing_else() {
     stream.answered(Kind::Cluster, &BTreeMap::new(), None);
     assert!(!heard(), "nothing is refused, as before, and the Envoy has not answered");
     stream.answered(Kind::Cluster, &BTreeMap::new(), all);
-    assert!(heard(), "it has all there is");
+    assert!(heard(), "it has all there is of this type");
     stream.answered(Kind::Cluster, &BTreeMap::new(), all);
     assert!(!heard(), "as before");
     stream.answered(Kind::Cluster, &refused, all);

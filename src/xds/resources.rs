@@ -18,7 +18,7 @@ pub struct Resources {
 }
 
 /// Counts what was published of one type. The default is of resources that were not published yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edition(u64);
 
 impl Resources {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::Any;
 use imbl::OrdMap;
 
-use super::Resources;
+use super::{Edition, Resources};
 
 /// Everything Envoy is to have, at one moment. Equal when names and versions are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,9 +61,20 @@ impl Snapshot {
         }
     }
 
-    /// Whether these are the very editions of `other`.
-    pub(super) fn is_same_edition(&self, other: &Self) -> bool {
-        Kind::ALL.iter().all(|&kind| self.resources(kind).edition() == other.resources(kind).edition())
+    /// Of what is published, those of its resources.
+    pub fn editions(&self) -> Editions {
+        Editions(Kind::ALL.map(|kind| self.resources(kind).edition()))
+    }
+}
+
+/// One of each type, in the order of [`Kind::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Editions(pub [Edition; Kind::ALL.len()]);
+
+impl Editions {
+    /// Whether none is older than in `other`.
+    pub fn contain(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).all(|(edition, other)| *edition >= other)
     }
 }
 

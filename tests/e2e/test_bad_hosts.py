@@ -71,7 +71,7 @@ def test_of_two_pools_with_one_host_and_type_the_older_one_has_it(new_pool, new_
     eventually(lambda: condition(thing("sis", session), "Ready"), 10, "its session is told too")
     ready = condition(thing("sis", session), "Ready")
     assert (ready["reason"], ready["message"]) == (
-        "HostTaken",
+        "HostConflict",
         f"Pool {older} has this pool's host and type already.",
     )
 

@@ -133,8 +133,12 @@ impl Subscription for DeltaSubscription {
     }
 
     fn is_settled(&self, existing: &Resources) -> bool {
-        let idle = !self.started || (self.seen == existing.edition() && self.open.is_empty());
-        idle && self.in_flight.is_none()
+        if !self.started {
+            return existing.all().is_empty();
+        }
+        self.seen == existing.edition()
+            && self.open.is_empty()
+            && self.in_flight.is_none()
             && (self.wildcard || asks_for_all(self.kind, existing, |name| self.wants(name)))
     }
 

@@ -250,6 +250,15 @@ fn all_is_settled_when_envoy_has_it_or_refuses_it() {
 }
 
 #[test]
+fn who_has_not_asked_for_a_type_has_not_answered_it() {
+    for kind in Kind::ALL {
+        let subscription = DeltaSubscription::new(kind, STREAM);
+        assert!(subscription.is_settled(&world(&[])), "there is nothing to ask for");
+        assert!(!subscription.is_settled(&world(&[("a", "1")])), "{kind}");
+    }
+}
+
+#[test]
 fn a_secret_that_comes_again_comes_in_other_bytes() {
     let key = rcgen::KeyPair::generate().unwrap();
     let chain =

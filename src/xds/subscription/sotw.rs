@@ -190,8 +190,11 @@ impl Subscription for SotwSubscription {
     }
 
     fn is_settled(&self, existing: &Resources) -> bool {
-        let idle = !self.started || self.seen == existing.edition();
-        idle && self.in_flight.is_none()
+        if !self.started {
+            return existing.all().is_empty();
+        }
+        self.seen == existing.edition()
+            && self.in_flight.is_none()
             && !self.in_the_dark
             && (self.wildcard || asks_for_all(self.kind, existing, |name| self.wants(name)))
     }

@@ -554,3 +554,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_has_not_asked_for_a_type_has_not_answered_it() {
+    for kind in Kind::ALL {
+        let subscription = SotwSubscription::new(kind, STREAM);
+        assert!(subscription.is_settled(&world(&[])), "there is nothing to ask for");
+        assert!(!subscription.is_settled(&world(&[("a", "1")])), "{kind}");
+    }
+}
