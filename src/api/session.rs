@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         priority = 1
     )
 )]

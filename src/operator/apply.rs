@@ -125,7 +125,16 @@ impl Applier {
                     propagation_policy: Some(PropagationPolicy::Background),
                     ..precondition(uid)
                 };
-                gone_is_fine(self.applications.delete(&name, &params).await)?;
+                match self.applications.delete(&name, &params).await.map_err(classify) {
+                    // The next plan may come before the watch, and would have it deleted, and told, once more.
+                    Ok(deleted) => match deleted.left() {
+                        // It stays until others have let it go.
+                        Some(going) => self.written(going),
+                        None => self.stores.gone(Kind::Application, &name, 0),
+                    },
+                    Err(ApplyError::Outdated(_)) => {}
+                    Err(error) => return Err(error),
+                }
                 tracing::info!(instance = name, "instance deleted");
             }
             Action::DeleteSession { name, uid } => {

@@ -80,9 +80,10 @@ impl Failures {
         over <= now
     }
 
-    /// No instance is created before.
+    /// No instance is created before. Beyond the last attempt somebody else decides when: see [`Self::stop`].
     pub fn next_attempt(&self) -> Option<Timestamp> {
-        let last = self.last_time.filter(|_| self.consecutive > 0)?;
+        let counts = (1..FAILURES_BEFORE_STOPPING).contains(&self.consecutive);
+        let last = self.last_time.filter(|_| counts)?;
         let doublings = u32::try_from(self.consecutive - 1).unwrap_or(0).min(10);
         Some(after(last, (FIRST_BACKOFF * 2_i32.pow(doublings)).min(LONGEST_BACKOFF)))
     }

@@ -278,6 +278,9 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     let certificate = certificate::finding(view, now, &mut plan);
     let status = status::pool_status(view, &drafts, &outlook, certificate.as_ref(), now);
     let status_changed = status != view.pool.status;
+    if let Some(at) = pool_conditions::overdue_at(view, now) {
+        plan.wake_at(at);
+    }
     let events = pool_events::events(view, &status, &outlook);
     if status_changed {
         // First: it holds the next ordinal, which must be written before an instance uses it.

@@ -97,7 +97,8 @@ fn first_lines(message: &str) -> String {
     const LONGEST: usize = 400;
     const LONGEST_BEFORE_OTHERS: usize = 160;
     // Lines that say why, wherever they stand among those that say where.
-    const TELLING: [&str; 4] = ["exceeded quota", "forbidden", "Caused by:", "Message:"];
+    const TELLING: [&str; 6] =
+        ["exceeded quota", "forbidden", "Exception in thread", "Error:", "Caused by:", "Message:"];
     // The JVM's warnings stand first and explain nothing.
     let says = |line: &&str| !line.is_empty() && !line.starts_with("WARNING:");
     let lines: Vec<&str> = message.lines().map(str::trim).filter(says).collect();
@@ -105,6 +106,13 @@ fn first_lines(message: &str) -> String {
     let mut telling: Vec<&str> =
         rest.iter().copied().filter(|line| TELLING.iter().any(|word| line.contains(word))).collect();
     telling.dedup();
+    // "failed to run spark-submit: " and then all that it logged.
+    let first = match first.split_once(": ") {
+        Some((head, logged)) if logged.contains(" INFO ") || logged.contains(" WARN ") => {
+            first.get(..=head.len()).unwrap_or(head)
+        }
+        _ => first,
+    };
     let text = if telling.is_empty() {
         lines.into_iter().take(4).collect::<Vec<_>>().join(" ")
     } else {

@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::conditions::{Finding, seconds};
 use super::counts::count;
 use super::endings::after;
-use super::outlook::{Outlook, names};
+use super::outlook::{Outlook, describe_start, names, sentence};
 use super::sessions::Drafts;
+use super::waiting::patience;
 use crate::api::DrainReason;
 use crate::model::{Instance, InstancePhase, PoolView};
 
@@ -37,7 +38,7 @@ pub fn accepted(view: &PoolView) -> Finding {
     Finding { type_: "Accepted", status, reason, message }
 }
 
-pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding {
+pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook, now: Timestamp) -> Finding {
     let (ready, starting) = (view.ready_count(), starting(view, outlook));
     let (status, reason, message) = if view.host_taken_by.is_some() {
         (false, "HostConflict", "Another pool has the host; see the condition Accepted.".to_owned())
@@ -65,6 +66,8 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding
             "InstanceFailed",
             format!("{} attempt(s) in a row failed: {cause}{next}", outlook.failures.consecutive),
         )
+    } else if let Some(words) = overdue(view, outlook, now) {
+        (false, "StartOverdue", words)
     } else if starting > 0 {
         (false, "InstancesStarting", format!("{starting} instance(s) are starting."))
     } else if outlook.size.desired > 0 || drafts.waiting() > 0 {
@@ -78,8 +81,37 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook) -> Finding
 
 /// That do not answer yet, and that this plan creates.
 fn starting(view: &PoolView, outlook: &Outlook) -> usize {
+    awaited(view, outlook).count() + outlook.created.len()
+}
+
+fn awaited<'a>(view: &'a PoolView, outlook: &'a Outlook) -> impl Iterator<Item = &'a Instance> {
     let starting = |it: &&Instance| it.phase == InstancePhase::Starting && !outlook.gives_up(&it.name);
-    view.instances.iter().filter(starting).count() + outlook.created.len()
+    view.instances.iter().filter(starting)
+}
+
+/// When the next instance has been starting for longer than any session would wait for it.
+pub fn overdue_at(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
+    let starting = view.instances.iter().filter(|it| it.phase == InstancePhase::Starting);
+    starting
+        .map(|it| after(it.created_at, patience(&view.pool.spec.session_policy)))
+        .filter(|at| now < *at)
+        .min()
+}
+
+/// What is to be said of the instance that has been starting for that long.
+fn overdue(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Option<String> {
+    let patience = patience(&view.pool.spec.session_policy);
+    let oldest = awaited(view, outlook).min_by_key(|it| it.created_at)?;
+    (after(oldest.created_at, patience) <= now).then(|| {
+        format!(
+            "{} since {}, longer than sessions wait for it ({} s). If its driver runs, see whether its log tells of a \
+             server of type {} on the port that is meant; if it does not, why its Pod is not started.",
+            sentence(&describe_start(oldest)).trim_end_matches('.'),
+            seconds(oldest.created_at).0,
+            patience.as_secs(),
+            view.pool.protocol()
+        )
+    })
 }
 
 /// Whether the pool has the instances that the load asks for, and why it asks for them.
@@ -160,6 +192,9 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
     if outlook.size.limited {
         return finding(false, "AtMaximum", format!("{}: {why}.", instances(here)));
     }
+    if let Some(words) = overdue(view, outlook, now) {
+        return finding(false, "StartOverdue", format!("{}: {why}. {words}", instances(here)));
+    }
     let started = view.instances.iter().filter(|it| it.phase == InstancePhase::Ready).count();
     let message = format!("{}: {why}.", instances(here));
     match outlook.resized {
@@ -206,6 +241,14 @@ pub fn up_to_date(view: &PoolView, outlook: &Outlook) -> Finding {
     if let Some(refusal) = &outlook.refusal {
         parts.push(format!("the API server refuses the sparkApplicationTemplate: {refusal}"));
         return finding(false, "TemplateRefused", format!("{}.", parts.join("; ")));
+    }
+    if outlook.stopped {
+        return finding(false, "CrashLoop", format!("{}. {}", parts.join("; "), stopped(view, outlook)));
+    }
+    if let Some(at) = outlook.next_attempt {
+        parts.extend(outlook.failures.last_message.clone());
+        parts.push(format!("next attempt at {}", seconds(at).0));
+        return finding(false, "BackingOff", format!("{}.", parts.join("; ")));
     }
     if let Some(cause) = &outlook.roll_waits_for {
         parts.push(cause.clone());

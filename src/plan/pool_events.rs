@@ -11,10 +11,15 @@ use crate::api::{InstanceState, SparkSessionPoolStatus};
 use crate::model::{Instance, InstancePhase, Pool, PoolView};
 
 pub(super) const SCALED_UP: &str = "ScaledUp";
+const INSTANCE_TAKEN_BACK: &str = "InstanceTakenBack";
 pub(super) const INSTANCE_CREATED: &str = "InstanceCreated";
 
 pub(super) fn created(instance: &str) -> String {
     format!("Created instance {instance}.")
+}
+
+fn taken_back(instance: &str) -> String {
+    format!("Instance {instance}, which was about to go, takes sessions again.")
 }
 
 /// What happened to the instances since the status was last written.
@@ -44,12 +49,16 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
         }
     }
     for name in &outlook.taken_back {
-        let note = format!("Instance {name}, which was about to go, takes sessions again.");
-        events.push(event(false, "InstanceTakenBack", note));
+        events.push(event(false, INSTANCE_TAKEN_BACK, taken_back(name)));
     }
     for instance in &view.instances {
         let was = before.get(instance.name.as_str()).copied();
         match instance.phase {
+            InstancePhase::Ready if was == Some(InstanceState::Draining) => {
+                let told = outlook.taken_back.contains(&instance.name)
+                    || outlook.drains.contains_key(&instance.name);
+                events.extend((!told).then(|| event(false, INSTANCE_TAKEN_BACK, taken_back(&instance.name))));
+            }
             InstancePhase::Ready if was != Some(InstanceState::Running) => {
                 let endpoint = instance.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
                 events.push(event(

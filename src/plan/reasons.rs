@@ -56,6 +56,12 @@ const POOL: &[Reason] = &[
     usual("Ready", false, "InstancesStarting", "none answers yet; those that do not will soon"),
     wrong(
         "Ready",
+        "StartOverdue",
+        "none answers, and one has been starting for longer than `startTimeoutSeconds`",
+        "see its driver's log and its Pod: a server of another type or on another port, or a Pod that gets no node",
+    ),
+    wrong(
+        "Ready",
         "NoRoom",
         "none takes sessions, and none can be started",
         "read `Scaled`; if instances drain, raise `replicas.max` or wait",
@@ -83,6 +89,7 @@ const POOL: &[Reason] = &[
     ),
     usual("Scaled", true, "AsNeeded", "there are as many instances as the load asks for"),
     usual("Scaled", true, "Starting", "some of them do not answer yet"),
+    wrong("Scaled", "StartOverdue", "as for `Ready`, also while others serve", "as for `Ready`"),
     usual("Scaled", true, "Resized", "their number has just changed"),
     usual(
         "Scaled",
@@ -133,6 +140,13 @@ const POOL: &[Reason] = &[
         "RollingOut",
         "some are, and are being replaced; the message says how far that is",
     ),
+    wrong(
+        "UpToDate",
+        "BackingOff",
+        "they are not replaced now, since new ones failed; the message says when the next attempt is",
+        "read the message, and correct the template; earlier instances serve on",
+    ),
+    wrong("UpToDate", "CrashLoop", "they are not replaced any more, since new ones failed", "as for `Ready`"),
     wrong("UpToDate", "TemplateRefused", "as for `Ready`, while earlier instances serve", "as for `Ready`"),
     usual("IdentityEnforced", true, "Enforced", "the servers take each request's user from Envoy"),
     wrong(
@@ -230,10 +244,20 @@ const SESSION: &[Reason] = &[
         "all instances are full, and there may be no more",
         "raise `replicas.max` if that happens often",
     ),
-    wrong("Ready", "InstanceFailed", "instances fail", "see the pool"),
+    wrong("Ready", "InstanceFailed", "instances fail: it waits, or has failed for that", "see the pool"),
     wrong("Ready", "CrashLoop", "all instances are full, and no other is tried", "see the pool"),
-    wrong("Ready", "TemplateRefused", "no instance can be started", "see the pool"),
-    wrong("Ready", "NoInterceptor", "no instance can be started", "see the pool"),
+    wrong(
+        "Ready",
+        "TemplateRefused",
+        "no instance can be started: it waits, or has failed for that",
+        "see the pool",
+    ),
+    wrong(
+        "Ready",
+        "NoInterceptor",
+        "no instance can be started: it waits, or has failed for that",
+        "see the pool",
+    ),
     wrong("Ready", "HostConflict", "no instance is started", "see the pool"),
     wrong("Ready", "InvalidHost", "no instance is started", "see the pool"),
     wrong(
@@ -322,7 +346,8 @@ fn warns(condition: &str, reason: &str) -> Option<bool> {
         ("UpToDate", "RollingOut") => Some(false),
         ("Accepted", "HostConflict" | "InvalidHost")
         | ("Ready" | "UpToDate", "TemplateRefused")
-        | ("Scaled", "CrashLoop" | "NotMeasured")
+        | ("UpToDate", "CrashLoop")
+        | ("Scaled", "CrashLoop" | "NotMeasured" | "StartOverdue")
         | ("IdentityEnforced", "NoInterceptor" | "OutdatedInstances")
         | ("Programmed", "RefusedByEnvoy") => Some(true),
         ("CertificateReady", reason) => (reason != "CertificateServed").then_some(true),

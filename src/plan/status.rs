@@ -31,7 +31,7 @@ pub fn pool_status(
     let generation = view.pool.meta.generation;
     let mut findings = vec![
         pool_conditions::accepted(view),
-        pool_conditions::ready(view, drafts, outlook),
+        pool_conditions::ready(view, drafts, outlook, now),
         pool_conditions::scaled(view, outlook, now),
         pool_conditions::up_to_date(view, outlook),
     ];

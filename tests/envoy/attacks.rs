@@ -211,9 +211,10 @@ async fn what_is_ambiguous_or_too_large_envoy_refuses_itself() {
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
         let client = world.connect(HOST, "ana").await;
-        let large = client.clone().with_header("x-large", &"x".repeat(1 << 20)).config().await.unwrap_err();
+        let large = client.with_header("x-large", &"x".repeat(1 << 20)).config().await.unwrap_err();
         assert_ne!(large.code(), Code::Ok);
-        client.config().await.expect("the same without it");
+        // Envoy ends the connection of such a request.
+        world.connect(HOST, "ana").await.config().await.expect("the same without it");
     })
     .await;
 }

@@ -72,7 +72,8 @@ PySpark   SparkSession.builder.remote("{spark.remote_url(chosen, 'alice')}").get
 JDBC      {spark.jdbc_url(chosen)}
           {chosen.state}/beeline -u '{spark.jdbc_url(chosen)}' -n alice -p '{chosen.passwords['alice']}'
 kubectl   kubectl --kubeconfig {chosen.admin_kubeconfig} get ssp,sis,sparkapplications,pods
-a shell   eval "$(deploy/local/env)"
+operator  {chosen.state}/spark-session-operator --help
+a shell   eval "$(deploy/local/env --state {chosen.state})"
 """
     )
 

@@ -140,6 +140,8 @@ fn after_ten_failures_nothing_is_started_until_somebody_acts() {
     let mut once_more = cluster.clone();
     once_more.instances.clear();
     assert_eq!(once_more.creates(), ["p-1"], "after the failed one was deleted");
+    once_more.pool.status.last_failure_time = Some(time(8_999));
+    assert_eq!(once_more.creates(), ["p-1"], "at once");
     cluster.pool.meta.generation += 1;
     assert_eq!(cluster.creates(), ["p-1"], "after the pool was changed");
 }

@@ -118,11 +118,24 @@ fn a_template_that_fails_leaves_the_old_instances_alone() {
     let cluster = cluster.at(1).settled();
     assert_eq!(cluster.fleet()[..2], [("p-0", Running), ("p-1", Running)]);
     let (_, reason, message) = cluster.condition("UpToDate");
-    assert_eq!(reason, "RollingOut");
-    assert!(
-        message.ends_with("p-0 and p-1 will be replaced; instance p-2 failed: ErrImagePull."),
-        "{message}"
-    );
+    assert_eq!(reason, "BackingOff");
+    let words = "p-0 and p-1 will be replaced; instance p-2 failed: ErrImagePull; next attempt at 2027-01-15T08:00:11Z.";
+    assert!(message.ends_with(words), "{message}");
+}
+
+#[test]
+fn a_template_that_fails_ten_times_is_told_as_given_up_though_the_old_instances_serve() {
+    let mut cluster = with_image(running(pool().sized(1, 5), &[1]), "broken").settled();
+    cluster.pool.status.consecutive_failures = 9;
+    *cluster.find_instance("p-1") = failed("p-1", "no such class");
+    let cluster = cluster.at(1).settled().at(10_000).settled();
+    assert!(cluster.condition("Ready").0);
+    let words = "0 of 1 instance answer that are made from the present template; p-0 will be replaced. 10 attempt(s) in a \
+                 row failed, and no other is made: instance p-1 failed: no such class. Correct the pool, or have it tried \
+                 once more: `kubectl delete sparkapplication p-1`.";
+    assert_eq!(cluster.condition("UpToDate"), (false, "CrashLoop", words));
+    let told = cluster.events.iter().filter(|(reason, _)| *reason == "CrashLoop").count();
+    assert_eq!(told, 1, "{:#?}", cluster.events);
 }
 
 #[test]

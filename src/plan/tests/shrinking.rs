@@ -229,6 +229,15 @@ fn drivers_of_their_own_go_when_their_sessions_end_and_the_pool_says_so() {
 }
 
 #[test]
+fn who_takes_a_drain_back_is_told_so() {
+    let mut cluster =
+        Cluster::of(pool().sized(1, 3)).instance(draining("p-0")).session(session("s").on("p-0")).settled();
+    *cluster.find_instance("p-0") = ready("p-0");
+    let told: Vec<&str> = cluster.settled().events.iter().map(|(reason, _)| *reason).collect();
+    assert!(told.contains(&"InstanceTakenBack") && !told.contains(&"InstanceReady"), "{told:?}");
+}
+
+#[test]
 fn one_that_somebody_has_told_to_drain_meanwhile_is_not_taken_back() {
     let mut cluster = three(pool().cooling_down(0), [3, 1, 1]).settled();
     assert_eq!(cluster.fleet(), [("p-0", Running), ("p-1", Draining), ("p-2", Draining)]);

@@ -183,3 +183,20 @@ fn what_did_not_come_is_not_told() {
     assert_eq!(told(&[]), all);
     assert_eq!(told(&["p-1".to_owned()]), all[1..2]);
 }
+
+#[test]
+fn an_instance_that_starts_for_longer_than_anybody_waits_is_told() {
+    let pool = connect_pool("p").sized(1, 1).giving_up_after(60);
+    let cluster = Cluster::of(pool).settled();
+    assert_eq!(cluster.wakes_at(), Some(60));
+    let early = cluster.clone().at(59).settled();
+    assert_eq!(early.condition("Ready").1, "InstancesStarting");
+    let late = cluster.at(60).settled();
+    let words = "Instance p-0 is starting: the Spark Operator has it as NEW since 2027-01-15T08:00:00Z, longer than sessions \
+                 wait for it (60 s). If its driver runs, see whether its log tells of a server of type connect on the port \
+                 that is meant; if it does not, why its Pod is not started.";
+    assert_eq!(late.condition("Ready"), (false, "StartOverdue", words));
+    assert_eq!(late.condition("Scaled").1, "StartOverdue");
+    assert_eq!(late.events.iter().filter(|(reason, _)| *reason == "StartOverdue").count(), 1);
+    assert_eq!(late.answering(&["p-0"]).settled().condition("Scaled").1, "AsNeeded");
+}

@@ -229,6 +229,22 @@ fn who_is_not_set_up_in_time_fails_and_is_released() {
 }
 
 #[test]
+fn of_what_spark_submit_has_logged_the_cause_is_shown() {
+    let message = "failed to run spark-submit: 26/11/22 11:05:31 INFO DiskBlockManager: Created local directory at /tmp/x\n\
+                   26/11/22 11:05:31 INFO SparkContext: Added JAR http://operator/identity.jar\n\
+                   Exception in thread \"main\" java.lang.ClassNotFoundException: com.example.Missing\n\
+                   \tat java.base/java.lang.Class.forName0(Native Method)";
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(failed("p-0", message)).settled();
+    assert_eq!(
+        cluster.pool.status.last_failure_message.as_deref(),
+        Some(
+            "instance p-0 failed: failed to run spark-submit: Exception in thread \"main\" \
+             java.lang.ClassNotFoundException: com.example.Missing"
+        )
+    );
+}
+
+#[test]
 fn of_a_stack_trace_the_telling_lines_are_shown() {
     let message = "io.fabric8.kubernetes.client.KubernetesClientException: Operation: [create] for kind: [Pod] failed.\n\
                    \tat a.B.c(B.java:1)\n\tat a.B.d(B.java:2)\n\tat a.B.e(B.java:3)\n\tat a.B.f(B.java:4)\n\
