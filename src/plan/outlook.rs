@@ -108,7 +108,9 @@ fn first_lines(message: &str) -> String {
     telling.dedup();
     // "failed to run spark-submit: " and then all that it logged.
     let first = match first.split_once(": ") {
-        Some((head, logged)) if logged.contains(" INFO ") || logged.contains(" WARN ") => {
+        Some((head, logged))
+            if [" INFO ", " WARN ", "WARNING:"].iter().any(|level| logged.contains(level)) =>
+        {
             first.get(..=head.len()).unwrap_or(head)
         }
         _ => first,

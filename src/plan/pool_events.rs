@@ -86,6 +86,12 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
         let old = pool.status.conditions.iter().find(|old| old.type_ == condition.type_);
         let told = match (condition.type_.as_str(), condition.reason.as_str()) {
             ("UpToDate", "UpToDate") if old.is_some() => Some((false, "RolledOut")),
+            // The same rollout, with another attempt.
+            ("UpToDate", "RollingOut")
+                if outlook.failures.consecutive > 0 && old.is_some_and(|old| old.reason == "BackingOff") =>
+            {
+                None
+            }
             (type_, reason) => reasons::told(type_, reason),
         };
         if let Some((warning, reason)) = told

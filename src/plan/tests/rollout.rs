@@ -121,6 +121,10 @@ fn a_template_that_fails_leaves_the_old_instances_alone() {
     assert_eq!(reason, "BackingOff");
     let words = "p-0 and p-1 will be replaced; instance p-2 failed: ErrImagePull; next attempt at 2027-01-15T08:00:11Z.";
     assert!(message.ends_with(words), "{message}");
+    let again = cluster.at(11).settled();
+    assert_eq!(again.condition("UpToDate").1, "RollingOut");
+    let told = again.events.iter().filter(|(reason, _)| *reason == "RollingOut").count();
+    assert_eq!(told, 1, "not once for each attempt: {:#?}", again.events);
 }
 
 #[test]

@@ -228,13 +228,16 @@ fn who_is_not_set_up_in_time_fails_and_is_released() {
     assert_eq!(given_up.releases["s"], "p-0");
 }
 
-#[test]
-fn of_what_spark_submit_has_logged_the_cause_is_shown() {
-    let message = "failed to run spark-submit: 26/11/22 11:05:31 INFO DiskBlockManager: Created local directory at /tmp/x\n\
+#[rstest]
+#[case::logs("26/11/22 11:05:31 INFO DiskBlockManager: Created local directory at /tmp/x")]
+#[case::jvm("WARNING: Using incubator modules: jdk.incubator.vector")]
+fn of_what_spark_submit_has_logged_the_cause_is_shown(#[case] begins: &str) {
+    let logged = "\n\
                    26/11/22 11:05:31 INFO SparkContext: Added JAR http://operator/identity.jar\n\
                    Exception in thread \"main\" java.lang.ClassNotFoundException: com.example.Missing\n\
                    \tat java.base/java.lang.Class.forName0(Native Method)";
-    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(failed("p-0", message)).settled();
+    let message = format!("failed to run spark-submit: {begins}{logged}");
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(failed("p-0", &message)).settled();
     assert_eq!(
         cluster.pool.status.last_failure_message.as_deref(),
         Some(
