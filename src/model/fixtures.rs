@@ -18,8 +18,9 @@ use super::{
     Requests, Session, TlsSecret, TokenSecret, TokenState, Utilization, ordinal_of,
 };
 use crate::api::{
-    Access, IdentityMode, MetricType, Quota, QuotaMatch, SessionState, Sharing, SparkInteractiveSessionSpec,
-    SparkInteractiveSessionStatus, SparkSessionPoolSpec, SparkSessionPoolStatus, ThriftConnection, Tls,
+    Access, IdentityMode, InstanceState, InstanceStatus, MetricType, Quota, QuotaMatch, SessionState,
+    Sharing, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec,
+    SparkSessionPoolStatus, ThriftConnection, Tls,
 };
 
 /// This many seconds after the tests' beginning of time.
@@ -407,6 +408,22 @@ pub fn draining(name: &str) -> Instance {
 }
 
 /// The running SparkApplication of an instance of pool `p`, with the interceptor and without a token.
+/// Of an instance, as the pool's status has it.
+pub fn told(name: &str, state: InstanceState) -> InstanceStatus {
+    InstanceStatus {
+        name: name.to_owned(),
+        state,
+        active_sessions: 0,
+        endpoint: None,
+        spark_application_state: None,
+        driver_pod: None,
+        created_at: None,
+        drain: None,
+        outdated: false,
+        message: None,
+    }
+}
+
 pub fn application(name: &str) -> Application {
     Application {
         meta: meta(name),

@@ -125,15 +125,13 @@ impl Applier {
                     propagation_policy: Some(PropagationPolicy::Background),
                     ..precondition(uid)
                 };
-                match self.applications.delete(&name, &params).await.map_err(classify) {
+                if let Some(deleted) = gone_is_fine(self.applications.delete(&name, &params).await)? {
                     // The next plan may come before the watch, and would have it deleted, and told, once more.
-                    Ok(deleted) => match deleted.left() {
+                    match deleted.left() {
                         // It stays until others have let it go.
                         Some(going) => self.written(going),
                         None => self.stores.gone(Kind::Application, &name, 0),
-                    },
-                    Err(ApplyError::Outdated(_)) => {}
-                    Err(error) => return Err(error),
+                    }
                 }
                 tracing::info!(instance = name, "instance deleted");
             }
@@ -303,9 +301,10 @@ fn precondition(uid: String) -> DeleteParams {
     }
 }
 
-fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), ApplyError> {
+fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T>, ApplyError> {
     match result.map_err(classify) {
-        Ok(_) | Err(ApplyError::Outdated(_)) => Ok(()),
+        Ok(answer) => Ok(Some(answer)),
+        Err(ApplyError::Outdated(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

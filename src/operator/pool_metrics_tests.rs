@@ -1,25 +1,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::*;
-use crate::api::InstanceStatus;
 use crate::model::Object;
-use crate::model::fixtures::{connect_pool, time};
+use crate::model::fixtures::{connect_pool, time, told};
 use crate::telemetry::Metrics;
-
-fn instance(name: &str, state: InstanceState) -> InstanceStatus {
-    InstanceStatus {
-        name: name.to_owned(),
-        state,
-        active_sessions: 0,
-        endpoint: None,
-        spark_application_state: None,
-        driver_pod: None,
-        created_at: None,
-        drain: None,
-        outdated: false,
-        message: None,
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_is_told_as_its_status_has_it() {
@@ -30,9 +14,9 @@ async fn a_pool_is_told_as_its_status_has_it() {
     pool.status.pending_sessions = 2;
     pool.status.consecutive_failures = 1;
     pool.status.instances = vec![
-        instance("p-0", InstanceState::Running),
-        instance("p-1", InstanceState::Running),
-        instance("p-2", InstanceState::Failed),
+        told("p-0", InstanceState::Running),
+        told("p-1", InstanceState::Running),
+        told("p-2", InstanceState::Failed),
     ];
     pool.status.conditions = vec![Condition {
         type_: "Scaled".to_owned(),
@@ -47,7 +31,7 @@ async fn a_pool_is_told_as_its_status_has_it() {
     stores.queue.add("p");
     stores.queue.add("q");
     stores.queue.add_after("later", std::time::Duration::from_secs(60));
-    let told = Metrics::default().with(PoolMetrics::new(stores)).encode().unwrap();
+    let metrics = Metrics::default().with(PoolMetrics::new(stores)).encode().unwrap();
     for line in [
         r#"workqueue_depth{name="pools"} 2"#,
         r#"spark_session_operator_pool_desired_instances{pool="p"} 3"#,
@@ -60,7 +44,7 @@ async fn a_pool_is_told_as_its_status_has_it() {
         r#"spark_session_operator_pool_sessions{pool="p",state="waiting"} 2"#,
         r#"spark_session_operator_pool_condition{pool="p",condition="Scaled",status="False",reason="BackingOff"} 1"#,
     ] {
-        assert!(told.lines().any(|it| it == line), "{line} is not in\n{told}");
+        assert!(metrics.lines().any(|it| it == line), "{line} is not in\n{metrics}");
     }
-    assert!(!told.contains("words"), "{told}");
+    assert!(!metrics.contains("words"), "{metrics}");
 }

@@ -3,7 +3,8 @@
 //! Every replica writes it, for its own Envoys, and only for them: the leader may have none. True is
 //! written, and a complaint taken back, only when an Envoy has given its answer to all that there was when
 //! the pool's host was published: one that has just connected, after a restart of this replica or from
-//! another one, refuses again what it refused there, but not at once. Who has waited for it may call the host. It says nothing of whether the pool is ready; the planner's conditions do.
+//! another one, refuses again what it refused there, but not at once. Who has waited for it may call the
+//! host. It says nothing of whether the pool is ready; the planner's conditions do.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -33,15 +33,6 @@ const fn wrong(
     Reason { condition, status: false, reason, meaning, remedy }
 }
 
-const fn looming(
-    condition: &'static str,
-    reason: &'static str,
-    meaning: &'static str,
-    remedy: &'static str,
-) -> Reason {
-    Reason { condition, status: true, reason, meaning, remedy }
-}
-
 const POOL: &[Reason] = &[
     usual("Accepted", true, "Accepted", "clients reach the pool at its host"),
     wrong(
@@ -168,12 +159,15 @@ const POOL: &[Reason] = &[
         "instances from before run without it; they take no new sessions, and go with their last",
     ),
     usual("CertificateReady", true, "CertificateServed", "the certificate is served"),
-    looming(
-        "CertificateReady",
-        "CertificateExpiresSoon",
-        "it is served, and expires within 14 days",
-        "renew it",
-    ),
+    Reason {
+        status: true,
+        ..wrong(
+            "CertificateReady",
+            "CertificateExpiresSoon",
+            "it is served, and expires within 14 days",
+            "renew it",
+        )
+    },
     wrong("CertificateReady", "CertificateExpired", "it is served, and has expired", "renew it"),
     wrong(
         "CertificateReady",

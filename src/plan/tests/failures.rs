@@ -3,9 +3,9 @@
 use rstest::rstest;
 
 use super::cluster::Cluster;
+use crate::api::InstanceState;
 use crate::api::SessionState::{Failed, Pending};
-use crate::api::{InstanceState, InstanceStatus};
-use crate::model::fixtures::{at, connect_pool, failed, ready, session, starting, thrift_pool, time};
+use crate::model::fixtures::{at, connect_pool, failed, ready, session, starting, thrift_pool, time, told};
 use crate::model::{Instance, InstancePhase, Pool};
 use crate::plan::Action;
 
@@ -16,18 +16,7 @@ fn after_failures(pool: Pool, failures: i32) -> Pool {
         status.last_failure_time = Some(time(0));
         status.last_failure_message = Some("instance p-0 failed: OOM".to_owned());
         status.next_ordinal = 1;
-        status.instances = vec![InstanceStatus {
-            name: "p-0".to_owned(),
-            state: InstanceState::Failed,
-            active_sessions: 0,
-            endpoint: None,
-            spark_application_state: None,
-            driver_pod: None,
-            created_at: None,
-            drain: None,
-            outdated: false,
-            message: None,
-        }];
+        status.instances = vec![told("p-0", InstanceState::Failed)];
     })
 }
 
