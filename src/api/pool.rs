@@ -23,7 +23,8 @@ use crate::model::Protocol;
     // What `kubectl scale` sets is how many there are at least: how many there are beyond is for the load to say.
     scale(
         spec_replicas_path = ".spec.replicas.min",
-        status_replicas_path = ".status.currentReplicas"
+        status_replicas_path = ".status.currentReplicas",
+        label_selector_path = ".status.selector"
     ),
     selectable = ".spec.type",
     selectable = ".spec.host",
@@ -33,6 +34,11 @@ use crate::model::Protocol;
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.currentReplicas"),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(name = "Sessions", type_ = "integer", json_path = ".status.totalActiveSessions"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
     printcolumn(name = "Waiting", type_ = "integer", json_path = ".status.pendingSessions", priority = 1),
@@ -48,12 +54,6 @@ use crate::model::Protocol;
         name = "Scaled",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Scaled")].reason"#,
-        priority = 1
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         priority = 1
     )
 )]
@@ -262,7 +262,9 @@ impl MetricType {
 
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SparkApplicationTemplate {
-    /// Spec of a SparkApplication (sparkoperator.k8s.io/v1beta2), passed on to the Spark Operator.
+    /// Spec of a SparkApplication (sparkoperator.k8s.io/v1beta2), passed on to the Spark Operator with what makes the
+    /// server reachable. `restartPolicy` becomes `Never` and `timeToLiveSeconds` is left out: the pool itself replaces and
+    /// removes its instances.
     #[schemars(schema_with = "any_object")]
     pub spec: serde_json::Map<String, serde_json::Value>,
 }

@@ -27,6 +27,10 @@ pub struct SparkSessionPoolStatus {
     /// Instances that the load asks for, within min and max.
     #[serde(default)]
     pub desired_replicas: i32,
+    /// Label selector of the driver Pods: what sets `replicas.min` through the scale subresource, such as KEDA or a
+    /// HorizontalPodAutoscaler, has to know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// When the pool last grew or shrank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_scale_time: Option<Time>,
@@ -37,7 +41,8 @@ pub struct SparkSessionPoolStatus {
     #[serde(default)]
     pub next_ordinal: i64,
     /// Attempts in a row to start instances that failed; several instances that were started together count as one. 0
-    /// again when a newer instance has been there for five minutes, or when the pool's spec changes.
+    /// again when a newer instance has been there for five minutes, or was given up after it had answered, or when the
+    /// pool's spec changes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub consecutive_failures: i32,
     /// When the last instance failed.
@@ -51,7 +56,7 @@ pub struct SparkSessionPoolStatus {
     pub last_failure_message: Option<String>,
     /// `Ready`: it serves, or starts when somebody comes. `Accepted`: clients reach it at its host. `Scaled`: it has the
     /// instances that the load asks for, and why; false with `CoolingDown` and `DriversInUse` is as usual, with `AtMaximum`
-    /// and `NoRoom` the pool is as large as it may be, with `BackingOff`, `CrashLoop`, `TemplateRefused`, `NotMeasured` and
+    /// and `NoRoom` the pool is as large as it may be, with `BackingOff`, `CrashLoop`, `StartBlocked`, `NotMeasured` and
     /// others something is wrong. `UpToDate`: no instance is made from an earlier template; false with `RollingOut` while
     /// they are replaced. `IdentityEnforced`, `CertificateReady`: as their names say. `Programmed`: an Envoy has all that
     /// belongs to the pool, its host included. Each with a reason and a message: see `crds/reasons.md`.
@@ -60,11 +65,20 @@ pub struct SparkSessionPoolStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl SparkSessionPoolStatus {
+    pub fn instance(&self, name: &str) -> Option<&InstanceStatus> {
+        self.instances.iter().find(|instance| instance.name == name)
+    }
+}
+
 /// The pool is about to shrink.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleDownStatus {
-    /// Since when it has had more instances than it needs.
+    /// How many it has, without those that are there for a moment to replace others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<i32>,
+    /// Since when that is more than it needs.
     pub since: Time,
     /// The most instances that it has needed since then.
     pub to: i32,
@@ -99,6 +113,9 @@ pub struct InstanceStatus {
     /// When its SparkApplication was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
+    /// When its server first answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Time>,
     /// Why it takes no new sessions, and since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,

@@ -384,7 +384,7 @@ pub fn starting(name: &str) -> Instance {
         phase: InstancePhase::Starting,
         pod: None,
         endpoint: None,
-        launcher_state: String::new(),
+        launcher_state: "SUBMITTED".to_owned(),
         started_at: None,
         ..ready(name)
     }
@@ -418,6 +418,7 @@ pub fn told(name: &str, state: InstanceState) -> InstanceStatus {
         spark_application_state: None,
         driver_pod: None,
         created_at: None,
+        ready_at: matches!(state, InstanceState::Running | InstanceState::Draining).then(|| time(0)),
         drain: None,
         outdated: false,
         message: None,

@@ -20,7 +20,7 @@ use super::tokens::Tokens;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::asks_for_token;
 use crate::model::{FINALIZER, Kind};
-use crate::plan::{About, Action, Event};
+use crate::plan::{About, Action, Event, Objection};
 use crate::spark::secret_words::without_secrets;
 
 /// Owner of the fields that the planner writes.
@@ -39,15 +39,15 @@ pub struct Applier {
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The API server does not take the SparkApplication; trying again as it is will not help.
-    #[error("{0}")]
-    Refused(String),
+    /// The API server does not let an instance be created; trying again at once will not help.
+    #[error("{message}")]
+    Refused { objection: Objection, message: String },
     /// The object was changed or deleted meanwhile: a new plan follows anyway.
     #[error("the object has changed meanwhile: {0}")]
     Outdated(String),
     /// No object can be as large as this one would be: trying again helps when something of it has gone.
-    #[error("the status of session {0} cannot be written, its object would be too large")]
-    TooLarge(String),
+    #[error("the status of session {session} cannot be written, its object would be too large ({message})")]
+    TooLarge { session: String, uid: String, message: String },
     /// Another replica leads by now, and plans.
     #[error("this replica does not lead any more")]
     NotLeading,
@@ -100,15 +100,8 @@ impl Applier {
                 if let Err(kube::Error::Api(status)) = &written
                     && is_too_large(status)
                 {
-                    // Where its status cannot say it. Repeated, it is counted and not told again.
-                    let note = format!(
-                        "The status of this session cannot be written, its object would be too large ({}). The session \
-                         goes on when its spec or its list of clients is smaller; or delete it.",
-                        without_secrets(&status.message)
-                    );
-                    let about = About::Session { name: session.clone(), uid };
-                    self.events.tell(Event { about, warning: true, reason: "StatusTooLarge", note });
-                    return Err(ApplyError::TooLarge(session));
+                    let message = without_secrets(&status.message);
+                    return Err(ApplyError::TooLarge { session, uid, message });
                 }
                 self.written(written.map_err(classify)?);
                 if let Some(before) = before.filter(|before| !before.is_finished()) {
@@ -167,12 +160,25 @@ impl Applier {
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 self.name_is_taken(pool, application, name).await
             }
-            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
+            Err(kube::Error::Api(status)) => match Objection::of(status.code, &status.message) {
                 // It may repeat the template.
-                Err(ApplyError::Refused(without_secrets(&status.message)))
-            }
+                Some(objection) => {
+                    Err(ApplyError::Refused { objection, message: without_secrets(&status.message) })
+                }
+                None => Err(ApplyError::Api(kube::Error::Api(status))),
+            },
             Err(error) => Err(ApplyError::Api(error)),
         }
+    }
+
+    /// On the session itself, where its status cannot say it.
+    pub fn tell_too_large(&self, session: &str, uid: &str, message: &str) {
+        let note = format!(
+            "The status of this session cannot be written, its object would be too large ({message}). The session goes on \
+             when its spec or its list of clients is smaller; or delete it."
+        );
+        let about = About::Session { name: session.to_owned(), uid: uid.to_owned() };
+        self.events.tell(Event { about, warning: true, reason: "StatusTooLarge", note });
     }
 
     /// Enters the instance, if it is there.

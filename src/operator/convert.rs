@@ -85,7 +85,9 @@ impl Watched for Pod {
             let waits = condition.type_ == "PodScheduled" && condition.status == "False";
             condition.message.clone().filter(|_| waits)
         });
-        let message = containers.iter().find_map(trouble).or(unschedulable).or(status.message);
+        let preparing = status.init_container_statuses.iter().flatten().find_map(trouble_before);
+        let message = preparing.or_else(|| containers.iter().find_map(trouble));
+        let message = message.or(unschedulable).or(status.message);
         Some(Object::Pod(DriverPod {
             meta: meta(self.metadata)?,
             pool,
@@ -165,22 +167,34 @@ fn is_being_created(container: &ContainerStatus) -> bool {
     waiting.and_then(|waiting| waiting.reason.as_deref()) == Some("ContainerCreating")
 }
 
-/// What keeps a container from running, in the kubelet's words.
+/// What keeps a container from running, or that it has ended, in the kubelet's words.
 fn trouble(container: &ContainerStatus) -> Option<String> {
-    let state = container.state.as_ref()?;
-    if let Some(waiting) = &state.waiting {
-        let reason = waiting.reason.as_deref().unwrap_or_default();
-        if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
-            return None;
-        }
-        return Some(match &waiting.message {
-            Some(message) => format!("{reason}: {message}"),
-            None => reason.to_owned(),
-        });
+    waits_for(container).or_else(|| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        let reason = ended.reason.as_deref().unwrap_or("Terminated");
+        Some(format!("driver container ended with exit code {}, reason {reason}", ended.exit_code))
+    })
+}
+
+/// The same of one that has to end, or to run, before the driver's may start.
+fn trouble_before(container: &ContainerStatus) -> Option<String> {
+    let trouble = waits_for(container).or_else(|| {
+        let ended = container.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
+        Some(format!("it ended with exit code {}", ended.exit_code))
+    });
+    trouble.map(|trouble| format!("{trouble} (init container {})", container.name))
+}
+
+fn waits_for(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
+        return None;
     }
-    let ended = state.terminated.as_ref()?;
-    let reason = ended.reason.as_deref().unwrap_or("Terminated");
-    Some(format!("driver container ended with exit code {}, reason {reason}", ended.exit_code))
+    Some(match &waiting.message {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason.to_owned(),
+    })
 }
 
 /// Of all containers that run as long as their Pod does, as the Horizontal Pod Autoscaler counts them.

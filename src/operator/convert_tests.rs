@@ -105,6 +105,10 @@ fn container(state: Value) -> Value {
     })
 }
 
+fn init(state: Value) -> Value {
+    json!({ "name": "fetch", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state })
+}
+
 #[rstest]
 #[case::nothing(json!({}), None)]
 #[case::ordinary_waiting(container(json!({ "waiting": { "reason": "ContainerCreating" } })), None)]
@@ -119,6 +123,18 @@ fn container(state: Value) -> Value {
 #[case::no_node(
     json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/3 nodes are available" }] }),
     Some("0/3 nodes are available")
+)]
+#[case::an_init_container_that_has_done_its_work(
+    json!({ "initContainerStatuses": [init(json!({ "terminated": { "reason": "Completed", "exitCode": 0 } }))] }),
+    None
+)]
+#[case::an_init_container_that_has_not(
+    json!({ "initContainerStatuses": [init(json!({ "terminated": { "reason": "Error", "exitCode": 1 } }))] }),
+    Some("it ended with exit code 1 (init container fetch)")
+)]
+#[case::a_bad_image_of_an_init_container(
+    json!({ "initContainerStatuses": [init(json!({ "waiting": { "reason": "ImagePullBackOff" } }))] }),
+    Some("ImagePullBackOff (init container fetch)")
 )]
 #[case::evicted(json!({ "phase": "Failed", "message": "The node was low on memory" }), Some("The node was low on memory"))]
 fn a_pod_tells_what_keeps_it_from_running(#[case] status: Value, #[case] message: Option<&str>) {

@@ -180,17 +180,17 @@ impl Reconciler {
                 Some(until_wake.map_or(AT_LEAST_EVERY, |delay| delay.min(AT_LEAST_EVERY)))
             }
             Err(ApplyError::NotLeading) => return Again::Never,
-            Err(ApplyError::Refused(message)) => {
+            Err(ApplyError::Refused { objection, message }) => {
                 let known = memory.observations.refusal.as_ref();
                 // Told anew at once; what is told already (a token's Secret is tried again and again) takes its time.
                 let again = if known.is_some_and(|known| known.message == message) {
                     memory.failures = memory.failures.saturating_add(1);
                     retry_after(memory.failures)
                 } else {
-                    tracing::warn!(pool, message, "the API server refuses the pool's SparkApplication");
+                    tracing::warn!(pool, message, "the API server lets no instance of the pool be created");
                     Duration::ZERO
                 };
-                memory.observations.refusal = Some(Refusal { generation, at: now, message });
+                memory.observations.refusal = Some(Refusal { generation, at: now, objection, message });
                 Some(again)
             }
             Err(error) => {
@@ -206,6 +206,9 @@ impl Reconciler {
                                 problem,
                                 "plan was not carried out, trying again in {retry:?}"
                             );
+                            if let ApplyError::TooLarge { session, uid, message } = &error {
+                                self.applier.tell_too_large(session, uid, message);
+                            }
                             memory.problem = Some(problem);
                         }
                     }

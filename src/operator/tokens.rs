@@ -16,7 +16,7 @@ use super::stores::Stores;
 use crate::api::SparkApplication;
 use crate::model::InstanceToken;
 use crate::model::connect_server::{TOKEN_KEY, TOKEN_SECRET_TYPE, token_secret_name};
-use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
+use crate::plan::{INSTANCE_LABEL, Objection, POOL_LABEL};
 
 /// Of randomness.
 const TOKEN_BYTES: usize = 32;
@@ -48,9 +48,16 @@ impl Tokens {
             }
             // By an earlier attempt, or by the last leader: the watch brings it.
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
-                Err(ApplyError::Refused(format!("Secret {name}: {}", status.message)))
-            }
+            Err(kube::Error::Api(status)) => match Objection::of(status.code, &status.message) {
+                Some(objection) => {
+                    // The template has no part in the Secret.
+                    let objection =
+                        if objection == Objection::Template { Objection::Forbidden } else { objection };
+                    let message = format!("Secret {name}: {}", status.message);
+                    Err(ApplyError::Refused { objection, message })
+                }
+                None => Err(ApplyError::Api(kube::Error::Api(status))),
+            },
             Err(error) => Err(ApplyError::Api(error)),
         }
     }

@@ -21,8 +21,8 @@ pub const POOL_LABEL: &str = "sparkinteractive.io/pool";
 pub const INSTANCE_LABEL: &str = "sparkinteractive.io/instance";
 
 /// The template passes through unharmed, except for what the operator relies on: labels on the
-/// driver Pod, the server's mode and port, and how it is told who asks. `interceptor`: from where the
-/// driver gets the jar that forces the user's identity, if it is to have it.
+/// driver Pod, the server's mode and port, how it is told who asks, and that nobody else replaces or removes
+/// instances. `interceptor`: from where the driver gets the jar that forces the user's identity, if it is to have it.
 pub fn application(pool: &Pool, name: &str, interceptor: Option<&str>) -> SparkApplication {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by".to_owned(), "spark-session-operator".to_owned()),
@@ -30,6 +30,10 @@ pub fn application(pool: &Pool, name: &str, interceptor: Option<&str>) -> SparkA
         (INSTANCE_LABEL.to_owned(), name.to_owned()),
     ]);
     let mut fields = pool.spec.spark_application_template.spec.clone();
+    // A driver that the Spark Operator started anew would run beside the one in its place; and where it removed those
+    // that have failed, nothing would be left of what they said, nor of how many they were.
+    fields.insert("restartPolicy".to_owned(), json!({ "type": "Never" }));
+    fields.remove("timeToLiveSeconds");
     if let Some(driver_labels) = object(&mut fields, "driver").and_then(|driver| object(driver, "labels")) {
         driver_labels.extend(labels.iter().map(|(key, value)| (key.clone(), json!(value))));
     }

@@ -13,7 +13,7 @@ use super::conditions::seconds;
 use super::endings::after;
 use super::sessions::Drafts;
 use super::template;
-use crate::api::{DrainReason, DrainStatus, InstanceState};
+use crate::api::{DrainReason, DrainStatus, InstanceState, Sharing};
 use crate::model::{Instance, InstancePhase, Pool, PoolView};
 
 pub(super) const INSTANCE_DRAINED: &str = "InstanceDrained";
@@ -96,10 +96,14 @@ pub fn why(reason: DrainReason) -> &'static str {
     }
 }
 
-/// Whether its sessions still count for the size of the pool: those of one that somebody else has drained do not.
+/// Whether its sessions still count for the size of the pool: those of one that somebody else has drained do not, nor one
+/// that has its driver to itself.
 pub fn counts(pool: &Pool, instance: &Instance) -> bool {
-    instance.phase != InstancePhase::Draining
-        || decided(pool).get(instance.name.as_str()).is_some_and(|drain| {
+    if instance.phase != InstancePhase::Draining {
+        return true;
+    }
+    pool.spec.sharing != Sharing::Session
+        && decided(pool).get(instance.name.as_str()).is_some_and(|drain| {
             matches!(drain.reason, DrainReason::ScaleDown | DrainReason::TemplateChanged)
         })
 }

@@ -39,6 +39,10 @@ impl Failures {
         let before: HashMap<&str, &InstanceStatus> =
             status.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
         let was = |instance: &Instance| before.get(instance.name.as_str()).map(|status| status.state);
+        // Whatever it looked like since: one whose Pod is deleted looks as if it were starting before it is said to fail.
+        let answered = |instance: &Instance| {
+            before.get(instance.name.as_str()).is_some_and(|status| status.ready_at.is_some())
+        };
         let mut failures = Self {
             consecutive: status.consecutive_failures,
             last_time: status.last_failure_time.as_ref().map(|time| time.0),
@@ -51,9 +55,8 @@ impl Failures {
         let awaited = failures.next_attempt().is_some_and(|at| now < at);
         let mut counted = false;
         for instance in view.instances.iter().filter(|instance| instance.phase == InstancePhase::Failed) {
-            let answered = matches!(was(instance), Some(InstanceState::Running | InstanceState::Draining));
             if was(instance) != Some(InstanceState::Failed) {
-                let stable = answered && after(instance.created_at, STABLE_AFTER) <= now;
+                let stable = answered(instance) && after(instance.created_at, STABLE_AFTER) <= now;
                 counted |= !stable;
                 failures.last_time = Some(now);
             }
@@ -68,9 +71,19 @@ impl Failures {
         failures
     }
 
-    /// An instance that was started after them has been there for long enough.
+    /// An instance that was started after them has been there for long enough, or has answered and was given up.
     fn are_over(&self, view: &PoolView, now: Timestamp, plan: &mut Plan) -> bool {
         let Some(last) = self.last_time else { return false };
+        let is_there = |name: &str| {
+            view.instances.iter().any(|it| it.name == name && it.phase != InstancePhase::Deleting)
+        };
+        let given_up = |told: &InstanceStatus| {
+            let newer = told.created_at.as_ref().is_some_and(|created| last <= created.0);
+            newer && told.ready_at.is_some() && told.state != InstanceState::Failed && !is_there(&told.name)
+        };
+        if view.pool.status.instances.iter().any(given_up) {
+            return true;
+        }
         let ready = view.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready);
         let since = ready.map(|instance| instance.created_at).filter(|created| *created >= last).min();
         let Some(over) = since.map(|since| after(since, STABLE_AFTER)) else { return false };

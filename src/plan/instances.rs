@@ -13,7 +13,7 @@ use super::outlook::Outlook;
 use super::pool_conditions::unreachable;
 use super::sessions::Drafts;
 use super::{About, Action, Event, Observations, Plan, drains, size, template, utilization};
-use crate::api::{DrainReason, DrainStatus};
+use crate::api::{DrainReason, DrainStatus, Sharing};
 use crate::model::{Instance, InstancePhase, PoolView, TokenState, instance_name};
 
 /// The instances of a pool while its plan is made.
@@ -76,7 +76,7 @@ impl<'a> Fleet<'a> {
             next_ordinal: next_ordinal(view),
             next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
             stopped,
-            refusal: observations.refusal_of(pool.meta.generation).map(|refusal| refusal.message.clone()),
+            refusal: observations.refusal_of(pool.meta.generation).cloned(),
             refusal_stands: observations.standing_refusal(pool.meta.generation, now).is_some(),
             drains: drains::known(view, now),
             outdated: outdated.into_iter().map(str::to_owned).collect(),
@@ -86,8 +86,12 @@ impl<'a> Fleet<'a> {
         Self { view, now, load: drafts.load(), outlook }
     }
 
+    /// That the load asks for. Of drivers that serve one session alone, those that are drained from now on need no other
+    /// in their place.
     pub fn desired(&self) -> usize {
-        count(self.outlook.size.desired)
+        let (spec, desired) = (&self.view.pool.spec, self.outlook.size.desired);
+        let served = if spec.sharing == Sharing::Session { int32(self.outlook.drained.len()) } else { 0 };
+        count((desired - served).max(spec.replicas.min).min(desired))
     }
 
     /// Those that take sessions after what is decided so far, without those that are created.
@@ -101,6 +105,12 @@ impl<'a> Fleet<'a> {
 
     pub fn load_of(&self, instance: &Instance) -> usize {
         self.load.get(instance.name.as_str()).copied().unwrap_or(0)
+    }
+
+    /// Also one that does not answer at the moment: after a start of the operator it may be too busy for the first probe.
+    pub fn has_answered(&self, instance: &Instance) -> bool {
+        let told = self.view.pool.status.instance(&instance.name);
+        instance.phase == InstancePhase::Ready || told.is_some_and(|told| told.ready_at.is_some())
     }
 
     pub fn is_outdated(&self, instance: &Instance) -> bool {
@@ -169,14 +179,19 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Before another instance is started, one that was about to go stays.
+    /// Before another instance is started, one that was about to go stays; of those that were made from an earlier
+    /// template only where none can be started.
     fn take_back(&mut self) {
         let missing = self.desired().saturating_sub(self.alive().len());
-        let by_size = |it: &&Instance| {
-            let by_size = self.outlook.drains_for(&it.name, DrainReason::ScaleDown);
-            by_size && !self.is_outdated(it) && !it.told_to_drain
+        let shared = self.view.pool.spec.sharing == Sharing::Pool;
+        let none_come = shared && !self.may_create();
+        let stays = |it: &&Instance| {
+            let goes_for = |reason| self.outlook.drains_for(&it.name, reason);
+            let goes = goes_for(DrainReason::ScaleDown) || goes_for(DrainReason::TemplateChanged);
+            let stands_in = !self.is_outdated(it) || (none_come && self.has_answered(it));
+            goes && stands_in && !it.told_to_drain
         };
-        let mut leaving: Vec<&Instance> = self.view.instances.iter().filter(by_size).collect();
+        let mut leaving: Vec<&Instance> = self.view.instances.iter().filter(stays).collect();
         leaving.sort_by_key(|it| (Reverse(self.load_of(it)), Reverse(it.ordinal)));
         for instance in leaving.into_iter().take(missing) {
             self.outlook.drains.remove(&instance.name);

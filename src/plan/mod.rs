@@ -23,6 +23,7 @@ mod pool_events;
 mod preparation;
 pub mod quota;
 pub mod reasons;
+mod refusal;
 mod rollout;
 mod session_conf;
 mod session_objects;
@@ -50,6 +51,7 @@ pub use application::POOL_LABEL;
 pub use conditions::{Finding, merge as merge_conditions};
 pub use drains::in_effect as with_drains;
 pub use explain::{Explanation, explain};
+pub use refusal::{Objection, Refusal};
 pub use session_conf::session_conf;
 pub use session_objects::{plan_unreadable_pool, plan_without_pool};
 pub use waiting::{Waiting, waiting};
@@ -225,24 +227,6 @@ impl Default for Observations {
     }
 }
 
-/// The API server did not take the instance's SparkApplication.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Generation of the pool whose template was refused.
-    pub generation: i64,
-    pub at: Timestamp,
-    pub message: String,
-}
-
-impl Refusal {
-    fn stands_until(&self) -> Timestamp {
-        self.at.checked_add(REFUSAL_RETRY).unwrap_or(Timestamp::MAX)
-    }
-}
-
-/// How long a refused template is left alone, unless the pool changes.
-const REFUSAL_RETRY: SignedDuration = SignedDuration::from_secs(60);
-
 impl Observations {
     /// The refusal that still stands for this version of the pool.
     fn standing_refusal(&self, generation: i64, now: Timestamp) -> Option<&Refusal> {
@@ -278,7 +262,7 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     let certificate = certificate::finding(view, now, &mut plan);
     let status = status::pool_status(view, &drafts, &outlook, certificate.as_ref(), now);
     let status_changed = status != view.pool.status;
-    if let Some(at) = pool_conditions::overdue_at(view, now) {
+    if let Some(at) = pool_conditions::start_trouble_at(view, now) {
         plan.wake_at(at);
     }
     let events = pool_events::events(view, &status, &outlook);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::failures::Failures;
+use super::refusal::Refusal;
 use super::size::Size;
 use crate::api::{DrainReason, DrainStatus, ScaleDownStatus, SparkSessionPoolStatus};
 use crate::model::Instance;
@@ -34,9 +35,9 @@ pub struct Outlook {
     pub next_attempt: Option<Timestamp>,
     /// None is created any more.
     pub stopped: bool,
-    /// What the API server said when it refused the template.
-    pub refusal: Option<String>,
-    /// The template is left alone for that. If not, this plan tries once more.
+    /// Why the API server did not let an instance be created.
+    pub refusal: Option<Refusal>,
+    /// None is created for that. If not, this plan tries once more.
     pub refusal_stands: bool,
 }
 
@@ -46,9 +47,9 @@ impl Outlook {
         self.removed.iter().chain(&self.drained).any(|name| name == instance)
     }
 
-    /// What the API server said, if the template is left alone for that.
-    pub fn standing_refusal(&self) -> Option<&str> {
-        self.refusal.as_deref().filter(|_| self.refusal_stands)
+    /// Why the API server did not let an instance be created, if none is created for that.
+    pub fn standing_refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref().filter(|_| self.refusal_stands)
     }
 
     pub fn drains_for(&self, instance: &str, reason: DrainReason) -> bool {
@@ -69,19 +70,22 @@ pub fn describe_failure(instance: &Instance) -> String {
 
 /// What a person waiting for this instance should know.
 pub fn describe_start(instance: &Instance) -> String {
-    let mut text = format!("instance {} is starting", instance.name);
-    match (&instance.endpoint, &instance.pod) {
+    format!("instance {} is starting: {}", instance.name, describe_progress(instance))
+}
+
+/// How far it has come with starting, as a clause.
+pub fn describe_progress(instance: &Instance) -> String {
+    let mut text = match (&instance.endpoint, &instance.pod) {
         (_, Some((pod, _))) if instance.creating => {
-            text.push_str(&format!(
-                ": driver Pod {pod} is being created, its image pulled if its node lacks it"
-            ));
+            format!("driver Pod {pod} is being created, its image pulled if its node lacks it")
         }
-        (Some(endpoint), _) => text.push_str(&format!(": its server does not answer at {endpoint} yet")),
-        (None, Some((pod, _))) => text.push_str(&format!(": driver Pod {pod} has no address yet")),
-        (None, None) => {
-            text.push_str(&format!(": the Spark Operator has it as {}", or_new(&instance.launcher_state)));
+        (Some(endpoint), _) => format!("its server does not answer at {endpoint} yet"),
+        (None, Some((pod, _))) => format!("driver Pod {pod} has no address yet"),
+        (None, None) if instance.launcher_state.is_empty() => {
+            "the Spark Operator has not taken it up yet".to_owned()
         }
-    }
+        (None, None) => format!("the Spark Operator has it as {}", instance.launcher_state),
+    };
     if let Some(message) = &instance.message {
         text.push_str(&format!(" ({})", first_lines(message)));
     }

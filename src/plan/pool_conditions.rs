@@ -8,10 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::conditions::{Finding, seconds};
 use super::counts::count;
 use super::endings::after;
-use super::outlook::{Outlook, describe_start, names, sentence};
+use super::outlook::{Outlook, describe_progress, names, sentence};
 use super::sessions::Drafts;
 use super::waiting::patience;
-use crate::api::DrainReason;
+use crate::api::{DrainReason, Sharing};
 use crate::model::{Instance, InstancePhase, PoolView};
 
 pub fn accepted(view: &PoolView) -> Finding {
@@ -51,7 +51,7 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook, now: Times
             format!("{ready} of {} instance(s) answer.", count(outlook.size.desired).max(ready)),
         )
     } else if let Some(refusal) = &outlook.refusal {
-        (false, "TemplateRefused", format!("The API server refuses the sparkApplicationTemplate: {refusal}"))
+        (false, refusal.objection.reason(), sentence(&refusal.describe()))
     } else if view.lacks_interceptor() {
         let message = "No server can be started; see the condition IdentityEnforced.";
         (false, "NoInterceptor", message.to_owned())
@@ -66,8 +66,8 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook, now: Times
             "InstanceFailed",
             format!("{} attempt(s) in a row failed: {cause}{next}", outlook.failures.consecutive),
         )
-    } else if let Some(words) = overdue(view, outlook, now) {
-        (false, "StartOverdue", words)
+    } else if let Some((reason, words)) = start_trouble(view, outlook, now) {
+        (false, reason, words)
     } else if starting > 0 {
         (false, "InstancesStarting", format!("{starting} instance(s) are starting."))
     } else if outlook.size.desired > 0 || drafts.waiting() > 0 {
@@ -89,29 +89,55 @@ fn awaited<'a>(view: &'a PoolView, outlook: &'a Outlook) -> impl Iterator<Item =
     view.instances.iter().filter(starting)
 }
 
-/// When the next instance has been starting for longer than any session would wait for it.
-pub fn overdue_at(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
+/// After that the Spark Operator has not even noticed the SparkApplication: it takes some seconds otherwise.
+const UNNOTICED_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
+/// When there is next to be said something else of the instances that are starting, if nothing changes until then.
+pub fn start_trouble_at(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
+    let patience = patience(&view.pool.spec.session_policy);
     let starting = view.instances.iter().filter(|it| it.phase == InstancePhase::Starting);
-    starting
-        .map(|it| after(it.created_at, patience(&view.pool.spec.session_policy)))
-        .filter(|at| now < *at)
-        .min()
+    let times = starting.flat_map(|it| {
+        let unnoticed = is_untouched(it).then(|| after(it.created_at, UNNOTICED_AFTER));
+        [Some(after(it.created_at, patience)), unnoticed]
+    });
+    times.flatten().filter(|at| now < *at).min()
 }
 
-/// What is to be said of the instance that has been starting for that long.
-fn overdue(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Option<String> {
+/// Neither the Spark Operator nor anybody else has done anything about its SparkApplication.
+fn is_untouched(instance: &Instance) -> bool {
+    instance.launcher_state.is_empty() && instance.pod.is_none() && instance.message.is_none()
+}
+
+/// The reason, and what is to be said, where instances have been starting for longer than any session would wait for
+/// them, or will not start as things stand.
+fn start_trouble(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Option<(&'static str, String)> {
     let patience = patience(&view.pool.spec.session_policy);
-    let oldest = awaited(view, outlook).min_by_key(|it| it.created_at)?;
-    (after(oldest.created_at, patience) <= now).then(|| {
+    let overdue = |it: &&Instance| after(it.created_at, patience) <= now;
+    let unnoticed = |it: &Instance| is_untouched(it) && after(it.created_at, UNNOTICED_AFTER) <= now;
+    let oldest = |filter: &dyn Fn(&&Instance) -> bool| {
+        awaited(view, outlook).filter(filter).min_by_key(|it| (it.created_at, it.ordinal))
+    };
+    let (reason, oldest, than) = if let Some(late) = oldest(&overdue) {
+        let than = format!(", longer than sessions wait for it ({} s)", patience.as_secs());
+        ("StartOverdue", late, than)
+    } else {
+        ("StartBlocked", oldest(&|it| it.message.is_some() || unnoticed(it))?, String::new())
+    };
+    let hint = if is_untouched(oldest) {
+        "See whether the Spark Operator runs, and watches this namespace (`spark.jobNamespaces` of its chart).".to_owned()
+    } else if oldest.message.is_some() {
+        "It goes on when that is over.".to_owned()
+    } else if oldest.endpoint.is_some() {
+        let protocol = view.pool.protocol();
         format!(
-            "{} since {}, longer than sessions wait for it ({} s). If its driver runs, see whether its log tells of a \
-             server of type {} on the port that is meant; if it does not, why its Pod is not started.",
-            sentence(&describe_start(oldest)).trim_end_matches('.'),
-            seconds(oldest.created_at).0,
-            patience.as_secs(),
-            view.pool.protocol()
+            "See whether its driver's log tells of a server of type {protocol} on the port that is meant."
         )
-    })
+    } else {
+        "See why its Pod is not started.".to_owned()
+    };
+    let (name, since, progress) = (&oldest.name, seconds(oldest.created_at).0, describe_progress(oldest));
+    let progress = progress.trim_end_matches('.');
+    Some((reason, format!("Instance {name} has been starting since {since}{than}: {progress}. {hint}")))
 }
 
 /// Whether the pool has the instances that the load asks for, and why it asks for them.
@@ -134,11 +160,8 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
     if here < desired
         && let Some(refusal) = &outlook.refusal
     {
-        return finding(
-            false,
-            "TemplateRefused",
-            format!("{wanted}. The API server refuses the template: {refusal}"),
-        );
+        let words = sentence(&refusal.describe());
+        return finding(false, refusal.objection.reason(), format!("{wanted}. {words}"));
     }
     if here < desired
         && let Some(at) = outlook.next_attempt
@@ -166,9 +189,16 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
         };
         return finding(false, "NoRoom", message);
     }
-    if let Some(window) = outlook.scale_down.as_ref().filter(|_| outlook.resized.is_none()) {
-        let cooldown = SignedDuration::from_secs(view.pool.spec.scaling.cooldown_seconds.into());
-        let (due, to) = (after(window.since.0, cooldown), window.to);
+    if let Some((reason, words)) = start_trouble(view, outlook, now) {
+        return finding(false, reason, format!("{}: {why}. {words}", instances(here)));
+    }
+    let cooldown = SignedDuration::from_secs(view.pool.spec.scaling.cooldown_seconds.into());
+    let shared = view.pool.spec.sharing == Sharing::Pool;
+    let window = outlook.scale_down.as_ref().filter(|_| outlook.resized.is_none());
+    let window = window.map(|window| (after(window.since.0, cooldown), window));
+    let window = window.filter(|(due, window)| count(window.to) < here && (now < *due || !shared));
+    if let Some((due, window)) = window {
+        let to = window.to;
         if due <= now {
             let message = format!(
                 "{}, and {to} would do: drivers are not shared, so each goes when its last session has ended. Now: {why}.",
@@ -191,9 +221,6 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
     }
     if outlook.size.limited {
         return finding(false, "AtMaximum", format!("{}: {why}.", instances(here)));
-    }
-    if let Some(words) = overdue(view, outlook, now) {
-        return finding(false, "StartOverdue", format!("{}: {why}. {words}", instances(here)));
     }
     let started = view.instances.iter().filter(|it| it.phase == InstancePhase::Ready).count();
     let message = format!("{}: {why}.", instances(here));
@@ -239,8 +266,8 @@ pub fn up_to_date(view: &PoolView, outlook: &Outlook) -> Finding {
         parts.push(format!("{} will be replaced", names(serving.iter().map(|it| &it.name))));
     }
     if let Some(refusal) = &outlook.refusal {
-        parts.push(format!("the API server refuses the sparkApplicationTemplate: {refusal}"));
-        return finding(false, "TemplateRefused", format!("{}.", parts.join("; ")));
+        parts.push(refusal.describe());
+        return finding(false, refusal.objection.reason(), format!("{}.", parts.join("; ")));
     }
     if outlook.stopped {
         return finding(false, "CrashLoop", format!("{}. {}", parts.join("; "), stopped(view, outlook)));

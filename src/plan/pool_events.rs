@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::conditions::seconds;
 use super::drains;
 use super::outlook::{Outlook, describe_failure};
@@ -96,11 +98,21 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
         };
         if let Some((warning, reason)) = told
             && old.is_none_or(|old| old.reason != condition.reason)
+            && !is_told_by_another(condition, &status.conditions)
         {
             events.push(event(warning, reason, condition.message.clone()));
         }
     }
     events
+}
+
+/// Whether a condition that says more of the pool as a whole has the same reason.
+fn is_told_by_another(condition: &Condition, all: &[Condition]) -> bool {
+    const IN_ORDER: [&str; 3] = ["Ready", "Scaled", "UpToDate"];
+    let Some(place) = IN_ORDER.iter().position(|type_| *type_ == condition.type_) else { return false };
+    let same =
+        |it: &Condition| IN_ORDER[..place].contains(&it.type_.as_str()) && it.reason == condition.reason;
+    all.iter().any(same)
 }
 
 /// Whether the driver's last words are not in the status yet.

@@ -53,6 +53,13 @@ const POOL: &[Reason] = &[
     ),
     wrong(
         "Ready",
+        "StartBlocked",
+        "none answers, and one cannot start as things stand: its image cannot be pulled, its Pod gets no node, or the \
+         Spark Operator has not taken it up for a minute",
+        "read the message: it has the kubelet's, the scheduler's or the Spark Operator's words",
+    ),
+    wrong(
+        "Ready",
         "NoRoom",
         "none takes sessions, and none can be started",
         "read `Scaled`; if instances drain, raise `replicas.max` or wait",
@@ -64,6 +71,18 @@ const POOL: &[Reason] = &[
         "TemplateRefused",
         "the API server does not take a SparkApplication of this template",
         "correct `sparkApplicationTemplate`; the message has the API server's words",
+    ),
+    wrong(
+        "Ready",
+        "NamespaceQuotaExceeded",
+        "a ResourceQuota of the namespace leaves no room for another instance; sessions wait, and it is tried every minute",
+        "raise the quota, or end what else uses it up",
+    ),
+    wrong(
+        "Ready",
+        "CreationForbidden",
+        "the API server does not let the operator create an instance: a missing right, or an admission webhook",
+        "apply `deploy/rbac.yaml`, or do what the webhook's words ask for",
     ),
     wrong("Ready", "NoInterceptor", "see `IdentityEnforced`", "see `IdentityEnforced`"),
     wrong(
@@ -81,6 +100,7 @@ const POOL: &[Reason] = &[
     usual("Scaled", true, "AsNeeded", "there are as many instances as the load asks for"),
     usual("Scaled", true, "Starting", "some of them do not answer yet"),
     wrong("Scaled", "StartOverdue", "as for `Ready`, also while others serve", "as for `Ready`"),
+    wrong("Scaled", "StartBlocked", "as for `Ready`, also while others serve", "as for `Ready`"),
     usual("Scaled", true, "Resized", "their number has just changed"),
     usual(
         "Scaled",
@@ -114,11 +134,13 @@ const POOL: &[Reason] = &[
     ),
     wrong("Scaled", "CrashLoop", "as for `Ready`, also while others serve", "as for `Ready`"),
     wrong("Scaled", "TemplateRefused", "as for `Ready`, also while others serve", "as for `Ready`"),
+    wrong("Scaled", "NamespaceQuotaExceeded", "as for `Ready`, also while others serve", "as for `Ready`"),
+    wrong("Scaled", "CreationForbidden", "as for `Ready`, also while others serve", "as for `Ready`"),
     wrong(
         "Scaled",
         "NotMeasured",
         "there are no figures of the drivers' CPU or memory, so their number stays",
-        "install a metrics server, allow the operator `get` and `list` on `pods.metrics.k8s.io`, or give the driver \
+        "install a metrics server, allow the operator to `list` `pods.metrics.k8s.io`, or give the driver \
          requests: the message says which",
     ),
     wrong("Scaled", "HostConflict", "none is started; see `Accepted`", "see `Accepted`"),
@@ -139,6 +161,13 @@ const POOL: &[Reason] = &[
     ),
     wrong("UpToDate", "CrashLoop", "they are not replaced any more, since new ones failed", "as for `Ready`"),
     wrong("UpToDate", "TemplateRefused", "as for `Ready`, while earlier instances serve", "as for `Ready`"),
+    wrong(
+        "UpToDate",
+        "NamespaceQuotaExceeded",
+        "as for `Ready`, while earlier instances serve",
+        "as for `Ready`",
+    ),
+    wrong("UpToDate", "CreationForbidden", "as for `Ready`, while earlier instances serve", "as for `Ready`"),
     usual("IdentityEnforced", true, "Enforced", "the servers take each request's user from Envoy"),
     wrong(
         "IdentityEnforced",
@@ -246,6 +275,13 @@ const SESSION: &[Reason] = &[
         "no instance can be started: it waits, or has failed for that",
         "see the pool",
     ),
+    wrong("Ready", "NamespaceQuotaExceeded", "no instance can be started: it waits for that", "see the pool"),
+    wrong(
+        "Ready",
+        "CreationForbidden",
+        "no instance can be started: it waits, or has failed for that",
+        "see the pool",
+    ),
     wrong(
         "Ready",
         "NoInterceptor",
@@ -339,9 +375,12 @@ fn warns(condition: &str, reason: &str) -> Option<bool> {
     match (condition, reason) {
         ("UpToDate", "RollingOut") => Some(false),
         ("Accepted", "HostConflict" | "InvalidHost")
-        | ("Ready" | "UpToDate", "TemplateRefused")
-        | ("UpToDate", "CrashLoop")
-        | ("Scaled", "CrashLoop" | "NotMeasured" | "StartOverdue")
+        | (
+            "Ready" | "Scaled" | "UpToDate",
+            "TemplateRefused" | "NamespaceQuotaExceeded" | "CreationForbidden" | "CrashLoop",
+        )
+        | ("Ready" | "Scaled", "StartOverdue" | "StartBlocked")
+        | ("Scaled", "NotMeasured")
         | ("IdentityEnforced", "NoInterceptor" | "OutdatedInstances")
         | ("Programmed", "RefusedByEnvoy") => Some(true),
         ("CertificateReady", reason) => (reason != "CertificateServed").then_some(true),

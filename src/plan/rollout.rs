@@ -4,29 +4,31 @@
 //! one without sessions, or one that others can stand in for, or one whose sessions have a deadline.
 
 use super::Plan;
+use super::counts::count;
 use super::instances::Fleet;
-use crate::api::DrainReason;
+use crate::api::{DrainReason, Sharing};
 use crate::model::{Instance, InstancePhase};
 
 impl Fleet<'_> {
     /// Returns whether there are instances to replace that are not being emptied yet.
     pub(super) fn roll_out(&mut self, plan: &mut Plan) -> bool {
-        let alive = self.alive();
         let (old, new): (Vec<&Instance>, Vec<&Instance>) =
-            alive.into_iter().partition(|it| self.is_outdated(it));
+            self.alive().into_iter().partition(|it| self.is_outdated(it));
         if old.is_empty() {
             return false;
         }
-        let starting = |it: &&Instance| it.phase == InstancePhase::Starting;
-        let (useless, mut old): (Vec<_>, Vec<_>) = old.into_iter().partition(starting);
+        // Those that serve nobody yet, and those that would serve nobody else.
+        let alone = self.view.pool.spec.sharing == Sharing::Session;
+        let serves = |it: &&Instance| self.has_answered(it) && !(alone && self.load_of(it) > 0);
+        let (mut old, useless): (Vec<_>, Vec<_>) = old.into_iter().partition(serves);
         for instance in useless {
-            self.remove(instance, plan);
+            self.give_up(instance, DrainReason::TemplateChanged, plan);
         }
-        let answering = new.iter().filter(|it| !starting(it)).count();
-        let desired = self.desired();
+        let (desired, kept) = (self.desired(), self.kept_in_rollout(plan));
+        let answering = new.iter().filter(|it| it.phase == InstancePhase::Ready).count();
         old.sort_by_key(|it| (self.load_of(it), it.ordinal));
-        let superfluous = old.len().saturating_sub(desired.saturating_sub(answering));
-        let kept = old.split_off(superfluous);
+        let superfluous = old.len().saturating_sub(kept.saturating_sub(answering));
+        let serving = old.split_off(superfluous);
         for instance in old {
             self.give_up(instance, DrainReason::TemplateChanged, plan);
         }
@@ -34,23 +36,35 @@ impl Fleet<'_> {
         let surge = desired.div_ceil(4).max(1);
         let wanted = desired.min(answering + surge).saturating_sub(new.len());
         if self.create(wanted, plan) < wanted && self.may_create() {
-            self.make_room(&kept, !new.is_empty(), plan);
+            self.make_room(&serving, &new, plan);
         }
         true
     }
 
+    /// How many there shall be, old and new, without those that are there for a moment to replace others. What nobody
+    /// uses is not replaced only to cool down.
+    fn kept_in_rollout(&mut self, plan: &mut Plan) -> usize {
+        let (status, desired) = (&self.view.pool.status, self.outlook.size.desired);
+        if desired == 0 || self.view.pool.spec.sharing != Sharing::Pool {
+            return self.desired();
+        }
+        let before = status.scale_down.as_ref().and_then(|window| window.from);
+        let number = before.unwrap_or(status.desired_replicas).max(desired);
+        count(self.kept(number, plan))
+    }
+
     /// `old`, those with the fewest sessions first. Only one at a time makes room.
-    fn make_room(&mut self, old: &[&Instance], others_take_sessions: bool, plan: &mut Plan) {
+    fn make_room(&mut self, old: &[&Instance], new: &[&Instance], plan: &mut Plan) {
         let outlook = &self.outlook;
         let leaves =
             |it: &Instance| it.phase == InstancePhase::Deleting || outlook.drains.contains_key(&it.name);
         if !outlook.removed.is_empty() || self.view.instances.iter().any(leaves) {
             return;
         }
-        let Some(first) = old.first() else { return };
+        let Some((first, others)) = old.split_first() else { return };
         let sessions = self.load_of(first);
         let has_deadline = self.view.pool.spec.scaling.drain_timeout_seconds.is_some();
-        if sessions == 0 || old.len() > 1 || others_take_sessions || has_deadline {
+        if sessions == 0 || has_deadline || self.can_do_without(others.iter().chain(new)) {
             return self.give_up(first, DrainReason::TemplateChanged, plan);
         }
         self.outlook.roll_waits_for = Some(format!(
@@ -58,5 +72,20 @@ impl Fleet<'_> {
              raise replicas.max to replace it now, or set scaling.drainTimeoutSeconds",
             first.name
         ));
+    }
+
+    /// Whether new sessions find a place on these others when one with sessions takes none any more.
+    fn can_do_without<'a>(&self, mut others: impl Iterator<Item = &'a &'a Instance>) -> bool {
+        let spec = &self.view.pool.spec;
+        match spec.sharing {
+            Sharing::Pool => {
+                let places = spec.scaling.max_sessions_per_instance.map_or(usize::MAX, count);
+                others.any(|it| it.phase == InstancePhase::Ready && self.load_of(it) < places)
+            }
+            // The others are other users'.
+            Sharing::User => false,
+            // It would have taken none in any case.
+            Sharing::Session => true,
+        }
     }
 }

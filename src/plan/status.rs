@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::application::POOL_LABEL;
 use super::certificate::CERTIFICATE_READY;
 use super::conditions::{self, Finding, seconds};
 use super::counts::int32;
@@ -24,7 +25,7 @@ pub fn pool_status(
         .iter()
         .map(|instance| {
             let sessions = load.get(instance.name.as_str()).copied().unwrap_or(0);
-            instance_status(view, outlook, instance, sessions)
+            instance_status(view, outlook, instance, sessions, now)
         })
         .collect();
     let old = &view.pool.status;
@@ -48,6 +49,7 @@ pub fn pool_status(
         current_replicas: int32(view.instances.iter().filter(|instance| instance.is_alive()).count()),
         ready_replicas: int32(view.ready_count()),
         desired_replicas: outlook.size.desired,
+        selector: Some(format!("{POOL_LABEL}={}", view.pool.name())),
         last_scale_time: if outlook.resized.is_some() {
             Some(seconds(now))
         } else {
@@ -72,8 +74,8 @@ fn recent_starts(view: &PoolView, now: Timestamp) -> Vec<i32> {
     let old = &view.pool.status;
     let started =
         view.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready).filter(|it| {
-            let before = old.instances.iter().find(|old| old.name == it.name);
-            before.is_some_and(|before| before.state == InstanceState::Pending)
+            let before = old.instance(&it.name);
+            before.is_some_and(|before| before.state == InstanceState::Pending && before.ready_at.is_none())
         });
     let took = started.map(|instance| now.duration_since(instance.created_at).as_secs());
     let took = took.filter(|took| (0..=LONGEST).contains(took)).filter_map(|took| i32::try_from(took).ok());
@@ -86,7 +88,9 @@ fn instance_status(
     outlook: &Outlook,
     instance: &Instance,
     sessions: usize,
+    now: Timestamp,
 ) -> InstanceStatus {
+    let before = view.pool.status.instance(&instance.name);
     let drain = outlook.drains.get(&instance.name);
     let state = match instance.phase {
         InstancePhase::Failed => InstanceState::Failed,
@@ -116,6 +120,9 @@ fn instance_status(
         spark_application_state: Some(instance.launcher_state.clone()).filter(|state| !state.is_empty()),
         driver_pod: instance.pod.as_ref().map(|(name, _)| name.clone()),
         created_at: Some(seconds(instance.created_at)),
+        ready_at: before
+            .and_then(|before| before.ready_at.clone())
+            .or_else(|| (instance.phase == InstancePhase::Ready).then(|| seconds(now))),
         drain: drain.filter(|_| state == InstanceState::Draining).cloned(),
         outdated: outlook.outdated.contains(&instance.name),
         message,

@@ -106,8 +106,12 @@ pub(super) fn advice<'a>(
         let (instances, finding) = load.asks_for(measure.target(), present);
         (instances, finding, load.describe(measure, finding))
     };
-    let at_least =
-        if finding == Finding::OnTarget { load.fewest(measure.target()).min(instances) } else { instances };
+    let at_least = match finding {
+        Finding::OnTarget => load.fewest(measure.target()).min(instances),
+        // Those that have failed are no measure of what is needed.
+        Finding::First => 1,
+        _ => instances,
+    };
     let as_told = |number| i32::try_from(number).unwrap_or(i32::MAX);
     Some(Advice { instances: as_told(instances), at_least: as_told(at_least), finding, reason })
 }

@@ -268,11 +268,9 @@ fn hopeless(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)
         return None;
     }
     if let Some(refusal) = outlook.standing_refusal() {
-        let message = format!(
-            "Pool {pool} cannot start an instance, its sparkApplicationTemplate is refused: {refusal}. The \
-             administrator of the pool has to correct it."
-        );
-        return Some(("TemplateRefused", message));
+        let remedy = refusal.objection.remedy()?;
+        let message = format!("Pool {pool} cannot start an instance: {}. {remedy}", refusal.describe());
+        return Some((refusal.objection.reason(), message));
     }
     if view.lacks_interceptor() {
         let message = format!(
@@ -304,7 +302,7 @@ fn trouble(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)>
         return Some(("InvalidHost", cause.to_owned()));
     }
     let refusal = outlook.standing_refusal()?;
-    Some(("TemplateRefused", format!("the API server refuses the template: {refusal}")))
+    Some((refusal.objection.reason(), refusal.describe()))
 }
 
 fn no_place(view: &PoolView, outlook: &Outlook) -> (&'static str, String) {

@@ -37,22 +37,20 @@ impl Reconciler {
             if action.session().is_some() { &mut of_sessions } else { &mut of_pool }.push(action);
         }
         let mut trouble = Trouble::default();
-        // In order: the status reserves the ordinals of the instances that are created next.
-        let mut reserved = true;
+        // In order: the status reserves the ordinals of the instances that are created next. If it cannot be written, the
+        // pool is another one by now, most likely: the next plan knows what to do about its instances, and tells of it.
+        let mut is_written = true;
         let mut not_created = Vec::new();
         for action in of_pool {
-            let reserves = matches!(action, Action::UpdatePoolStatus { .. });
+            let writes = matches!(action, Action::UpdatePoolStatus { .. });
             let creates = match &action {
+                _ if !is_written && follows_status(&action) => continue,
                 Action::CreateInstance { application, .. } => Some(application.name_any()),
                 Action::Event(event) if event.tells_of(&not_created) => continue,
                 _ => None,
             };
-            if creates.is_some() && !reserved {
-                not_created.extend(creates);
-                continue;
-            }
             let outcome = self.apply(action, term).await;
-            reserved &= !reserves || outcome.is_ok();
+            is_written &= !writes || outcome.is_ok();
             not_created.extend(creates.filter(|_| outcome.is_err()));
             trouble.note(outcome)?;
         }
@@ -120,13 +118,24 @@ impl Trouble {
         match (outcome, &self.first) {
             (Ok(()), _) => {}
             (Err(ApplyError::NotLeading), _) => return Err(ApplyError::NotLeading),
-            (Err(_), Some(ApplyError::Refused(_))) => {}
-            (Err(refused @ ApplyError::Refused(_)), _) => self.first = Some(refused),
+            (Err(_), Some(ApplyError::Refused { .. })) => {}
+            (Err(refused @ ApplyError::Refused { .. }), _) => self.first = Some(refused),
             (Err(error), None) => self.first = Some(error),
             (Err(_), Some(_)) => {}
         }
         Ok(())
     }
+}
+
+/// What is done, or told, of a pool's instances because its status says so.
+fn follows_status(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::CreateInstance { .. }
+            | Action::AdoptInstance { .. }
+            | Action::DeleteInstance { .. }
+            | Action::Event(_)
+    )
 }
 
 /// Finalizers that hold sessions, their ends, what else is written of them, and what comes after that.

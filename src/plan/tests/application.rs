@@ -72,6 +72,8 @@ fn conf_of(pool: Pool, conf: Value) -> Value {
 #[test]
 fn a_realistic_template_passes_through_unharmed() {
     let mut expected = realistic_template();
+    expected["restartPolicy"] = json!({ "type": "Never" });
+    expected.as_object_mut().unwrap().remove("timeToLiveSeconds");
     expected["sparkConf"]["spark.connect.grpc.binding.port"] = json!("15002");
     expected["sparkConf"]["spark.connect.session.manager.defaultSessionTimeout"] = json!("1440m");
     expected["sparkConf"][TOKEN] = json!("p-3-token:token");

@@ -14,7 +14,7 @@ use crate::model::{
     Instance, InstancePhase, Pool, PoolCertificate, PoolView, Preparation, Progress, ReleaseOutcome, Session,
     SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
 };
-use crate::plan::{About, Action, Observations, Plan, Refusal, plan};
+use crate::plan::{About, Action, Objection, Observations, Plan, Refusal, plan};
 
 /// After so many plans in a row nothing is left to do, as long as nothing happens.
 const ROUNDS: usize = 4;
@@ -31,7 +31,7 @@ pub struct Cluster {
     /// Seconds since the beginning of the tests' time.
     pub now: i64,
     /// The API server says this to every SparkApplication.
-    pub refuses: Option<String>,
+    pub refuses: Option<(Objection, String)>,
     /// Instances that had failed before they were deleted: their driver runs no more.
     pub dead: BTreeSet<String>,
     /// Every event so far: reason and note.
@@ -93,8 +93,12 @@ impl Cluster {
         self
     }
 
-    pub fn refusing(mut self, words: &str) -> Self {
-        self.refuses = Some(words.to_owned());
+    pub fn refusing(self, words: &str) -> Self {
+        self.objecting(Objection::Template, words)
+    }
+
+    pub fn objecting(mut self, objection: Objection, words: &str) -> Self {
+        self.refuses = Some((objection, words.to_owned()));
         self
     }
 
@@ -166,9 +170,10 @@ impl Cluster {
                 }
                 Action::UpdatePoolCondition { .. } => panic!("not the planner's: {action:?}"),
                 Action::CreateInstance { application, .. } => {
-                    if let Some(message) = self.refuses.clone() {
+                    if let Some((objection, message)) = self.refuses.clone() {
                         let generation = self.pool.meta.generation;
-                        self.observations.refusal = Some(Refusal { generation, at: at(self.now), message });
+                        let at = at(self.now);
+                        self.observations.refusal = Some(Refusal { generation, at, objection, message });
                         // The reconciler goes on with what does not depend on it; here the next plan has that again.
                         return;
                     }

@@ -67,7 +67,7 @@ fn a_session_whose_driver_starts_anew_keeps_its_place_and_says_so() {
     assert_eq!(cluster.place_of("s"), Some("p-0"));
     assert_eq!(
         cluster.told("s"),
-        (Active, "InstanceStarting", "Instance p-0 is starting: the Spark Operator has it as NEW.")
+        (Active, "InstanceStarting", "Instance p-0 is starting: the Spark Operator has it as SUBMITTED.")
     );
 }
 
@@ -132,7 +132,7 @@ fn a_session_that_waits_too_long_fails_and_says_what_it_waited_for() {
         (
             Failed,
             "StartTimeout",
-            "No instance of pool p was ready within 60 s: instance p-0 is starting: the Spark Operator has it as NEW \
+            "No instance of pool p was ready within 60 s: instance p-0 is starting: the Spark Operator has it as SUBMITTED \
              (ErrImagePull: no such image). Try again later; the pool's administrator finds more with `kubectl describe \
              ssp`."
         )

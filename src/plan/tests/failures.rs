@@ -7,7 +7,7 @@ use crate::api::InstanceState;
 use crate::api::SessionState::{Failed, Pending};
 use crate::model::fixtures::{at, connect_pool, failed, ready, session, starting, thrift_pool, time, told};
 use crate::model::{Instance, InstancePhase, Pool};
-use crate::plan::Action;
+use crate::plan::{Action, Objection};
 
 /// A pool whose status says that so many instances in a row failed, the last one at second 0.
 fn after_failures(pool: Pool, failures: i32) -> Pool {
@@ -109,6 +109,34 @@ fn a_driver_that_dies_after_long_service_is_replaced_at_once() {
     assert_eq!(cluster.at(7210).deletes(), ["p-0"]);
 }
 
+/// By a node that is drained, or by hand: the Pod goes, looks as if it had not come yet, and only then is it a failure.
+#[test]
+fn a_driver_whose_pod_is_deleted_after_long_service_is_replaced_at_once() {
+    let mut cluster =
+        Cluster::of(connect_pool("p").sized(1, 1)).settled().answering(&["p-0"]).at(60).settled();
+    for phase in [InstancePhase::Deleting, InstancePhase::Starting, InstancePhase::Failed] {
+        cluster.now += 7_200;
+        cluster.find_instance("p-0").phase = phase;
+        cluster = cluster.settled();
+        assert_eq!(cluster.pool.status.consecutive_failures, 0, "{phase:?}");
+    }
+    assert_eq!(cluster.fleet().last(), Some(&("p-1", InstanceState::Pending)));
+}
+
+/// Where sessions are short, instances are given up before they are five minutes old, and one in fifty may fail.
+#[test]
+fn an_instance_that_was_given_up_after_it_had_answered_ends_the_row() {
+    let pool = after_failures(connect_pool("p").cooling_down(0), 4);
+    let cluster =
+        Cluster::of(pool).at(100).session(session("s")).settled().answering(&["p-1"]).at(120).settled();
+    assert_eq!(cluster.pool.status.consecutive_failures, 4);
+    let mut idle = cluster.at(200);
+    idle.sessions.clear();
+    let idle = idle.settled();
+    assert_eq!(idle.fleet(), [("p-1", InstanceState::Terminated)]);
+    assert_eq!(idle.swept().settled().pool.status.consecutive_failures, 0);
+}
+
 #[test]
 fn after_ten_failures_nothing_is_started_until_somebody_acts() {
     let cluster =
@@ -204,21 +232,49 @@ fn a_failure_without_a_message_tells_the_state() {
 
 const REFUSED: &str = "admission webhook denied the request: driver.memory is too large";
 
-#[test]
-fn a_refused_template_fails_the_sessions_in_the_api_servers_words() {
-    let cluster = Cluster::of(connect_pool("p")).refusing(REFUSED).session(session("s")).settled();
-    assert_eq!(
-        cluster.told("s"),
-        (
-            Failed,
-            "TemplateRefused",
-            "Pool p cannot start an instance, its sparkApplicationTemplate is refused: admission webhook denied the \
-             request: driver.memory is too large. The administrator of the pool has to correct it."
-        )
-    );
-    let (ready, reason, message) = cluster.condition("Ready");
-    assert_eq!((ready, reason), (false, "TemplateRefused"));
+#[rstest]
+#[case::template(
+    Objection::Template,
+    "TemplateRefused",
+    "the API server refuses the sparkApplicationTemplate",
+    "The administrator of the pool has to correct it."
+)]
+#[case::rights(
+    Objection::Forbidden,
+    "CreationForbidden",
+    "the API server does not let the operator create an instance",
+    "An administrator of the cluster has to allow it."
+)]
+fn what_the_api_server_refuses_fails_the_sessions_in_its_words(
+    #[case] objection: Objection,
+    #[case] reason: &str,
+    #[case] clause: &str,
+    #[case] remedy: &str,
+) {
+    let cluster =
+        Cluster::of(connect_pool("p")).objecting(objection, REFUSED).session(session("s")).settled();
+    let words = format!("Pool p cannot start an instance: {clause}: {REFUSED}. {remedy}");
+    assert_eq!(cluster.told("s"), (Failed, reason, words.as_str()));
+    let (ready, told, message) = cluster.condition("Ready");
+    assert_eq!((ready, told), (false, reason));
     assert!(message.contains(REFUSED), "{message}");
+    assert_eq!(cluster.events.iter().filter(|(told, _)| *told == reason).count(), 1);
+}
+
+/// What others give back leaves room.
+#[test]
+fn sessions_wait_for_a_quota_of_the_namespace() {
+    let words = "sparkapplications.sparkoperator.k8s.io \"p-0\" is forbidden: exceeded quota: apps, used: 3, limited: 3";
+    let objection = Objection::of(403, words).unwrap();
+    let cluster = Cluster::of(connect_pool("p")).objecting(objection, words).session(session("s")).settled();
+    let cause = format!("a quota of the namespace leaves no room for another instance: {words}");
+    let words = format!("A{}.", &cause[1..]);
+    assert_eq!(cluster.told("s"), (Pending, "NamespaceQuotaExceeded", words.as_str()));
+    assert_eq!(cluster.condition("Ready").1, "NamespaceQuotaExceeded");
+    assert_eq!(cluster.condition("Scaled").2, format!("1 instance wanted: 1 session at target 20. {words}"));
+    let mut cluster = cluster.at(60);
+    cluster.refuses = None;
+    assert_eq!(cluster.creates().len(), 1);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use serde_json::json;
 use super::cluster::Cluster;
 use crate::api::{MetricType, SessionState, Sharing};
 use crate::model::fixtures::{connect_pool, failed, session, thrift_pool};
-use crate::model::{InstancePhase, Pool};
+use crate::model::{Instance, InstancePhase, Pool, ReleaseOutcome};
+use crate::plan::Objection;
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
@@ -31,6 +32,17 @@ enum Happening {
     TemplateIsTaken,
     /// To one of a few: it may be taken back.
     TemplateChanges(u8),
+    /// By the annotation.
+    ToldToDrain(usize),
+    /// As by a node that is drained: it is said to go first, and may be gone, or fail.
+    PodDeleted(usize),
+    DeletedPodFails(usize),
+    /// For a moment, as after a restart of the operator.
+    AnswersNoProbe(usize),
+    LimitsChange {
+        min: i32,
+        more: i32,
+    },
     /// All drivers that answer use so much of their requests, in thousandths.
     Measured(u32),
     PoolStatusIsLost,
@@ -49,6 +61,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::TemplateIsTaken),
         1 => (0..3_u8).prop_map(Happening::TemplateChanges),
         2 => (0..3000_u32).prop_map(Happening::Measured),
+        1 => any::<usize>().prop_map(Happening::ToldToDrain),
+        1 => any::<usize>().prop_map(Happening::PodDeleted),
+        1 => any::<usize>().prop_map(Happening::DeletedPodFails),
+        1 => any::<usize>().prop_map(Happening::AnswersNoProbe),
+        1 => (0..3_i32, 0..3_i32).prop_map(|(min, more)| Happening::LimitsChange { min, more }),
     ]
 }
 
@@ -57,11 +74,24 @@ fn any_pool() -> impl Strategy<Value = Pool> {
     let limits = (1..4_i32, 1..8_i32, prop_oneof![Just(0), Just(300)]);
     let metric = prop_oneof![2 => Just(MetricType::ActiveSessions), 1 => Just(MetricType::Cpu), 1 => Just(MetricType::Memory)];
     let scaling = (metric, 1..4_i32, 0..3_i32);
-    (any::<bool>(), sharing, 0..3_i32, 0..3_i32, scaling, limits).prop_map(
-        |(connect, sharing, min, more, (metric, target, spare), (per_user, total, cooldown))| {
+    let drain =
+        (prop_oneof![3 => Just(None), 1 => Just(Some(200))], prop_oneof![3 => Just(true), 1 => Just(false)]);
+    let places = prop_oneof![3 => Just(None), 1 => (1..3_i32).prop_map(Some)];
+    (any::<bool>(), sharing, 0..3_i32, 0..3_i32, scaling, limits, (drain, places)).prop_map(
+        |(
+            connect,
+            sharing,
+            min,
+            more,
+            (metric, target, spare),
+            (per_user, total, cooldown),
+            (drain, places),
+        )| {
             let by_sessions = metric == MetricType::ActiveSessions;
-            if connect { connect_pool("p") } else { thrift_pool("p") }
-                .sized(min, (min + more).max(1))
+            let mut pool = if connect { connect_pool("p") } else { thrift_pool("p") };
+            (pool.spec.scaling.drain_timeout_seconds, pool.spec.scaling.drain_before_scale_down) = drain;
+            pool.spec.scaling.max_sessions_per_instance = places;
+            pool.sized(min, (min + more).max(1))
                 .measured_by(metric)
                 .sessions_per_instance(if by_sessions { target } else { 20 * target })
                 .keeping_spare(spare)
@@ -108,11 +138,38 @@ fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
             }
         }
         Happening::SecondsPass(seconds) => cluster.now += seconds,
-        Happening::TemplateIsRefused => cluster.refuses = Some("no".to_owned()),
+        Happening::TemplateIsRefused => {
+            cluster.refuses = Some((Objection::Template, "no".to_owned()));
+        }
         Happening::TemplateIsTaken => cluster.refuses = None,
         Happening::TemplateChanges(version) => {
             let template = json!({ "image": format!("spark:{version}") });
             cluster.pool = cluster.pool.clone().with_template(template);
+            cluster.pool.meta.generation += 1;
+        }
+        Happening::ToldToDrain(n) => {
+            if let Some(name) = in_phase(cluster, &[InstancePhase::Ready], n) {
+                let instance = cluster.find_instance(&name);
+                (instance.phase, instance.told_to_drain) = (InstancePhase::Draining, true);
+            }
+        }
+        Happening::PodDeleted(n) => {
+            if let Some(name) = in_phase(cluster, &[InstancePhase::Ready, InstancePhase::Draining], n) {
+                cluster.find_instance(&name).phase = InstancePhase::Deleting;
+            }
+        }
+        Happening::DeletedPodFails(n) => {
+            if let Some(name) = in_phase(cluster, &[InstancePhase::Deleting], n) {
+                *cluster.find_instance(&name) = failed(&name, "driver pod not found");
+            }
+        }
+        Happening::AnswersNoProbe(n) => {
+            if let Some(name) = in_phase(cluster, &[InstancePhase::Ready], n) {
+                cluster.find_instance(&name).phase = InstancePhase::Starting;
+            }
+        }
+        Happening::LimitsChange { min, more } => {
+            cluster.pool = cluster.pool.clone().sized(min, (min + more).max(1));
             cluster.pool.meta.generation += 1;
         }
         Happening::Measured(used) => {
@@ -124,14 +181,17 @@ fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
     }
 }
 
-fn check_limits(cluster: &Cluster) {
+/// A failed driver runs no more, even while its object is being deleted.
+fn running(cluster: &Cluster) -> usize {
+    let runs = |it: &&Instance| it.phase != InstancePhase::Failed && !cluster.dead.contains(&it.name);
+    cluster.instances.iter().filter(runs).count()
+}
+
+/// `before`: how many instances ran already. They may be more than a maximum that was lowered since.
+fn check_limits(cluster: &Cluster, before: usize) {
     let spec = &cluster.pool.spec;
-    // A failed driver runs no more, even while its object is being deleted.
-    let running = cluster
-        .instances
-        .iter()
-        .filter(|instance| instance.phase != InstancePhase::Failed && !cluster.dead.contains(&instance.name));
-    assert!(running.count() <= usize::try_from(spec.replicas.max).unwrap(), "too many instances");
+    let max = usize::try_from(spec.replicas.max).unwrap();
+    assert!(running(cluster) <= max.max(before), "too many instances");
 
     let mut of_user: BTreeMap<&str, i32> = BTreeMap::new();
     let mut users_on: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -149,6 +209,11 @@ fn check_limits(cluster: &Cluster) {
     assert!(of_user.values().all(|count| *count <= policy.max_sessions_per_user), "{of_user:?}");
     assert!(of_user.values().sum::<i32>() <= policy.max_total_sessions, "{of_user:?}");
     for (instance, users) in users_on {
+        let places = spec.scaling.max_sessions_per_instance;
+        assert!(
+            places.is_none_or(|places| users.len() <= usize::try_from(places).unwrap()),
+            "{instance}: {users:?}"
+        );
         let alone = match spec.sharing {
             Sharing::Pool => true,
             Sharing::User => BTreeSet::from_iter(&users).len() == 1,
@@ -170,8 +235,14 @@ fn calm_down(cluster: &mut Cluster) {
         for name in starting {
             *cluster = cluster.clone().answering(&[&name]);
         }
+        let closing = cluster.sessions.iter().filter(|it| it.status.state == SessionState::Terminating);
+        let closing: Vec<String> = closing.map(|it| it.meta.name.clone()).collect();
+        for name in closing {
+            *cluster = cluster.clone().released(&name, ReleaseOutcome::Released);
+        }
+        let before = running(cluster);
         cluster.settle();
-        check_limits(cluster);
+        check_limits(cluster, before);
     }
 }
 
@@ -186,8 +257,9 @@ proptest! {
         let mut cluster = Cluster::of(pool);
         for (serial, happening) in happenings.into_iter().enumerate() {
             happen(&mut cluster, happening, serial);
+            let before = running(&cluster);
             cluster.settle();
-            check_limits(&cluster);
+            check_limits(&cluster, before);
         }
     }
 
@@ -204,9 +276,12 @@ proptest! {
         calm_down(&mut cluster);
         let waiting = cluster.sessions.iter().any(|session| session.status.state == SessionState::Pending);
         let full = cluster.instances.len() >= usize::try_from(cluster.pool.spec.replicas.max).unwrap();
-        let shared = cluster.pool.spec.sharing == Sharing::Pool;
-        prop_assert!(!waiting || full && !shared, "someone waits though there is room: {:#?}", cluster.sessions);
-        prop_assert!(cluster.instances.iter().all(|instance| instance.phase == InstancePhase::Ready));
+        let spec = &cluster.pool.spec;
+        let drained = cluster.instances.iter().any(|it| it.told_to_drain);
+        let limited = spec.sharing != Sharing::Pool || spec.scaling.max_sessions_per_instance.is_some() || drained;
+        prop_assert!(!waiting || full && limited, "someone waits though there is room: {:#?}", cluster.sessions);
+        let serves = |it: &Instance| matches!(it.phase, InstancePhase::Ready | InstancePhase::Draining);
+        prop_assert!(cluster.instances.iter().all(serves));
 
         cluster.now += 86_400;
         cluster.settle();

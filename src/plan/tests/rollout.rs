@@ -1,12 +1,13 @@
 //! A changed template.
 
+use rstest::rstest;
 use serde_json::json;
 
 use super::cluster::Cluster;
-use crate::api::InstanceState::{Draining, Pending, Running, Terminated};
-use crate::api::MetricType;
-use crate::model::Pool;
+use crate::api::InstanceState::{self, Draining, Pending, Running, Terminated};
+use crate::api::{MetricType, Sharing};
 use crate::model::fixtures::{connect_pool, failed, session};
+use crate::model::{InstancePhase, Pool};
 
 fn pool() -> Pool {
     connect_pool("p").with_template(json!({ "image": "spark:1" })).allowing_each_user(99)
@@ -235,4 +236,87 @@ fn a_refused_template_is_told_while_the_old_instances_serve() {
     let again = cluster.at(100);
     assert_eq!(again.creates(), ["p-2"], "tried once more");
     assert_eq!(told(&again.settled()), before);
+}
+
+/// As after a restart of the operator, whose first probe a busy server did not answer in time.
+#[test]
+fn one_that_answered_once_is_not_removed_as_one_that_starts() {
+    let mut cluster = with_image(running(pool().sized(1, 1), &[2]), "spark:2").settled();
+    cluster.find_instance("p-0").phase = InstancePhase::Starting;
+    let cluster = cluster.settled();
+    assert_eq!(cluster.fleet(), [("p-0", Pending)]);
+    assert_eq!((cluster.place_of("p-0-s0"), cluster.deletes()), (Some("p-0"), vec![]));
+}
+
+#[test]
+fn a_dip_of_the_load_in_the_middle_of_a_rollout_waits_for_the_cooldown() {
+    let pool = pool().sized(0, 5).sessions_per_instance(10).scaling_up_above("1").cooling_down(300);
+    let mut cluster = running(pool.sized(4, 5), &[8, 8, 8, 8]);
+    cluster.pool.spec.replicas.min = 0;
+    let mut cluster = with_image(cluster, "spark:2").refusing("no").at(50).settled();
+    assert_eq!(cluster.fleet(), ["p-0", "p-1", "p-2", "p-3"].map(|name| (name, Running)));
+    cluster.sessions.retain(|session| session.name().ends_with("s0"));
+    let dip = cluster.clone().at(60).settled();
+    assert_eq!(dip.fleet(), cluster.fleet());
+    assert_eq!((dip.pool.status.desired_replicas, dip.wakes_at()), (1, Some(110)), "the next attempt");
+    let later = dip.clone().at(360).settled();
+    let drained = ["p-0", "p-1", "p-2"].map(|name| (name, Draining));
+    assert_eq!(later.fleet(), [&drained[..], &[("p-3", Running)]].concat());
+    // None can be created, and these are still there.
+    let again = later.sessions((0..30).map(|n| session(&format!("more-{n}")))).settled();
+    assert_eq!(again.fleet(), ["p-0", "p-1", "p-2", "p-3"].map(|name| (name, Running)));
+}
+
+#[rstest]
+#[case::another_users_driver(Sharing::User, None, [1, 1], [Running, Running])]
+#[case::a_driver_of_its_own(Sharing::Session, None, [1, 1], [Draining, Draining])]
+#[case::a_full_one(Sharing::Pool, Some(2), [2, 2], [Running, Running])]
+#[case::one_with_a_free_place(Sharing::Pool, Some(2), [1, 1], [Draining, Running])]
+fn at_the_maximum_one_makes_room_if_others_can_stand_in(
+    #[case] sharing: Sharing,
+    #[case] places: Option<i32>,
+    #[case] sessions: [usize; 2],
+    #[case] states: [InstanceState; 2],
+) {
+    let mut pool = pool().sized(2, 2);
+    pool.spec.sharing = sharing;
+    pool.spec.scaling.max_sessions_per_instance = places;
+    let mut cluster = running(pool, &sessions);
+    for (n, session) in cluster.sessions.iter_mut().enumerate().filter(|_| sharing == Sharing::User) {
+        session.spec.user = format!("user-{n}");
+    }
+    let cluster = with_image(cluster, "spark:2").settled();
+    assert_eq!(cluster.fleet().into_iter().map(|(_, state)| state).collect::<Vec<_>>(), states);
+    let waits = cluster.condition("UpToDate").2.contains("replicas.max leaves no room");
+    assert_eq!(waits, states[0] == Running);
+}
+
+/// Drivers that are not shared: each session that there is has its own, and keeps it.
+#[test]
+fn no_driver_is_started_for_sessions_that_keep_the_one_they_have() {
+    let mut pool = pool().sized(0, 9).cooling_down(300);
+    pool.spec.sharing = Sharing::Session;
+    let cluster = Cluster::of(pool).sessions((0..3).map(|n| session(&format!("s{n}")))).settled();
+    let cluster = cluster.answering(&["p-0", "p-1", "p-2"]).settled();
+    let cluster = with_image(cluster, "spark:2").settled();
+    assert_eq!(cluster.fleet(), ["p-0", "p-1", "p-2"].map(|name| (name, Draining)));
+    assert_eq!(cluster.pool.status.desired_replicas, 0);
+    assert_eq!(cluster.session(session("new")).creates(), ["p-3"]);
+}
+
+/// What was kept for the cooldown in the middle of a rollout goes with another one, if it is needed no more.
+#[test]
+fn a_load_that_falls_twice_in_a_rollout_leaves_nothing_behind() {
+    let pool = pool().sized(0, 3).sessions_per_instance(10).scaling_up_above("1").cooling_down(300);
+    let mut cluster = with_image(running(pool.sized(3, 3), &[8, 8, 8]), "spark:2");
+    cluster.pool.spec.replicas.min = 0;
+    let mut cluster = cluster.settled();
+    assert_eq!(cluster.fleet()[0], ("p-0", Draining));
+    cluster.sessions.retain(|session| !session.name().starts_with("p-0"));
+    let mut cluster = cluster.settled().swept().settled().answering(&["p-3"]).at(10).settled();
+    cluster.sessions.truncate(1);
+    for now in [20, 400, 800] {
+        cluster = cluster.at(now).settled().swept();
+    }
+    assert_eq!(cluster.settled().fleet().last(), Some(&("p-3", Running)));
 }

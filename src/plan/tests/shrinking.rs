@@ -3,10 +3,10 @@
 use rstest::rstest;
 
 use super::cluster::Cluster;
-use crate::api::InstanceState::{Draining, Running, Terminated};
+use crate::api::InstanceState::{Draining, Pending, Running, Terminated};
 use crate::api::{DrainReason, DrainStatus, ScaleDownStatus, SessionState, Sharing};
 use crate::model::fixtures::{connect_pool, draining, ready, session, starting, thrift_pool, time};
-use crate::model::{Pool, ReleaseOutcome, Session};
+use crate::model::{InstancePhase, Pool, ReleaseOutcome, Session};
 use crate::plan::Action;
 
 fn on(instance: &'static str, count: usize) -> impl Iterator<Item = Session> {
@@ -28,7 +28,10 @@ fn three(pool: Pool, sessions: [usize; 3]) -> Cluster {
 #[test]
 fn a_superfluous_instance_stays_for_the_cooldown() {
     let cluster = Cluster::of(pool().cooling_down(300)).instance(ready("p-0")).at(50).settled();
-    assert_eq!(cluster.pool.status.scale_down, Some(ScaleDownStatus { since: time(50), to: 0 }));
+    assert_eq!(
+        cluster.pool.status.scale_down,
+        Some(ScaleDownStatus { from: Some(1), since: time(50), to: 0 })
+    );
     let before = cluster.clone().at(349);
     assert_eq!((before.deletes(), before.wakes_at()), (vec![], Some(350)));
     assert_eq!(cluster.at(350).deletes(), ["p-0"]);
@@ -53,7 +56,7 @@ fn a_dip_of_the_load_at_the_end_of_the_cooldown_takes_no_more_than_what_was_supe
     assert_eq!(busy.pool.status.scale_down, None, "ten sessions are a third of thirty: held");
     busy.sessions.truncate(6);
     let mut busy = busy.at(200).settled();
-    assert_eq!(busy.pool.status.scale_down, Some(ScaleDownStatus { since: time(200), to: 1 }));
+    assert_eq!(busy.pool.status.scale_down, Some(ScaleDownStatus { from: Some(3), since: time(200), to: 1 }));
     busy.sessions.clear();
     assert_eq!(busy.at(500).settled().fleet(), [("p-0", Terminated), ("p-1", Terminated), ("p-2", Running)]);
 }
@@ -245,4 +248,28 @@ fn one_that_somebody_has_told_to_drain_meanwhile_is_not_taken_back() {
     let cluster = cluster.sessions((0..14).map(|n| session(&format!("more-{n}")))).settled();
     let states: Vec<_> = cluster.fleet().into_iter().filter(|(name, _)| *name != "p-3").collect();
     assert_eq!(states, [("p-0", Running), ("p-1", Draining), ("p-2", Running)]);
+}
+
+/// What the administrator takes away goes at once; what is left cools down as before.
+#[test]
+fn a_lower_maximum_does_not_wait_for_the_cooldown() {
+    let mut cluster = three(pool().sized(0, 5).cooling_down(300), [4, 1, 0]).settled();
+    cluster.pool.spec.replicas.max = 2;
+    let cluster = cluster.at(50).settled();
+    assert_eq!(cluster.fleet(), [("p-0", Running), ("p-1", Running), ("p-2", Terminated)]);
+    assert_eq!(
+        cluster.pool.status.scale_down,
+        Some(ScaleDownStatus { from: Some(2), since: time(0), to: 1 })
+    );
+}
+
+/// It may be too busy for the first probe of an operator that has been started anew.
+#[test]
+fn one_that_answered_once_is_not_given_up_as_one_that_starts() {
+    let cluster =
+        Cluster::of(pool().sized(2, 2).cooling_down(0)).settled().answering(&["p-0", "p-1"]).settled();
+    let mut cluster = cluster.sessions(on("p-0", 4)).sessions(on("p-1", 1)).settled();
+    cluster.find_instance("p-0").phase = InstancePhase::Starting;
+    cluster.pool.spec.replicas.min = 0;
+    assert_eq!(cluster.settled().fleet(), [("p-0", Pending), ("p-1", Draining)]);
 }

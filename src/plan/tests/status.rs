@@ -1,7 +1,10 @@
 //! What the pool's status and its events say.
 
+use rstest::rstest;
+
 use super::cluster::Cluster;
 use crate::api::InstanceState;
+use crate::model::Instance;
 use crate::model::fixtures::{connect_pool, failed, going, ready, session, starting, time};
 use crate::plan::Action;
 
@@ -192,11 +195,49 @@ fn an_instance_that_starts_for_longer_than_anybody_waits_is_told() {
     let early = cluster.clone().at(59).settled();
     assert_eq!(early.condition("Ready").1, "InstancesStarting");
     let late = cluster.at(60).settled();
-    let words = "Instance p-0 is starting: the Spark Operator has it as NEW since 2027-01-15T08:00:00Z, longer than sessions \
-                 wait for it (60 s). If its driver runs, see whether its log tells of a server of type connect on the port \
-                 that is meant; if it does not, why its Pod is not started.";
+    let words = "Instance p-0 has been starting since 2027-01-15T08:00:00Z, longer than sessions wait for it (60 s): the \
+                 Spark Operator has it as SUBMITTED. See why its Pod is not started.";
     assert_eq!(late.condition("Ready"), (false, "StartOverdue", words));
     assert_eq!(late.condition("Scaled").1, "StartOverdue");
     assert_eq!(late.events.iter().filter(|(reason, _)| *reason == "StartOverdue").count(), 1);
     assert_eq!(late.answering(&["p-0"]).settled().condition("Scaled").1, "AsNeeded");
+}
+
+/// One that starts before the others do is told at once what keeps it, whether or not anybody waits for it.
+#[rstest]
+#[case::image(
+    "ErrImagePull: no such image",
+    "driver Pod p-1-driver has no address yet (ErrImagePull: no such image). It goes on when that is over."
+)]
+#[case::no_node(
+    "0/3 nodes are available: 3 Insufficient cpu.",
+    "driver Pod p-1-driver has no address yet (0/3 nodes are available: 3 Insufficient cpu). It goes on when that is over."
+)]
+fn an_instance_that_cannot_start_is_told(#[case] message: &str, #[case] words: &str) {
+    let pod = Some(("p-1-driver".to_owned(), "uid".to_owned()));
+    let blocked = Instance { pod, message: Some(message.to_owned()), endpoint: None, ..starting("p-1") };
+    let cluster =
+        Cluster::of(connect_pool("p").sized(2, 2)).instance(ready("p-0")).instance(blocked).settled();
+    assert_eq!(cluster.condition("Ready").1, "InstancesReady");
+    let since = "Instance p-1 has been starting since 2027-01-15T08:00:00Z";
+    let told = format!("2 instances: 0 sessions at target 20, and replicas.min is 2. {since}: {words}");
+    assert_eq!(cluster.condition("Scaled"), (false, "StartBlocked", told.as_str()));
+    let warned = ("StartBlocked", told.clone());
+    assert_eq!(cluster.events.iter().filter(|event| **event == warned).count(), 1, "{:?}", cluster.events);
+    let mut alone = cluster;
+    alone.instances.retain(|instance| instance.name == "p-1");
+    let alone = alone.settled();
+    assert_eq!(alone.condition("Ready"), (false, "StartBlocked", format!("{since}: {words}").as_str()));
+    assert_eq!(alone.answering(&["p-1", "p-2"]).settled().condition("Scaled").1, "AsNeeded");
+}
+
+#[test]
+fn a_spark_operator_that_takes_nothing_up_is_missed_after_a_minute() {
+    let unnoticed = Instance { launcher_state: String::new(), ..starting("p-0") };
+    let cluster = Cluster::of(connect_pool("p").sized(1, 1)).instance(unnoticed).settled();
+    assert_eq!(cluster.wakes_at(), Some(60));
+    assert_eq!(cluster.condition("Ready"), (false, "InstancesStarting", "1 instance(s) are starting."));
+    let words = "Instance p-0 has been starting since 2027-01-15T08:00:00Z: the Spark Operator has not taken it up yet. See \
+                 whether the Spark Operator runs, and watches this namespace (`spark.jobNamespaces` of its chart).";
+    assert_eq!(cluster.at(60).settled().condition("Ready"), (false, "StartBlocked", words));
 }

@@ -56,7 +56,7 @@ fn a_waiting_session_knows_what_it_waits_for() {
 #[case::the_spark_operator(
     starting("p-0"),
     WaitPhase::StartingInstance,
-    "StartingInstance: Instance p-0 is starting: the Spark Operator has it as NEW."
+    "StartingInstance: Instance p-0 is starting: the Spark Operator has it as SUBMITTED."
 )]
 #[case::a_node(
     with_pod(false, Some("0/3 nodes are available")),
@@ -91,7 +91,7 @@ fn an_estimate_comes_from_the_recent_starts() {
     let cluster = Cluster::of(pool).instance(starting("p-0")).session(session("s")).at(5).settled();
     assert_eq!(
         cluster.told("s").2,
-        "Instance p-0 is starting: the Spark Operator has it as NEW. Expected about 08:00:35 UTC (recent starts of this \
+        "Instance p-0 is starting: the Spark Operator has it as SUBMITTED. Expected about 08:00:35 UTC (recent starts of this \
          pool took 35 s)."
     );
     let wait = cluster.sessions[0].status.wait.clone().unwrap();
@@ -99,9 +99,12 @@ fn an_estimate_comes_from_the_recent_starts() {
     let words = |seconds| waiting(&cluster.view(), "s", at(seconds)).unwrap().words(at(seconds));
     assert_eq!(
         words(15),
-        "instance p-0 is starting: the Spark Operator has it as NEW, expected in about 20 s"
+        "instance p-0 is starting: the Spark Operator has it as SUBMITTED, expected in about 20 s"
     );
-    assert_eq!(words(36), "instance p-0 is starting: the Spark Operator has it as NEW, expected any moment");
+    assert_eq!(
+        words(36),
+        "instance p-0 is starting: the Spark Operator has it as SUBMITTED, expected any moment"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::{ADDRESS, Cluster};
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus};
 use crate::model::{AppliedConf, Kind, Preparation, Progress, ReleaseOutcome, SparkSide};
-use crate::plan::{About, Action, Plan, Refusal};
+use crate::plan::{About, Action, Objection, Plan, Refusal};
 use crate::simulate::carried::{Carried, Event, SessionChange};
 use crate::simulate::clock::{self, Second};
 use crate::simulate::world::WorldError;
@@ -34,7 +34,8 @@ impl Cluster {
                 if let Some(message) = self.refuses.clone() {
                     let generation = self.inventory.pool(&self.pool).map_or(0, |pool| pool.meta.generation);
                     let at = clock::timestamp(now);
-                    self.observations.refusal = Some(Refusal { generation, at, message });
+                    self.observations.refusal =
+                        Some(Refusal { generation, at, objection: Objection::Template, message });
                     return Ok(false);
                 }
                 self.observations.refusal = None;
@@ -113,6 +114,8 @@ impl Cluster {
         metadata.creation_timestamp = Some(Time(clock::timestamp(now)));
         self.put_token(&name, now);
         self.put_application(application);
+        // The Spark Operator takes seconds for that, which are part of the time that the instance starts.
+        self.set_state(&name, "SUBMITTED", None).map_err(|error| error.to_string())?;
         Ok(name)
     }
 }
