@@ -3,13 +3,16 @@
 import base64
 import json
 import re
+import threading
 import time
 import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 
-from clients import NAMES, run
+from clients import CONNECT_CLASS, NAMES, run, template
 from conftest import LOCAL
 from connect_wire import Answer, call, config_get
 
@@ -28,6 +31,48 @@ def short_holds(environment):
     up(*usual, f"--operator-arg=--connect-max-hold={HOLD}")
     yield
     up(*(usual or ["--operator-arg=--activity-interval=60"]))
+
+
+class Gate:
+    """A jar without content, which drivers whose template names its URL fetch before they serve: while the gate is
+    closed they go on starting, however fast the machine is."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+        opened = self._opened
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802, the name that http.server calls
+                opened.wait()
+                empty_archive = b"PK\x05\x06" + bytes(18)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(empty_archive)))
+                self.end_headers()
+                self.wfile.write(empty_archive)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/gate.jar"
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def close(self) -> None:
+        self._opened.clear()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    thread = threading.Thread(target=gate.server.serve_forever)
+    thread.start()
+    yield gate
+    gate.open()
+    gate.server.shutdown()
+    gate.server.server_close()
+    thread.join()
 
 
 @pytest.fixture
@@ -61,10 +106,12 @@ def test_events_tell_what_a_session_has_waited_for(new_pool, pyspark, remote_url
 
 @pytest.mark.usefixtures("short_holds")
 def test_who_has_waited_for_long_hears_for_what_and_may_come_back(
-    asks, new_pool, kubectl, pyspark, remote_url, thing, users
+    asks, gate, new_pool, kubectl, pyspark, remote_url, thing, users
 ):
     """Two servers at most, each for one session: the first two sessions wait for servers, the third one for a place."""
-    pool, (alice, bob) = new_pool("waiting", "connect", sharing="Session", replicas={"min": 0, "max": 2}), users
+    gated = {"spec": template(CONNECT_CLASS, sparkConf={"spark.jars": gate.url})}
+    more = {"sharing": "Session", "replicas": {"min": 0, "max": 2}, "sparkApplicationTemplate": gated}
+    pool, (alice, bob) = new_pool("waiting", "connect", **more), users
     kubectl("wait", f"ssp/{pool}", "--for=condition=Programmed", "--timeout=10s")
     first, second, third = (str(uuid.uuid4()) for _ in range(3))
 
@@ -80,15 +127,19 @@ def test_who_has_waited_for_long_hears_for_what_and_may_come_back(
 
     words, wait = waits(alice, first)
     assert f"instance {pool}-0 is " in words
-    assert wait["phase"] in ("StartingInstance", "PullingImage", "StartingSpark")
+    assert wait["phase"] == "StartingInstance"
 
+    gate.open()
     url = remote_url(alice, more={"session_id": first}, host=pool + NAMES)
     assert pyspark("print(spark.range(3).count())", url, stop=False).succeeded().out == "3\n", "PySpark comes back by itself"
 
+    gate.close()
     words, wait = waits(bob, second)
     assert re.search(f"instance {pool}-1 is .*, expected (in about [0-9]+ s|any moment)", words)
     assert wait["expectedAt"]
 
+    gate.open()
+    kubectl("wait", f"sis/{pool}-{second}", "--for=jsonpath={.status.state}=Active", "--timeout=60s")
     words, wait = waits(alice, third)
     place = f"position 1 of 1 in the queue, since every instance of pool {pool} is in use, and the pool is at its maximum of 2"
     assert place in words
