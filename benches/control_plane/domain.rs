@@ -74,6 +74,8 @@ impl World {
             pool: pool.to_owned(),
             instance: name.to_owned(),
             ip: Some(IpAddr::V4(Ipv4Addr::new(127, b, c, d))),
+            owned: true,
+            killed_at: None,
             ended: false,
             creating: false,
             message: None,

@@ -462,6 +462,8 @@ pub fn driver(instance: &str) -> DriverPod {
         pool: "p".to_owned(),
         instance: instance.to_owned(),
         ip: None,
+        owned: true,
+        killed_at: None,
         ended: false,
         creating: false,
         message: None,
@@ -471,6 +473,13 @@ pub fn driver(instance: &str) -> DriverPod {
 }
 
 impl DriverPod {
+    /// It is being deleted, and is to have ended by then.
+    pub fn killed_at(mut self, second: i64) -> Self {
+        self.meta.deleting = true;
+        self.killed_at = Some(at(second));
+        self
+    }
+
     pub fn running_since(mut self, seconds: i64) -> Self {
         self.started_at = Some(at(seconds));
         self

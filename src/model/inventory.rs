@@ -1,4 +1,5 @@
 mod departed;
+mod drivers;
 mod measured;
 mod object;
 mod routes;
@@ -17,6 +18,7 @@ use super::{
     Application, DriverPod, Instance, InstancePhase, InstanceToken, Policy, Pool, PoolCertificate, Protocol,
     Routing, Session, SparkSide, TlsSecret, TokenSecret, is_host_name, ordinal_of,
 };
+pub use drivers::LeavingDriver;
 pub use object::{Kind, Object};
 
 /// Everything the watches know, indexed for the questions that are asked of it.
@@ -49,6 +51,7 @@ pub struct Inventory {
     /// Of those whose server answered once and can be reached no more.
     lost: HashSet<String>,
     measured: measured::Measured,
+    drivers: drivers::Drivers,
 
     /// Pools by host and type, oldest first: the first one serves the host.
     hosts: BTreeMap<String, BTreeMap<Protocol, BTreeSet<(Timestamp, String)>>>,
@@ -76,6 +79,8 @@ pub struct PoolView {
     pub identity_jar_url: Option<String>,
     /// By ordinal.
     pub instances: Vec<Instance>,
+    /// Drivers without an instance that may still run.
+    pub leaving: Vec<LeavingDriver>,
     /// No SparkApplication with the pool's label has this ordinal or a higher one, whoever owns it.
     pub free_ordinal: i64,
     /// Oldest first.
@@ -99,6 +104,11 @@ impl PoolView {
     /// Instances whose server answers and that take sessions.
     pub fn ready_count(&self) -> usize {
         self.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready).count()
+    }
+
+    /// Drivers without an instance that may still run: each takes the room of one.
+    pub fn still_leaving(&self, now: Timestamp) -> impl Iterator<Item = &LeavingDriver> {
+        self.leaving.iter().filter(move |driver| driver.may_run(now))
     }
 
     /// The pool asks for what the operator does not have.
@@ -190,6 +200,7 @@ impl Inventory {
             identity_jar_url: self.policy.identity_jar_url.clone(),
             pool: Arc::clone(pool),
             instances: self.instances_of(name),
+            leaving: self.leaving_drivers(name),
             free_ordinal: self.free_ordinal(name),
             sessions: self.sessions_in(name).cloned().collect(),
             spark_sides: self
@@ -241,6 +252,11 @@ impl Inventory {
         let routed = shown(&pool);
         self.unreadable_pools.remove(&name);
         let old = self.pools.insert(name.clone(), Arc::new(pool));
+        if old.as_ref().map(|old| &old.meta.uid) != self.pools.get(&name).map(|pool| &pool.meta.uid) {
+            // Which instances belong to it could not be told before.
+            let instances = self.applications_by_pool.get(&name).cloned().unwrap_or_default();
+            instances.iter().for_each(|instance| self.look_at_driver(instance));
+        }
         if old.as_deref().map(shown) != Some(routed) {
             self.route_pool(&name, [Some(host), old.map(|old| old.spec.host.clone())].into_iter().flatten());
         }
@@ -293,6 +309,7 @@ impl Inventory {
         }
         self.applications_by_pool.entry(pool).or_default().insert(name.clone());
         self.applications.insert(name.clone(), Arc::new(application));
+        self.look_at_driver(&name);
         self.route_instance(&name);
         touched
     }
@@ -306,6 +323,7 @@ impl Inventory {
             }
         }
         self.forget_token(name);
+        self.look_at_driver(name);
         self.route_instance(name);
         vec![old.pool.clone()]
     }
@@ -316,10 +334,11 @@ impl Inventory {
         if self.pods.get(&pod.meta.name).is_some_and(other) {
             self.remove_pod(&pod.meta.name);
         }
-        let pool = pod.pool.clone();
-        self.pods_by_instance.entry(pod.instance.clone()).or_default().insert(pod.meta.name.clone());
+        let (pool, instance) = (pod.pool.clone(), pod.instance.clone());
+        self.pods_by_instance.entry(instance.clone()).or_default().insert(pod.meta.name.clone());
         self.route_pod(&pod);
         self.pods.insert(pod.meta.name.clone(), Arc::new(pod));
+        self.look_at_driver(&instance);
         vec![pool]
     }
 
@@ -329,6 +348,7 @@ impl Inventory {
         self.lost.remove(&old.meta.uid);
         self.last_words.remove(&old.meta.uid);
         self.forget_usage_of(&old.meta.uid);
+        self.drivers.forget(&old);
         self.forget_route(&old);
         if let Some(names) = self.pods_by_instance.get_mut(&old.instance) {
             names.remove(name);
@@ -336,6 +356,7 @@ impl Inventory {
                 self.pods_by_instance.remove(&old.instance);
             }
         }
+        self.look_at_driver(&old.instance);
         vec![old.pool.clone()]
     }
 

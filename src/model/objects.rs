@@ -146,6 +146,10 @@ pub struct DriverPod {
     /// Name of the SparkApplication.
     pub instance: String,
     pub ip: Option<IpAddr>,
+    /// Goes with the SparkApplication that owns it.
+    pub owned: bool,
+    /// Of one that is being deleted: when its time to end by itself is over.
+    pub killed_at: Option<Timestamp>,
     /// Has ended, well or badly.
     pub ended: bool,
     /// Has a node, and its container is being created there: its image is pulled if the node does not have it.

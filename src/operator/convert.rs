@@ -89,6 +89,8 @@ impl Watched for Pod {
         let message = preparing.or_else(|| containers.iter().find_map(trouble));
         let message = message.or(unschedulable).or(status.message);
         Some(Object::Pod(DriverPod {
+            owned: controller(&self.metadata).is_some(),
+            killed_at: self.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             meta: meta(self.metadata)?,
             pool,
             instance,

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::stores::Stores;
 use crate::spark::secret_words::{names_a_secret, without_secrets};
+use crate::telemetry::Causes;
 
 /// What is read; frames of stacks are among it.
 const TAIL_LINES: i64 = 100;
@@ -23,6 +24,9 @@ const TAIL_BYTES: i64 = 64 * 1024;
 const LINES: usize = 4;
 const LONGEST_LINE: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between attempts: the kubelet may be away for a moment.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 
 pub struct DriverLogs {
     pods: Api<Pod>,
@@ -61,10 +65,18 @@ impl DriverLogs {
 async fn tell(pods: Api<Pod>, stores: Arc<Stores>, pod: String, uid: String) {
     let params =
         LogParams { tail_lines: Some(TAIL_LINES), limit_bytes: Some(TAIL_BYTES), ..LogParams::default() };
-    match timeout(PATIENCE, pods.logs(&pod, &params)).await {
-        Ok(Ok(log)) => stores.driver_said(&uid, last_words(&log)),
-        Ok(Err(error)) => tracing::debug!(pod, %error, "the failed driver's log cannot be read"),
-        Err(_) => tracing::debug!(pod, "the failed driver's log was not read within {PATIENCE:?}"),
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        match timeout(PATIENCE, pods.logs(&pod, &params)).await {
+            Ok(Ok(log)) => return stores.driver_said(&uid, last_words(&log)),
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return,
+            Ok(Err(error)) => {
+                tracing::debug!(pod, error = %Causes(&error), "the failed driver's log cannot be read");
+            }
+            Err(_) => tracing::debug!(pod, "the failed driver's log was not read within {PATIENCE:?}"),
+        }
+        let Some(pause) = pauses.next() else { return };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -102,7 +114,43 @@ fn shown(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
     use super::*;
+    use crate::model::Object;
+    use crate::model::fixtures::{application, connect_pool, driver};
+
+    /// The last words of the driver of `p-0`, which has failed, when the log can be read at the n-th attempt.
+    async fn told_at_attempt(n: usize) -> (Option<String>, usize) {
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counted = attempts.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            assert_eq!(request.uri().path(), "/api/v1/namespaces/ns/pods/p-0-driver/log");
+            let can_be_read = counted.fetch_add(1, Ordering::Relaxed) + 1 >= n;
+            let response = Response::builder().status(if can_be_read { 200 } else { 502 });
+            std::future::ready(Ok::<_, Infallible>(
+                response.body(Body::from(b"Out of memory".to_vec())).unwrap(),
+            ))
+        });
+        let stores = Stores::new();
+        stores.shown(Object::Pool(connect_pool("p")));
+        stores.shown(Object::Application(application("p-0").reported("FAILED")));
+        stores.shown(Object::Pod(driver("p-0")));
+        let pods = Api::namespaced(Client::new(service, "ns"), "ns");
+        tell(pods, stores.clone(), "p-0-driver".to_owned(), "uid-of-p-0-driver".to_owned()).await;
+        let words = stores.read(|inventory| inventory.instance("p-0").unwrap().last_words);
+        (words, attempts.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_cannot_be_read_at_once_is_read_later() {
+        assert_eq!(told_at_attempt(3).await, (Some("Out of memory".to_owned()), 3));
+        assert_eq!(told_at_attempt(99).await, (None, 1 + PAUSES.len()));
+    }
 
     #[test]
     fn what_happened_is_told_and_not_where() {

@@ -44,6 +44,9 @@ pub fn plan_instances(
     if let Some(at) = fleet.outlook.next_attempt {
         plan.wake_at(at);
     }
+    if let Some(at) = view.still_leaving(now).filter_map(|driver| driver.killed_at).min() {
+        plan.wake_at(at);
+    }
     adopt(view, plan);
     fleet.remove_failed(plan);
     keep_tokens(view, plan);
@@ -118,9 +121,10 @@ impl<'a> Fleet<'a> {
     }
 
     /// Instances that may be created beside all that there are. One that is being emptied or deleted still takes the
-    /// room of one.
+    /// room of one, as does a driver that runs on after its SparkApplication is gone.
     pub fn room(&self) -> usize {
         let occupied = self.view.instances.iter().filter(|it| it.phase != InstancePhase::Failed).count();
+        let occupied = occupied + self.view.still_leaving(self.now).count();
         let max = count(self.view.pool.spec.replicas.max);
         max.saturating_sub(occupied + self.outlook.created.len())
     }

@@ -177,6 +177,7 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
     if here < desired {
         let deleting = view.instances.iter().filter(|it| it.phase == InstancePhase::Deleting);
         let leaving = deleting.map(|it| &it.name).chain(outlook.drains.keys()).chain(&outlook.removed);
+        let leaving = leaving.chain(view.still_leaving(now).map(|driver| &driver.instance));
         let leaving: BTreeSet<&String> = leaving.collect();
         let (there, max) = (there_are(here), view.pool.spec.replicas.max);
         let gone = if leaving.len() == 1 { "is gone" } else { "are gone" };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Inventory;
 use crate::model::instance::{Reach, endpoint_of};
-use crate::model::{Endpoint, InstancePhase, Meta};
+use crate::model::{Endpoint, Meta};
 
 impl Inventory {
     pub(super) fn reach(&self, pod: Option<&Meta>) -> Reach {
@@ -17,9 +17,7 @@ impl Inventory {
 
     /// Servers that the readiness probe has still to hear from: UID of the Pod and the server.
     pub fn servers_to_probe(&self) -> Vec<(String, Endpoint)> {
-        let unproven =
-            self.pods.values().filter(|pod| !self.answering.contains(&pod.meta.uid) && !pod.meta.deleting);
-        unproven
+        self.unproven_pods()
             .filter_map(|pod| {
                 let application = self.applications.get(&pod.instance)?;
                 let pool = self.pools.get(&application.pool).filter(|pool| application.belongs_to(pool))?;
@@ -30,9 +28,11 @@ impl Inventory {
 
     /// Notes that the server in this Pod answers. Returns the pool if that is news.
     pub fn server_answers(&mut self, pod_uid: &str) -> Option<String> {
-        let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
-        let pool = pod.pool.clone();
-        self.answering.insert(pod_uid.to_owned()).then_some(pool)
+        let (pool, instance) =
+            self.pod_with_uid(pod_uid).map(|pod| (pod.pool.clone(), pod.instance.clone()))?;
+        let news = self.answering.insert(pod_uid.to_owned());
+        self.look_at_driver(&instance);
+        news.then_some(pool)
     }
 
     /// On somebody else's word: the server of this instance answers, to whoever has its token.
@@ -40,6 +40,7 @@ impl Inventory {
         let Some(pod_uid) = self.current_pod(instance).map(|pod| pod.meta.uid.clone()) else { return };
         self.answering.insert(pod_uid);
         self.trusted_tokens.insert(instance.to_owned());
+        self.look_at_driver(instance);
     }
 
     /// UID of the Pod and address of every server that answers, or did.
@@ -64,37 +65,34 @@ impl Inventory {
         if !self.lost.remove(pod_uid) {
             return None;
         }
-        self.pods.values().find(|pod| pod.meta.uid == pod_uid).map(|pod| pod.pool.clone())
-    }
-
-    /// Name and UID of every driver Pod of a failed instance.
-    pub fn failed_drivers(&self) -> Vec<(String, String)> {
-        let instances = self.applications.keys().filter_map(|name| self.instance(name));
-        let failed = instances.filter(|instance| instance.phase == InstancePhase::Failed);
-        failed.filter_map(|instance| instance.pod).collect()
+        let (pool, instance) =
+            self.pod_with_uid(pod_uid).map(|pod| (pod.pool.clone(), pod.instance.clone()))?;
+        self.look_at_driver(&instance);
+        Some(pool)
     }
 
     /// Notes what a failed driver said last. Returns the pool if that is news.
     pub fn driver_said(&mut self, pod_uid: &str, words: String) -> Option<String> {
-        let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
-        let pool = pod.pool.clone();
+        let pool = self.pod_with_uid(pod_uid)?.pool.clone();
         let news = !words.is_empty() && self.last_words.insert(pod_uid.to_owned(), words).is_none();
         news.then_some(pool)
     }
 
     /// Notes that the server in this Pod cannot be reached any more. Returns the pool if that is news.
     pub fn server_lost(&mut self, pod_uid: &str) -> Option<String> {
-        let pod = self.pods.values().find(|pod| pod.meta.uid == pod_uid)?;
-        let pool = pod.pool.clone();
-        self.lost.insert(pod_uid.to_owned()).then_some(pool)
+        let (pool, instance) =
+            self.pod_with_uid(pod_uid).map(|pod| (pod.pool.clone(), pod.instance.clone()))?;
+        let news = self.lost.insert(pod_uid.to_owned());
+        self.look_at_driver(&instance);
+        news.then_some(pool)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Object;
     use crate::model::fixtures::{application, connect_pool, driver};
+    use crate::model::{InstancePhase, Object};
 
     #[test]
     fn a_server_that_can_be_reached_no_more_makes_its_instance_a_failed_one() {

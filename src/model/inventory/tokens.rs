@@ -31,6 +31,7 @@ impl Inventory {
         let instance = secret.instance.clone();
         self.tokens.insert(instance.clone(), secret.token.clone());
         self.token_secrets.insert(secret.meta.name.clone(), Arc::new(secret));
+        self.look_at_driver(&instance);
         self.pool_of_instance(&instance)
     }
 
@@ -40,6 +41,7 @@ impl Inventory {
         if !self.applications.contains_key(&secret.instance) {
             self.tokens.remove(&secret.instance);
         }
+        self.look_at_driver(&secret.instance);
         self.pool_of_instance(&secret.instance)
     }
 

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::api::{InstanceState, SessionState, SparkInteractiveSessionStatus};
 use crate::model::fixtures::{at, ready, starting};
 use crate::model::{
-    Instance, InstancePhase, Pool, PoolCertificate, PoolView, Preparation, Progress, ReleaseOutcome, Session,
-    SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
+    Instance, InstancePhase, LeavingDriver, Pool, PoolCertificate, PoolView, Preparation, Progress,
+    ReleaseOutcome, Session, SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
 };
 use crate::plan::{About, Action, Objection, Observations, Plan, Refusal, plan};
 
@@ -23,6 +23,7 @@ const ROUNDS: usize = 4;
 pub struct Cluster {
     pub pool: Pool,
     pub instances: Vec<Instance>,
+    pub leaving: Vec<LeavingDriver>,
     pub sessions: Vec<Session>,
     pub observations: Observations,
     pub host_taken_by: Option<String>,
@@ -53,6 +54,7 @@ impl Cluster {
         Self {
             pool,
             instances: Vec::new(),
+            leaving: Vec::new(),
             sessions: Vec::new(),
             observations: Observations::default(),
             host_taken_by: None,
@@ -119,6 +121,7 @@ impl Cluster {
             certificate: self.certificate.clone(),
             identity_jar_url: self.identity_jar_url.clone(),
             instances: self.instances.clone(),
+            leaving: self.leaving.clone(),
             free_ordinal: self.instances.iter().map(|it| it.ordinal + 1).max().unwrap_or(0),
             sessions: self.sessions.iter().cloned().map(Arc::new).collect(),
             spark_sides: self.spark_sides.clone(),

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::cluster::Cluster;
 use crate::api::{MetricType, SessionState, Sharing};
-use crate::model::fixtures::{connect_pool, failed, session, thrift_pool};
-use crate::model::{Instance, InstancePhase, Pool, ReleaseOutcome};
+use crate::model::fixtures::{at, connect_pool, failed, session, thrift_pool};
+use crate::model::{Instance, InstancePhase, LeavingDriver, Pool, ReleaseOutcome};
 use crate::plan::Objection;
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
@@ -25,8 +25,9 @@ enum Happening {
     InstanceFails(usize),
     /// The SparkApplication is deleted by somebody else.
     InstanceVanishes(usize),
-    /// What was being deleted is gone.
+    /// What was being deleted is gone; its driver may run on for a while.
     DeletionEnds(usize),
+    LeavingDriverIsGone(usize),
     SecondsPass(i64),
     TemplateIsRefused,
     TemplateIsTaken,
@@ -56,6 +57,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => any::<usize>().prop_map(Happening::InstanceFails),
         1 => any::<usize>().prop_map(Happening::InstanceVanishes),
         3 => any::<usize>().prop_map(Happening::DeletionEnds),
+        2 => any::<usize>().prop_map(Happening::LeavingDriverIsGone),
         4 => (1..400_i64).prop_map(Happening::SecondsPass),
         1 => Just(Happening::TemplateIsRefused),
         2 => Just(Happening::TemplateIsTaken),
@@ -135,6 +137,15 @@ fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
         Happening::DeletionEnds(n) => {
             if let Some(name) = in_phase(cluster, &[InstancePhase::Deleting], n) {
                 cluster.instances.retain(|instance| instance.name != name);
+                let killed_at = Some(at(cluster.now + 30)).filter(|_| n.is_multiple_of(2));
+                if !cluster.dead.contains(&name) {
+                    cluster.leaving.push(LeavingDriver { instance: name, killed_at });
+                }
+            }
+        }
+        Happening::LeavingDriverIsGone(n) => {
+            if !cluster.leaving.is_empty() {
+                cluster.leaving.remove(n % cluster.leaving.len());
             }
         }
         Happening::SecondsPass(seconds) => cluster.now += seconds,
@@ -184,7 +195,8 @@ fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
 /// A failed driver runs no more, even while its object is being deleted.
 fn running(cluster: &Cluster) -> usize {
     let runs = |it: &&Instance| it.phase != InstancePhase::Failed && !cluster.dead.contains(&it.name);
-    cluster.instances.iter().filter(runs).count()
+    let leaving = cluster.leaving.iter().filter(|driver| driver.may_run(at(cluster.now)));
+    cluster.instances.iter().filter(runs).count() + leaving.count()
 }
 
 /// `before`: how many instances ran already. They may be more than a maximum that was lowered since.
@@ -226,6 +238,7 @@ fn check_limits(cluster: &Cluster, before: usize) {
 /// From now on nothing fails and everything is quick.
 fn calm_down(cluster: &mut Cluster) {
     cluster.refuses = None;
+    cluster.leaving.clear();
     for _ in 0..10 {
         cluster.now += 301;
         cluster.settle();

@@ -4,8 +4,8 @@ use rstest::rstest;
 
 use super::cluster::Cluster;
 use crate::api::{MetricType, Sharing};
-use crate::model::fixtures::{connect_pool, going, ready, session, starting, time};
-use crate::model::{Instance, Session};
+use crate::model::fixtures::{at, connect_pool, going, ready, session, starting, time};
+use crate::model::{Instance, LeavingDriver, Session};
 use crate::plan::Action;
 
 fn waiting(count: usize) -> impl Iterator<Item = Session> {
@@ -231,4 +231,17 @@ fn spare_instances_are_beyond_the_places_that_are_needed() {
     pool.spec.scaling.spare_instances = Some(1);
     let cluster = Cluster::of(pool).instance(ready("p-0")).instance(ready("p-1"));
     assert_eq!(cluster.sessions(on("p-0", 10)).sessions(on("p-1", 10)).creates(), ["p-2"]);
+}
+
+/// Its SparkApplication is gone at once, and the driver has some seconds to end: a quota of the namespace counts both.
+#[test]
+fn a_driver_that_still_ends_takes_the_room_of_one() {
+    let mut cluster = Cluster::of(connect_pool("p").sized(0, 1)).session(session("s"));
+    cluster.leaving = vec![LeavingDriver { instance: "p-0".to_owned(), killed_at: Some(at(30)) }];
+    let cluster = cluster.settled();
+    assert_eq!((cluster.creates(), cluster.wakes_at()), (vec![], Some(30)));
+    let words = "1 instance wanted: 1 session at target 20; none is there, and replicas.max of 1 has no room for another one \
+                 until p-0 is gone.";
+    assert_eq!(cluster.condition("Scaled"), (false, "NoRoom", words));
+    assert_eq!(cluster.at(30).creates().len(), 1);
 }
