@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use spark_session_operator::api::{SparkInteractiveSession, SparkSessionPool, crds};
 use uuid::Uuid;
 
+#[path = "api_server/apply.rs"]
+mod apply;
 #[path = "support/asking.rs"]
 #[allow(dead_code, reason = "the benchmarks ask how long it takes")]
 mod asking;

@@ -18,6 +18,7 @@ mod operator;
 #[allow(dead_code, reason = "other tests make it do more")]
 mod process;
 #[path = "chaos/proxy.rs"]
+#[allow(dead_code, reason = "other tests count what is asked")]
 mod proxy;
 #[path = "stand_in/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests make it do more")]

@@ -46,7 +46,7 @@ pub enum ApplyError {
     #[error("the object has changed meanwhile: {0}")]
     Outdated(String),
     /// No object can be as large as this one would be: trying again helps when something of it has gone.
-    #[error("the status of session {session} cannot be written, its object would be too large ({message})")]
+    #[error("the status of session {session} cannot be written, its object would be too large")]
     TooLarge { session: String, uid: String, message: String },
     /// Another replica leads by now, and plans.
     #[error("this replica does not lead any more")]

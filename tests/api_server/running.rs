@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::asking::Asking;
-use super::create;
 use super::operator::Operator;
 use super::process::free_port;
 use super::stand_in::StandIn;
+use super::{create, objects};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than the operator waits before it tries a plan again that it could not carry out.
@@ -54,12 +54,17 @@ pub async fn with_operator(pool: Value, test: impl AsyncFnOnce(Running)) {
 impl Running {
     async fn start(client: Client, namespace: String, pool: Value) -> Self {
         let spark = StandIn::start(client.clone(), &namespace);
-        create::<SparkSessionPool>(&client, &namespace, &pool).await.unwrap();
+        apply(&client, &namespace, &pool).await.unwrap();
         let mut operator = Operator::new(&namespace, "operator", &namespace, free_port(), &[]);
         operator.start();
         operator.until_ready().await;
         let asking = Asking::new(operator.grpc).await;
         Self { client, namespace, asking, spark, operator }
+    }
+
+    /// The pool as it is to be from now on, by who made it.
+    pub async fn apply(&self, pool: &Value) -> Result<DynamicObject, kube::Error> {
+        apply(&self.client, &self.namespace, pool).await
     }
 
     pub async fn create_session(&self, session: &Value) -> Result<(), kube::Error> {
@@ -125,6 +130,12 @@ impl Running {
         });
         receiver
     }
+}
+
+/// As `kubectl apply --server-side` does, which gives way to other owners of fields.
+async fn apply(client: &Client, namespace: &str, pool: &Value) -> Result<DynamicObject, kube::Error> {
+    let (pools, params) = (objects::<SparkSessionPool>(client, namespace), PatchParams::apply("kubectl"));
+    pools.patch(POOL, &params, &Patch::Apply(pool)).await
 }
 
 /// Of Spark Connect, one instance for everybody.

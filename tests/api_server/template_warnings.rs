@@ -29,20 +29,31 @@ async fn warnings(client: &Client, pool: &Value) -> Vec<String> {
 #[case::restarts(
     THRIFT_POOL,
     json!({ "mainClass": "M", "restartPolicy": { "type": "Always" } }),
-    "restartPolicy is not Never"
+    "restartPolicy is not Never, and is taken as Never"
 )]
+#[case::removal(CONNECT_POOL, json!({ "mainClass": "M", "timeToLiveSeconds": 60 }), "timeToLiveSeconds is left out")]
 #[tokio::test]
 async fn a_pool_is_taken_with_a_warning_for(
     #[case] pool: &str,
     #[case] template: Value,
     #[case] words: &str,
 ) {
+    warns(&changed(pool, "/spec/sparkApplicationTemplate/spec", template), words).await;
+}
+
+#[tokio::test]
+async fn a_pool_that_would_always_be_at_its_maximum_is_taken_with_a_warning() {
+    let mut pool = changed(CONNECT_POOL, "/spec/replicas", json!({ "min": 0, "max": 2 }));
+    pool["spec"]["scaling"]["spareInstances"] = json!(2);
+    warns(&pool, "spareInstances is not less than replicas.max").await;
+}
+
+async fn warns(pool: &Value, words: &str) {
     let client = client().await;
-    let pool = changed(pool, "/spec/sparkApplicationTemplate/spec", template);
     // The API server learns of a policy somewhat after it was applied.
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        match warnings(&client, &pool).await.as_slice() {
+        match warnings(&client, pool).await.as_slice() {
             [] => assert!(Instant::now() < deadline, "no warning"),
             [warning] => return assert!(warning.contains(words), "{warning}"),
             more => panic!("{more:?}"),

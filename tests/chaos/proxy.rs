@@ -1,9 +1,10 @@
 //! Between the operator and the API server: forwards every request, as administrator, and does harm on demand.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -41,6 +42,8 @@ struct Shared {
     /// Milliseconds before a request that writes arrives, at most.
     slow_writes: AtomicU64,
     writes: AtomicUsize,
+    /// By method and path.
+    asked: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Drop for Proxy {
@@ -63,6 +66,7 @@ impl Proxy {
             loses: AtomicUsize::new(0),
             slow_writes: AtomicU64::new(0),
             writes: AtomicUsize::new(0),
+            asked: Mutex::default(),
         });
         let router = axum::Router::new().fallback(forward).with_state(Arc::clone(&state));
         Self { address, state, serving: tokio::spawn(axum::serve(listener, router).into_future()) }
@@ -125,8 +129,18 @@ impl Proxy {
         self.state.slow_writes.store(u64::try_from(at_most.as_millis()).unwrap(), SeqCst);
     }
 
+    /// But for those of the Lease.
     pub fn writes(&self) -> usize {
         self.state.writes.load(SeqCst)
+    }
+
+    /// Requests since the beginning, or since they were counted anew: method and path, and how many.
+    pub fn asked(&self) -> Vec<(String, usize)> {
+        self.state.asked.lock().unwrap().clone().into_iter().collect()
+    }
+
+    pub fn count_anew(&self) {
+        self.state.asked.lock().unwrap().clear();
     }
 }
 
@@ -134,6 +148,8 @@ async fn forward(State(state): State<Arc<Shared>>, request: Request) -> Response
     let (mut parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
     let watches = query.contains("watch=true");
+    let what = format!("{} {}", parts.method, parts.uri.path());
+    *state.asked.lock().unwrap().entry(what).or_default() += 1;
     if state.starts.load(SeqCst) {
         state.refused.fetch_add(1, SeqCst);
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")]).into_response();
