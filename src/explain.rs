@@ -98,6 +98,7 @@ fn first_one(mut view: PoolView, user: &str, groups: &[String], now: Timestamp) 
         created_at: now,
         deleting: false,
         held: false,
+        other_finalizers: Vec::new(),
     };
     let status = SparkInteractiveSessionStatus::default();
     view.sessions.push(Session { meta, spec, status, arrived: u64::MAX }.into());

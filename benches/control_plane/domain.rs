@@ -113,6 +113,7 @@ fn meta(name: &str) -> Meta {
         created_at: Timestamp::now(),
         deleting: false,
         held: false,
+        other_finalizers: Vec::new(),
     }
 }
 

@@ -41,6 +41,7 @@ fn meta(name: &str) -> Meta {
         created_at: at(0),
         deleting: false,
         held: false,
+        other_finalizers: Vec::new(),
     }
 }
 

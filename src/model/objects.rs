@@ -27,6 +27,8 @@ pub struct Meta {
     pub deleting: bool,
     /// Has [`FINALIZER`].
     pub held: bool,
+    /// What others hold it by.
+    pub other_finalizers: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -19,7 +19,7 @@ use super::stores::Stores;
 use super::tokens::Tokens;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::asks_for_token;
-use crate::model::{FINALIZER, Kind};
+use crate::model::{FINALIZER, Kind, Meta};
 use crate::plan::{About, Action, Event, Objection};
 use crate::spark::secret_words::without_secrets;
 
@@ -231,16 +231,15 @@ impl Applier {
         Ok(())
     }
 
-    /// With the version: the list of finalizers is replaced as a whole.
     async fn set_finalizer(&self, about: &About, hold: bool) -> Result<(), ApplyError> {
         match about {
             About::Pool { name, uid } => {
-                let version = self.version(Kind::Pool, name, uid)?;
-                set_finalizer(&self.pools, name, version, hold).await.map(|pool| self.written(pool))
+                let known = self.known(Kind::Pool, name, uid)?;
+                set_finalizer(&self.pools, known, hold).await.map(|pool| self.written(pool))
             }
             About::Session { name, uid } => {
-                let version = self.version(Kind::Session, name, uid)?;
-                set_finalizer(&self.sessions, name, version, hold).await.map(|session| self.written(session))
+                let known = self.known(Kind::Session, name, uid)?;
+                set_finalizer(&self.sessions, known, hold).await.map(|session| self.written(session))
             }
         }
     }
@@ -248,12 +247,16 @@ impl Applier {
     /// The version of this very object, which the API server compares; the UID in a patch of a
     /// custom resource's status it ignores.
     fn version(&self, kind: Kind, name: &str, uid: &str) -> Result<u64, ApplyError> {
+        self.known(kind, name, uid).map(|meta| meta.resource_version)
+    }
+
+    fn known(&self, kind: Kind, name: &str, uid: &str) -> Result<Meta, ApplyError> {
         let known = self.stores.read(|inventory| match kind {
             Kind::Pool => inventory.pool(name).map(|pool| pool.meta.clone()),
             _ => inventory.session(name).map(|session| session.meta.clone()),
         });
         match known {
-            Some(meta) if meta.uid == uid => Ok(meta.resource_version),
+            Some(meta) if meta.uid == uid => Ok(meta),
             _ => Err(ApplyError::Outdated(format!("{name} is another object now, or gone"))),
         }
     }
@@ -265,21 +268,18 @@ impl Applier {
     }
 }
 
-/// Other finalizers of the object stay as they are.
-async fn set_finalizer<K>(api: &Api<K>, name: &str, version: u64, hold: bool) -> Result<K, ApplyError>
+/// Other finalizers of the object stay as they are. The list is replaced as a whole, so with the version in which they
+/// are known.
+async fn set_finalizer<K>(api: &Api<K>, known: Meta, hold: bool) -> Result<K, ApplyError>
 where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    let found = api.get_metadata(name).await.map_err(classify)?;
-    let mut finalizers = found.metadata.finalizers.unwrap_or_default();
-    finalizers.retain(|finalizer| finalizer != FINALIZER);
-    if hold {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let metadata = json!({ "resourceVersion": version.to_string(), "finalizers": finalizers });
+    let mut finalizers = known.other_finalizers;
+    finalizers.extend(hold.then(|| FINALIZER.to_owned()));
+    let metadata = json!({ "resourceVersion": known.resource_version.to_string(), "finalizers": finalizers });
     let patch = Patch::Merge(json!({ "metadata": metadata }));
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(name, &params, &patch).await.map_err(classify)
+    api.patch(&known.name, &params, &patch).await.map_err(classify)
 }
 
 fn params() -> PatchParams {

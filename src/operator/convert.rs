@@ -237,6 +237,9 @@ pub(super) fn controller(meta: &ObjectMeta) -> Option<&str> {
 }
 
 fn meta(meta: ObjectMeta) -> Option<Meta> {
+    let mut other_finalizers = meta.finalizers.unwrap_or_default();
+    let all = other_finalizers.len();
+    other_finalizers.retain(|finalizer| finalizer != FINALIZER);
     Some(Meta {
         name: meta.name?,
         uid: meta.uid?,
@@ -244,7 +247,8 @@ fn meta(meta: ObjectMeta) -> Option<Meta> {
         generation: meta.generation.unwrap_or(0),
         created_at: meta.creation_timestamp.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
-        held: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
+        held: other_finalizers.len() < all,
+        other_finalizers,
     })
 }
 

@@ -35,7 +35,7 @@ mod replicas_tests;
 
 pub use activity::{Activity, ActivityWriter};
 pub use api_client::Clients;
-pub use apply::{Applier, FIELD_MANAGER};
+pub use apply::{Applier, ApplyError, FIELD_MANAGER};
 pub use convert::Watched;
 pub use driver_log::DriverLogs;
 pub use driver_metrics::DriverMetrics;

@@ -97,6 +97,7 @@ impl Cluster {
             created_at: clock::timestamp(now),
             deleting: false,
             held: false,
+            other_finalizers: Vec::new(),
         }
     }
 

@@ -1,18 +1,19 @@
 //! Who writes which field of a status, and into which object.
 
 use kube::Client;
-use kube::api::Api;
+use kube::api::{Api, Patch, PatchParams};
 use rstest::rstest;
+use serde_json::{Value, json};
 use spark_session_operator::api::{
     SessionState, SparkInteractiveSession, SparkInteractiveSessionStatus, SparkSessionPool,
     SparkSessionPoolStatus,
 };
 use spark_session_operator::broker::SessionWriter;
-use spark_session_operator::operator::{Applier, Events, Leadership, Stores, Watched};
-use spark_session_operator::plan::Action;
+use spark_session_operator::operator::{Applier, ApplyError, Events, Leadership, Stores, Watched};
+use spark_session_operator::plan::{About, Action};
 use uuid::Uuid;
 
-use super::{CONNECT_POOL, SESSION, create, in_a_namespace, manifest};
+use super::{CONNECT_POOL, SESSION, changed, create, in_a_namespace, manifest};
 
 /// A session in the cluster, and those who write its status.
 struct Written {
@@ -24,7 +25,11 @@ struct Written {
 
 impl Written {
     async fn new(client: &Client, namespace: &str) -> Self {
-        let created = create::<SparkInteractiveSession>(client, namespace, &manifest(SESSION)).await.unwrap();
+        Self::of(client, namespace, &manifest(SESSION)).await
+    }
+
+    async fn of(client: &Client, namespace: &str, session: &Value) -> Self {
+        let created = create::<SparkInteractiveSession>(client, namespace, session).await.unwrap();
         let stores = Stores::new();
         let typed: SparkInteractiveSession = created.clone().try_parse().unwrap();
         stores.shown(typed.into_domain().unwrap());
@@ -85,6 +90,30 @@ async fn planner_and_broker_leave_each_others_fields_of_a_status_alone() {
         assert_eq!(session.status().await, (SessionState::Active, instance, spark_id.clone()));
         session.plan(SessionState::Pending, None).await;
         assert_eq!(session.status().await, (SessionState::Pending, None, spark_id));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_others_hold_a_session_by_stays() {
+    in_a_namespace(|client, namespace| async move {
+        const OTHER: &str = "example.com/audit";
+        let held = changed(SESSION, "/metadata/finalizers", json!([OTHER]));
+        let session = Written::of(&client, &namespace, &held).await;
+        for (hold, finalizers) in [(true, vec![OTHER, "sparkinteractive.io/release"]), (false, vec![OTHER])] {
+            let about = About::Session { name: "nightly-report".to_owned(), uid: session.uid.clone() };
+            session.planner.apply(Action::SetFinalizer { about, hold }).await.unwrap();
+            assert_eq!(session.read().await.metadata.finalizers.unwrap(), finalizers);
+        }
+        let removed = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        session.sessions.patch("nightly-report", &PatchParams::default(), &removed).await.unwrap();
+        let about = About::Session { name: "nightly-report".to_owned(), uid: session.uid.clone() };
+        let outdated = session.planner.apply(Action::SetFinalizer { about, hold: true }).await.unwrap_err();
+        assert!(
+            matches!(outdated, ApplyError::Outdated(_)),
+            "what is known is not written over what is there"
+        );
+        assert_eq!(session.read().await.metadata.finalizers, None);
     })
     .await;
 }
