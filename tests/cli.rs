@@ -176,6 +176,25 @@ fn simulate_refuses_what_it_cannot_read_and_says_where() {
 }
 
 #[test]
+fn simulate_takes_what_the_operator_wrote_of_the_pool_in_its_audit_log() {
+    let record = |time: &str, event: &str, user: &str| {
+        format!(
+            "{{\"timestamp\":\"2026-11-30T{time}Z\",\"event\":\"{event}\",\"user\":\"{user}\",\"pool\":\"notebooks\",\
+             \"session\":\"of-{user}\"}}\n"
+        )
+    };
+    let log = [
+        record("09:00:10", "SessionCreated", "alice"),
+        record("09:05:10", "SessionCreated", "bob"),
+        record("09:30:10", "SessionEnded", "alice"),
+    ];
+    let printed = text(&simulate(POOL, &log.concat(), &["--compare", "none"]).stdout);
+    assert!(printed.contains("2 session(s) of 2 user(s), 09:00:00 to 10:00:00."), "{printed}");
+    let error = text(&simulate(&POOL.replace("notebooks}", "lab}"), &log.concat(), &[]).stderr);
+    assert!(error.contains("no session of pool `lab` was opened in it; it tells of notebooks"), "{error}");
+}
+
+#[test]
 fn an_example_of_a_trace_can_be_simulated() {
     let day = text(&operator(&["simulate", "--generate-trace", "day", "--seed", "7"]).stdout);
     assert_eq!((day.lines().next(), day.lines().count()), (Some("arrival,user,duration"), 2001));

@@ -7,22 +7,27 @@ use clap::{Args, ValueEnum};
 use crate::simulate::command::{Compare, Output, Request, Simulate};
 
 #[derive(Args, Debug)]
-#[command(after_help = "The trace is CSV: who came when, and for how long they used their session.\n\n  \
+#[command(
+    after_help = "The trace is CSV: who came when, and for how long their session lasted. A session that nobody closes \
+    lasts for the pool's idleTimeoutMinutes beyond its use.\n\n  \
     arrival,user,duration\n  \
     09:00:00,alice,5400\n  \
     09:00:20,bob,01:30:00\n\n\
+    Or it is what the operator wrote with --audit-log: then the sessions count that were opened in this pool.\n\n\
     Examples:\n  \
     spark-session-operator simulate --generate-trace day > day.csv\n  \
     spark-session-operator simulate --pool pool.yaml --arrivals day.csv\n  \
-    kubectl get ssp dev -o yaml | spark-session-operator simulate --pool - --arrivals day.csv --timeline --compare none\n\n\
+    kubectl get ssp dev -o yaml | spark-session-operator simulate --pool - --arrivals audit.jsonl\n  \
+    spark-session-operator simulate --pool pool.yaml --arrivals day.csv --timeline --compare none\n\n\
     A pool from the cluster brings its recent start times with it; of one from a file they are 40 s, or what \
-    --start-seconds says. Change spec.replicas or spec.scaling and see what it costs, and who waits.")]
+    --start-seconds says. Change spec.replicas or spec.scaling and see what it costs, and who waits."
+)]
 pub struct SimulateArgs {
     /// Manifest of the pool (YAML); `-`: standard input.
     #[arg(long, value_name = "FILE", required_unless_present = "generate_trace")]
     pool: Option<PathBuf>,
 
-    /// Trace of the sessions (CSV); `-`: standard input.
+    /// Trace of the sessions (CSV), or the operator's audit log; `-`: standard input.
     #[arg(long, value_name = "FILE", required_unless_present = "generate_trace")]
     arrivals: Option<PathBuf>,
 
@@ -44,10 +49,11 @@ pub struct SimulateArgs {
     #[arg(long)]
     timeline: bool,
 
+    /// In which form the figures are printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
 
-    /// What the pool is compared with: all of its instances all the time, the Go operator's rule, and an HPA alone.
+    /// What the pool is compared with.
     #[arg(long, value_enum, default_value = "all")]
     compare: Compare,
 

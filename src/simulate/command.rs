@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use kube::ResourceExt;
 
 use super::clock::Second;
 use super::policies::Policy;
@@ -12,7 +14,7 @@ use super::report::{self, StartsFrom};
 use super::simulation::{Answer, Question};
 use super::starts::StartTimes;
 use super::world::WorldError;
-use super::{office_day, pool_file, trace};
+use super::{audit_trace, office_day, pool_file, trace};
 use crate::api::{MetricType, Sharing, SparkSessionPool};
 
 /// Where nothing is known of the pool's starts.
@@ -44,13 +46,17 @@ pub struct Simulate {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
+    /// For people.
     Table,
+    /// For programs.
     Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Compare {
+    /// The pool alone, in a quarter of the time.
     None,
+    /// Beside it as many instances as it may have all the time, the Go operator's rule, and an HPA alone.
     All,
 }
 
@@ -65,8 +71,13 @@ pub fn run(request: &Request) -> anyhow::Result<String> {
                 "--pool and --arrivals cannot both be standard input: put one into a file"
             );
             let pool = pool_file::read(&text(pool)?).with_context(|| name(pool))?;
-            let arrivals = trace::read(&text(arrivals)?).with_context(|| name(arrivals))?;
-            answer(simulate, pool, arrivals)
+            let trace = text(arrivals)?;
+            let read = if audit_trace::is_audit_log(&trace) {
+                audit_trace::read(&trace, &pool.name_any()).map_err(anyhow::Error::from)
+            } else {
+                trace::read(&trace).map_err(anyhow::Error::from)
+            };
+            answer(simulate, pool, read.with_context(|| name(arrivals))?)
         }
     }
 }
@@ -101,11 +112,16 @@ fn answer(
     })
 }
 
-/// Each by a thread of its own.
+/// Each by a thread of its own. On a terminal it is shown how far they are.
 fn all(question: &Question, policies: &[Policy]) -> anyhow::Result<Vec<Answer>> {
+    let hours = u64::try_from(question.hours()).unwrap_or(0) * policies.len() as u64;
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} simulated hours, {eta} left")?;
+    let progress = ProgressBar::new(hours).with_style(style).with_finish(ProgressFinish::AndClear);
     std::thread::scope(|scope| {
-        let running: Vec<_> =
-            policies.iter().map(|policy| scope.spawn(|| question.answer(*policy))).collect();
+        let running: Vec<_> = policies
+            .iter()
+            .map(|policy| scope.spawn(|| question.answer(*policy, || progress.inc(1))))
+            .collect();
         let ended = running.into_iter().zip(policies).map(|(thread, policy)| {
             let answer: Result<Answer, WorldError> =
                 thread.join().map_err(|_| anyhow!("{} has panicked", policy.name()))?;

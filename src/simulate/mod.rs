@@ -4,6 +4,7 @@
 //! ([`crate::plan::plan`]) or another rule ([`policies`]); the [`Ledger`] has what came of it. Nothing here asks a
 //! cluster, and nothing is known of what users do within their sessions.
 
+mod audit_trace;
 mod carried;
 pub mod clock;
 mod cluster;

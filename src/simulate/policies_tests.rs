@@ -28,7 +28,7 @@ fn question(spec: &serde_json::Value, arrivals: &[(i64, usize, i64)]) -> Questio
 }
 
 fn figures(question: &Question, policy: Policy) -> Figures {
-    question.answer(policy).unwrap().figures
+    question.answer(policy, || ()).unwrap().figures
 }
 
 fn target(sessions: i32, min: i32, max: i32) -> serde_json::Value {
@@ -52,7 +52,7 @@ fn a_fixed_pool_never_waits_and_pays_for_every_hour() {
 fn the_go_operator_adds_one_instance_at_a_time_to_a_crowd() {
     // One session has an instance, when 200 come.
     let crowd = question(&target(20, 0, 10), &[(3600, 1, 7200), (7200, 200, 3600)]);
-    let rows = crowd.answer(Policy::GoOperator).unwrap().rows;
+    let rows = crowd.answer(Policy::GoOperator, || ()).unwrap().rows;
     let existing: Vec<_> = rows.iter().map(|row| row.counts.starting + row.counts.ready).collect();
     assert!(existing.windows(2).all(|two| two[1] <= two[0] + 1), "{existing:?}");
     assert_eq!(figures(&crowd, Policy::GoOperator).most_sessions_on_one_instance, 201);
@@ -103,7 +103,7 @@ fn a_pool_that_is_sized_by_cpu_follows_what_its_sessions_use() {
     });
     let mut crowd = question(&spec, &[(3600, 40, 7200), (3600, 1, 14_400)]);
     crowd.percent_per_session = Some(5);
-    let answer = crowd.answer(Policy::AsWritten).unwrap();
+    let answer = crowd.answer(Policy::AsWritten, || ()).unwrap();
     assert_eq!((answer.figures.most_instances, answer.figures.waited.max), (3, 40));
     let ready: Vec<_> = answer.rows.iter().map(|row| row.counts.ready).collect();
     assert_eq!(ready.last(), Some(&0));

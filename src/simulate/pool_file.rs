@@ -15,8 +15,8 @@ const NAME: &str = "pool";
 /// `text` may have several documents, of which one is a SparkSessionPool.
 pub fn read(text: &str) -> anyhow::Result<SparkSessionPool> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("this is no YAML")?;
+    let documents = documents.into_iter().flat_map(items);
     let (pools, others): (Vec<Value>, Vec<Value>) = documents
-        .into_iter()
         .filter(|document| !document.is_null())
         .partition(|document| document["kind"] == "SparkSessionPool");
     let [mut pool] = <[Value; 1]>::try_from(pools).map_err(|pools| match (pools.len(), others.first()) {
@@ -43,6 +43,14 @@ pub fn read(text: &str) -> anyhow::Result<SparkSessionPool> {
     let pool: SparkSessionPool = serde_json::from_value(pool)?;
     check(&pool)?;
     Ok(pool)
+}
+
+/// Of a list, as `kubectl get` prints several objects.
+fn items(mut document: Value) -> Vec<Value> {
+    match document["items"].take() {
+        Value::Array(items) if document["kind"] == "List" => items,
+        _ => vec![document],
+    }
 }
 
 fn kind(document: &Value) -> String {

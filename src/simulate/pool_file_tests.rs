@@ -14,6 +14,19 @@ fn a_pool_is_found_among_other_manifests() {
     assert_eq!((pool.metadata.name.as_deref(), pool.spec.replicas.max), (Some("dev"), 7));
 }
 
+/// As `kubectl get ssp -o yaml` prints it.
+#[test]
+fn the_pool_of_a_list_is_read() {
+    let pool = format!("{HEAD}{SPEC}").replace('\n', "\n    ");
+    let text = format!("apiVersion: v1\nitems:\n  - {}\nkind: List\n", pool.trim_end());
+    assert_eq!(read(&text).unwrap().metadata.name.as_deref(), Some("dev"));
+    let two = text.replace("kind: List", &format!("  - {}\nkind: List", pool.trim_end()));
+    assert_eq!(
+        read(&two).unwrap_err().to_string(),
+        "there are 2 SparkSessionPools in it: simulate one at a time"
+    );
+}
+
 #[test]
 fn the_pools_that_the_tests_apply_are_read() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");

@@ -76,13 +76,19 @@ impl Question {
         last + (-last).rem_euclid(HOUR)
     }
 
+    /// From the beginning to the end, in whole hours.
+    pub fn hours(&self) -> i64 {
+        (self.end() - self.begin()) / HOUR
+    }
+
     pub fn users(&self) -> usize {
         let users: std::collections::BTreeSet<&str> =
             self.arrivals.iter().map(|it| it.user.as_str()).collect();
         users.len()
     }
 
-    pub fn answer(&self, policy: Policy) -> Result<Answer, WorldError> {
+    /// `passed` hears of each simulated hour.
+    pub fn answer(&self, policy: Policy, passed: impl Fn()) -> Result<Answer, WorldError> {
         let (begin, end) = (self.begin(), self.end());
         let (pool, planner) = policy.of(&self.pool);
         // Instances that always run are there when the first one comes, and their start has cooled down.
@@ -96,7 +102,10 @@ impl Question {
             world.expect(arrival.at, &arrival.user, arrival.stays);
         }
         world.settle()?;
-        world.run_until(end)?;
+        for hour in 1..=self.hours() {
+            world.run_until(begin + hour * HOUR)?;
+            passed();
+        }
         while world.has_users() && world.now() < end + PATIENCE {
             world.run_until(world.now() + HOUR)?;
         }

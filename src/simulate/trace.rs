@@ -78,7 +78,10 @@ fn wrong(error: &csv::Error, line: u64) -> TraceError {
 
 fn arrival(line: Line) -> Result<Arrival, String> {
     let at = time(&line.arrival).ok_or_else(|| {
-        format!("`{}` is no arrival: it is in seconds (`32400`) or a time of day (`09:00:00`)", line.arrival)
+        format!(
+            "`{}` is no arrival: it is in seconds since a midnight (`32400`) or a time of day (`09:00:00`), ten years at most",
+            line.arrival
+        )
     })?;
     let stays = time(&line.duration).ok_or_else(|| {
         format!("`{}` is no duration: it is in seconds (`5400`) or `HH:MM:SS` (`01:30:00`)", line.duration)
@@ -146,7 +149,7 @@ mod tests {
     )]
     #[case::arrival(
         "arrival,user,duration\n0,a,1\n9am,alice,60\n",
-        "line 3: `9am` is no arrival: it is in seconds (`32400`) or a time of day (`09:00:00`)"
+        "line 3: `9am` is no arrival: it is in seconds since a midnight (`32400`) or a time of day (`09:00:00`), ten years at most"
     )]
     #[case::duration(
         "arrival,user,duration\n0,alice,-5\n",
