@@ -417,9 +417,9 @@ const INTRODUCTION: &str = "# What conditions and Events say
 
 This page is written by `spark-session-operator crds --output-dir crds`, from the operator's own list, and a test compares
 them. `kubectl describe` shows a condition's message, which names the instances, figures and causes; where somebody has to
-act, it says what to do. Reasons with nothing in the column \"to do\" come and go as a pool works. One of the others is worth an
-alert if it lasts for minutes: the metric `spark_session_operator_pool_condition{reason=\"CrashLoop\"}` is 1 while it holds, and
-so for every reason in the first table.
+act, it says what to do. Reasons with nothing in the column \"to do\" come and go as a pool works. Of the others, those with a
+Warning are worth an alert if they last for minutes: the metric `spark_session_operator_pool_condition{reason=\"CrashLoop\"}` is 1
+while it holds, and so for every reason in the first table.
 ";
 
 /// In Markdown.

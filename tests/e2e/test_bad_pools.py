@@ -62,7 +62,7 @@ def complaints(pools, pyspark, beeline, pyhive, remote_url, environment) -> dict
 def test_a_template_that_is_refused(pools, complaints, thing, client):
     pool = pools["refused", CLIENTS[client]]
     complaint = complaints["refused", client].result()
-    assert f"Pool {pool} cannot start an instance, its sparkApplicationTemplate is refused: " in complaint
+    assert f"Pool {pool} cannot start an instance: the API server refuses the sparkApplicationTemplate: " in complaint
     assert 'spec.driver: Invalid value: "string"' in complaint, "the API server's own words"
     assert "The administrator of the pool has to correct it." in complaint
 

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import uuid
 
 import pytest
 
@@ -103,6 +104,32 @@ def test_a_new_template_is_rolled_out_under_queries_and_none_fails(
     told = story(pool)
     assert f"Instance {pool}-0 takes no new sessions, since the pool's template has changed" in told, told
     assert "RollingOut" in told and "RolledOut" in told, told
+
+
+def test_what_keeps_an_instance_from_starting_is_told_at_once(new_pool, kubectl, thing, story):
+    secret = f"late-{uuid.uuid4().hex[:5]}"
+    driver = {"cores": 1, "memory": "768m", "envSecretKeyRefs": {"LATE": {"name": secret, "key": "word"}}}
+    pool = new_pool(
+        "blocked",
+        "connect",
+        replicas={"min": 1, "max": 1},
+        sparkApplicationTemplate={"spec": template(CONNECT_CLASS, driver=driver)},
+    )
+    reason = "jsonpath={.status.conditions[?(@.type=='Ready')].reason}"
+    kubectl("wait", "ssp", pool, f"--for={reason}=StartBlocked", "--timeout=60s")
+    heading, row = (line.split() for line in kubectl("get", "ssp", pool).splitlines())
+    assert dict(zip(heading, row))["REASON"] == "StartBlocked", row
+    words = f'(CreateContainerConfigError: secret "{secret}" not found). It goes on when that is over.'
+    message = condition(thing("ssp", pool), "Ready")["message"]
+    assert message.startswith(f"Instance {pool}-0 has been starting since ") and message.endswith(words), message
+    assert "Warning StartBlocked" in story(pool) and words in story(pool), story(pool)
+    kubectl("create", "secret", "generic", secret, "--from-literal=word=now")
+    try:
+        kubectl("wait", "ssp", pool, "--for=condition=Ready", "--timeout=90s")
+        kubectl("wait", "ssp", pool, "--for=jsonpath={.status.readyReplicas}=1", "--timeout=5s")
+        kubectl("wait", "ssp", pool, "--for=condition=Scaled", "--timeout=5s")
+    finally:
+        kubectl("delete", "secret", secret)
 
 
 def test_another_policy_restarts_nothing(new_pool, kubectl, thing, instances, eventually):
