@@ -4,15 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spark_session_operator::api::{SparkInteractiveSession, SparkSessionPool, crds};
-use uuid::Uuid;
 
 #[path = "api_server/apply.rs"]
 mod apply;
@@ -21,6 +19,8 @@ mod apply;
 mod asking;
 #[path = "api_server/bad_input.rs"]
 mod bad_input;
+#[path = "support/namespace.rs"]
+mod namespace;
 #[path = "api_server/one_user.rs"]
 mod one_user;
 #[path = "envoy/operator.rs"]
@@ -45,36 +45,14 @@ mod template_warnings;
 #[path = "envoy/wait.rs"]
 mod wait;
 
+use namespace::client;
+
 const CONNECT_POOL: &str = include_str!("manifests/connect-pool.yaml");
 const THRIFT_POOL: &str = include_str!("manifests/thrift-pool.yaml");
 const SESSION: &str = include_str!("manifests/session.yaml");
 
-async fn client() -> Client {
-    assert!(
-        std::env::var_os("KUBECONFIG").is_some(),
-        "These tests need an API server with the CRDs, and KUBECONFIG to point to it: use `tests/run integration`."
-    );
-    // Another test of this process may have installed it.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Client::try_default().await.expect("KUBECONFIG can be read")
-}
-
-/// Runs the test in a namespace of its own, which is deleted however it ends.
-async fn in_a_namespace<T>(test: impl FnOnce(Client, String) -> T)
-where
-    T: Future<Output = ()> + Send + 'static,
-{
-    let client = client().await;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let name = format!("test-{}", Uuid::new_v4());
-    let mut namespace = Namespace::default();
-    namespace.metadata.name = Some(name.clone());
-    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
-    let outcome = tokio::spawn(test(client, name.clone())).await;
-    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
-    if let Err(error) = outcome {
-        std::panic::resume_unwind(error.into_panic());
-    }
+async fn in_a_namespace(test: impl AsyncFnOnce(Client, String)) {
+    namespace::in_a_namespace("test", test).await;
 }
 
 fn manifest(yaml: &str) -> Value {
@@ -155,7 +133,7 @@ fn is_established(definition: &CustomResourceDefinition) -> bool {
 
 #[tokio::test]
 async fn manifests_of_the_go_operator_apply_unchanged() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         let pool = manifest(CONNECT_POOL);
         let created = create::<SparkSessionPool>(&client, &namespace, &pool).await.unwrap();
         assert_holds(&created.data["spec"], &pool["spec"], "spec");
@@ -168,7 +146,7 @@ async fn manifests_of_the_go_operator_apply_unchanged() {
 
 #[tokio::test]
 async fn a_short_pool_gets_the_defaults() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         let written = manifest(THRIFT_POOL);
         let created = create::<SparkSessionPool>(&client, &namespace, &written).await.unwrap();
         let expected = json!({
@@ -245,7 +223,7 @@ async fn a_short_pool_gets_the_defaults() {
 #[tokio::test]
 async fn a_pool_is_refused_for(#[case] pointer: &str, #[case] value: Value, #[case] message: &str) {
     let (pool, message) = (changed(THRIFT_POOL, pointer, value), message.to_owned());
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         assert_refused(create::<SparkSessionPool>(&client, &namespace, &pool).await, &message);
     })
     .await;
@@ -261,7 +239,7 @@ async fn a_pool_is_refused_for(#[case] pointer: &str, #[case] value: Value, #[ca
 #[tokio::test]
 async fn a_session_is_refused_for(#[case] pointer: &str, #[case] value: Value, #[case] message: &str) {
     let (session, message) = (changed(SESSION, pointer, value), message.to_owned());
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         assert_refused(create::<SparkInteractiveSession>(&client, &namespace, &session).await, &message);
     })
     .await;
@@ -269,7 +247,7 @@ async fn a_session_is_refused_for(#[case] pointer: &str, #[case] value: Value, #
 
 #[tokio::test]
 async fn a_pool_name_of_forty_characters_is_accepted() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         let pool = changed(THRIFT_POOL, "/metadata/name", json!("x".repeat(40)));
         create::<SparkSessionPool>(&client, &namespace, &pool).await.unwrap();
     })
@@ -278,7 +256,7 @@ async fn a_pool_name_of_forty_characters_is_accepted() {
 
 #[tokio::test]
 async fn the_network_policy_of_drivers_is_accepted() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         let policy = manifest(include_str!("../deploy/network-policy.yaml"));
         let created = create::<NetworkPolicy>(&client, &namespace, &policy).await.unwrap();
         assert_holds(&serde_json::to_value(created).unwrap(), &policy, "");
@@ -288,7 +266,7 @@ async fn the_network_policy_of_drivers_is_accepted() {
 
 #[tokio::test]
 async fn what_makes_a_pool_or_a_session_itself_cannot_change() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         create::<SparkSessionPool>(&client, &namespace, &manifest(CONNECT_POOL)).await.unwrap();
         create::<SparkInteractiveSession>(&client, &namespace, &manifest(SESSION)).await.unwrap();
         let pools = objects::<SparkSessionPool>(&client, &namespace);
@@ -309,7 +287,7 @@ async fn what_makes_a_pool_or_a_session_itself_cannot_change() {
 
 #[tokio::test]
 async fn sessions_are_selected_by_user_pool_and_state() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         let users = ["alice", "a@b.c", "Jürgen", "DOMAIN\\carol"];
         for (n, user) in users.iter().enumerate() {
             let mut session = changed(SESSION, "/spec/user", json!(user));

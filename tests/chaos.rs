@@ -11,6 +11,8 @@ use tokio::time::sleep;
 
 #[path = "chaos/api_server.rs"]
 mod api_server;
+#[path = "support/namespace.rs"]
+mod namespace;
 #[path = "envoy/operator.rs"]
 #[allow(dead_code, reason = "other tests make it do more")]
 mod operator;

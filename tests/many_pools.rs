@@ -3,12 +3,10 @@
 //! figures of a release build are `benches/run --only planner`'s.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Also in helpers, which clippy does not take for tests.
 
-use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, PostParams};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -17,6 +15,8 @@ use serde_json::{Value, json};
 use spark_session_operator::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use uuid::Uuid;
 
+#[path = "support/namespace.rs"]
+mod namespace;
 #[path = "envoy/operator.rs"]
 #[allow(dead_code, reason = "other tests make it do more")]
 mod operator;
@@ -29,6 +29,7 @@ mod proxy;
 #[path = "envoy/wait.rs"]
 mod wait;
 
+use namespace::in_a_namespace;
 use operator::Operator;
 use process::free_port;
 use proxy::Proxy;
@@ -47,19 +48,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_pools_cost_nothing_when_nothing_happens_and_are_planned_at_once() {
-    assert!(std::env::var_os("KUBECONFIG").is_some(), "use `tests/run integration`");
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = Client::try_default().await.expect("KUBECONFIG can be read");
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let name = format!("many-{}", Uuid::new_v4());
-    let mut namespace = Namespace::default();
-    namespace.metadata.name = Some(name.clone());
-    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
-    let outcome = AssertUnwindSafe(in_namespace(&client, &name)).catch_unwind().await;
-    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
+    in_a_namespace("many", async |client, namespace| in_namespace(&client, &namespace).await).await;
 }
 
 async fn in_namespace(client: &Client, namespace: &str) {

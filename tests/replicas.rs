@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use http::{Method, Request, Uri};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::client::{Body, ClientBuilder};
 use kube::runtime::wait::await_condition;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use spark_session_operator::api::{SparkApplication, SparkSessionPool};
@@ -26,6 +25,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequestLayer;
 use uuid::Uuid;
+
+#[path = "support/namespace.rs"]
+mod namespace;
+
+use namespace::config;
 
 const LEASE: &str = "spark-session-operator";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -149,32 +153,9 @@ async fn client(requests: Arc<Requests>) -> Client {
     ClientBuilder::try_from(config().await).unwrap().with_layer(&watched).build()
 }
 
-async fn config() -> Config {
-    assert!(
-        std::env::var_os("KUBECONFIG").is_some(),
-        "These tests need an API server with the CRDs, and KUBECONFIG to point to it: use `tests/run integration`."
-    );
-    // Another test of this process may have installed it.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Config::infer().await.expect("KUBECONFIG can be read")
-}
-
-/// Runs the test in a namespace of its own, which is deleted however it ends.
-async fn in_a_namespace<T>(test: impl FnOnce(Cluster) -> T)
-where
-    T: Future<Output = ()> + Send + 'static,
-{
-    let client = Client::try_from(config().await).unwrap();
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let name = format!("test-{}", Uuid::new_v4());
-    let mut namespace = Namespace::default();
-    namespace.metadata.name = Some(name.clone());
-    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
-    let outcome = tokio::spawn(test(Cluster { client, namespace: name.clone() })).await;
-    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
-    if let Err(error) = outcome {
-        std::panic::resume_unwind(error.into_panic());
-    }
+async fn in_a_namespace(test: impl AsyncFnOnce(Cluster)) {
+    namespace::in_a_namespace("test", async |client, namespace| test(Cluster { client, namespace }).await)
+        .await;
 }
 
 /// The cluster as an administrator sees it.
@@ -247,7 +228,7 @@ impl Cluster {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_holder_of_the_lease_plans() {
-    in_a_namespace(|cluster| async move {
+    in_a_namespace(async |cluster| {
         let first = Replica::start("first", &cluster.namespace, QUICK).await;
         first.leads().await;
         let second = Replica::start("second", &cluster.namespace, QUICK).await;
@@ -265,7 +246,7 @@ async fn only_the_holder_of_the_lease_plans() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_is_a_single_request() {
-    in_a_namespace(|cluster| async move {
+    in_a_namespace(async |cluster| {
         let leader = Replica::start("leader", &cluster.namespace, QUICK).await;
         leader.leads().await;
         leader.renews(1).await;
@@ -279,7 +260,7 @@ async fn a_renewal_is_a_single_request() {
 /// An annotation by `kubectl`, or a backup that puts objects back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_lease_somebody_touches_or_deletes_goes_on_leading() {
-    in_a_namespace(|cluster| async move {
+    in_a_namespace(async |cluster| {
         let leader = Replica::start("leader", &cluster.namespace, QUICK).await;
         leader.leads().await;
         let term = leader.leadership.term();
@@ -297,7 +278,7 @@ async fn a_leader_whose_lease_somebody_touches_or_deletes_goes_on_leading() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stops_in_order_is_followed_at_once() {
-    in_a_namespace(|cluster| async move {
+    in_a_namespace(async |cluster| {
         let first = Replica::start("first", &cluster.namespace, LeaseTiming::DEFAULT).await;
         first.leads().await;
         let second = Replica::start("second", &cluster.namespace, LeaseTiming::DEFAULT).await;
@@ -320,7 +301,7 @@ async fn a_leader_that_stops_in_order_is_followed_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_crashed_is_followed_when_its_lease_has_expired_and_all_is_planned() {
-    in_a_namespace(|cluster| async move {
+    in_a_namespace(async |cluster| {
         let first = Replica::start("first", &cluster.namespace, LeaseTiming::DEFAULT).await;
         first.leads().await;
         let second = Replica::start("second", &cluster.namespace, LeaseTiming::DEFAULT).await;
@@ -340,7 +321,7 @@ async fn a_leader_that_crashed_is_followed_when_its_lease_has_expired_and_all_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_restarted_in_its_pod_goes_on_at_once() {
-    in_a_namespace(|cluster| async move {
+    in_a_namespace(async |cluster| {
         let start =
             || Replica::start_in_pod("operator", Some("5d1e"), &cluster.namespace, LeaseTiming::DEFAULT);
         let first = start().await;
@@ -364,7 +345,7 @@ async fn a_leader_that_is_restarted_in_its_pod_goes_on_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_cannot_renew_stops_writing_before_another_begins() {
-    in_a_namespace(|cluster| async move {
+    in_a_namespace(async |cluster| {
         let first = Replica::start("first", &cluster.namespace, QUICK).await;
         first.leads().await;
         let second = Replica::start("second", &cluster.namespace, QUICK).await;

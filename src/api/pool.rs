@@ -111,8 +111,8 @@ pub struct Replicas {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub min: i32,
-    /// Instances that run at the same time, at most. One that has failed does not count, not even while its Pod cannot be
-    /// ended, as on a lost node.
+    /// Instances that run at the same time, at most. One that is being ended counts until its Pod is gone, or its time to
+    /// end is over. One that has failed does not count while it is kept for its log.
     #[serde(default = "default_max")]
     #[schemars(range(min = 1, max = 1000))]
     pub max: i32,

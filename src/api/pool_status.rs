@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,8 +68,15 @@ pub struct SparkSessionPoolStatus {
 }
 
 impl SparkSessionPoolStatus {
-    pub fn instance(&self, name: &str) -> Option<&InstanceStatus> {
-        self.instances.iter().find(|instance| instance.name == name)
+    pub fn instances_by_name(&self) -> HashMap<&str, &InstanceStatus> {
+        self.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect()
+    }
+}
+
+impl InstanceStatus {
+    /// Whether its server has ever answered. Statuses of earlier versions say it by their state alone.
+    pub fn has_answered(&self) -> bool {
+        self.ready_at.is_some() || self.state == InstanceState::Running
     }
 }
 
@@ -75,10 +84,10 @@ impl SparkSessionPoolStatus {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleDownStatus {
-    /// How many it has, without those that are there for a moment to replace others.
+    /// How many it keeps for now, without those that are there for a moment to replace others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<i32>,
-    /// Since when that is more than it needs.
+    /// Since when it has had more than it needs.
     pub since: Time,
     /// The most instances that it has needed since then.
     pub to: i32,

@@ -160,14 +160,7 @@ impl Applier {
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 self.name_is_taken(pool, application, name).await
             }
-            Err(kube::Error::Api(status)) => match Objection::of(status.code, &status.message) {
-                // It may repeat the template.
-                Some(objection) => {
-                    Err(ApplyError::Refused { objection, message: without_secrets(&status.message) })
-                }
-                None => Err(ApplyError::Api(kube::Error::Api(status))),
-            },
-            Err(error) => Err(ApplyError::Api(error)),
+            Err(error) => Err(not_created(error)),
         }
     }
 
@@ -319,6 +312,18 @@ fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T>, ApplyErr
 fn is_too_large(status: &Status) -> bool {
     let of_etcd = ["request is too large", "message larger than max"];
     status.code == 413 || of_etcd.iter().any(|words| status.message.contains(words))
+}
+
+/// Of an answer to the creation of an instance, or of what belongs to it.
+pub(super) fn not_created(error: kube::Error) -> ApplyError {
+    match error {
+        kube::Error::Api(status) => match Objection::of(status.code, &status.message) {
+            // It may repeat the template.
+            Some(objection) => ApplyError::Refused { objection, message: without_secrets(&status.message) },
+            None => ApplyError::Api(kube::Error::Api(status)),
+        },
+        error => ApplyError::Api(error),
+    }
 }
 
 fn classify(error: kube::Error) -> ApplyError {

@@ -85,9 +85,10 @@ impl Watched for Pod {
             let waits = condition.type_ == "PodScheduled" && condition.status == "False";
             condition.message.clone().filter(|_| waits)
         });
-        let preparing = status.init_container_statuses.iter().flatten().find_map(trouble_before);
-        let message = preparing.or_else(|| containers.iter().find_map(trouble));
-        let message = message.or(unschedulable).or(status.message);
+        // The driver's own first: a sidecar, which is an init container too, ends after it.
+        let message = containers.iter().find_map(trouble);
+        let preparing = || status.init_container_statuses.iter().flatten().find_map(trouble_before);
+        let message = message.or_else(preparing).or(unschedulable).or(status.message);
         Some(Object::Pod(DriverPod {
             owned: controller(&self.metadata).is_some(),
             killed_at: self.metadata.deletion_timestamp.as_ref().map(|time| time.0),

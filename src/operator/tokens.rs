@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, Resource};
 
-use super::apply::{ApplyError, FIELD_MANAGER};
+use super::apply::{ApplyError, FIELD_MANAGER, not_created};
 use super::convert::{InstanceSecret, Watched};
 use super::stores::Stores;
 use crate::api::SparkApplication;
@@ -48,17 +48,15 @@ impl Tokens {
             }
             // By an earlier attempt, or by the last leader: the watch brings it.
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(kube::Error::Api(status)) => match Objection::of(status.code, &status.message) {
-                Some(objection) => {
+            Err(error) => Err(match not_created(error) {
+                ApplyError::Refused { objection, message } => {
                     // The template has no part in the Secret.
                     let objection =
                         if objection == Objection::Template { Objection::Forbidden } else { objection };
-                    let message = format!("Secret {name}: {}", status.message);
-                    Err(ApplyError::Refused { objection, message })
+                    ApplyError::Refused { objection, message: format!("Secret {name}: {message}") }
                 }
-                None => Err(ApplyError::Api(kube::Error::Api(status))),
-            },
-            Err(error) => Err(ApplyError::Api(error)),
+                error => error,
+            }),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Instances that fail: how the failures are counted, when the next attempt is made, and when none is made any more.
 
-use std::collections::HashMap;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::Plan;
@@ -36,12 +34,11 @@ impl Failures {
     /// As the status has them, and what has failed since it was written.
     pub fn count(view: &PoolView, now: Timestamp, plan: &mut Plan) -> Self {
         let status = &view.pool.status;
-        let before: HashMap<&str, &InstanceStatus> =
-            status.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
+        let before = status.instances_by_name();
         let was = |instance: &Instance| before.get(instance.name.as_str()).map(|status| status.state);
         // Whatever it looked like since: one whose Pod is deleted looks as if it were starting before it is said to fail.
         let answered = |instance: &Instance| {
-            before.get(instance.name.as_str()).is_some_and(|status| status.ready_at.is_some())
+            before.get(instance.name.as_str()).is_some_and(|status| status.has_answered())
         };
         let mut failures = Self {
             consecutive: status.consecutive_failures,
@@ -74,12 +71,11 @@ impl Failures {
     /// An instance that was started after them has been there for long enough, or has answered and was given up.
     fn are_over(&self, view: &PoolView, now: Timestamp, plan: &mut Plan) -> bool {
         let Some(last) = self.last_time else { return false };
-        let is_there = |name: &str| {
-            view.instances.iter().any(|it| it.name == name && it.phase != InstancePhase::Deleting)
-        };
+        // Gone, and has not failed before. One that is about to go may be said to fail yet.
         let given_up = |told: &InstanceStatus| {
             let newer = told.created_at.as_ref().is_some_and(|created| last <= created.0);
-            newer && told.ready_at.is_some() && told.state != InstanceState::Failed && !is_there(&told.name)
+            let gone = || view.instances.iter().all(|it| it.name != told.name);
+            newer && told.has_answered() && told.state != InstanceState::Failed && gone()
         };
         if view.pool.status.instances.iter().any(given_up) {
             return true;

@@ -22,6 +22,8 @@ pub(super) struct Fleet<'a> {
     pub now: Timestamp,
     /// Sessions by instance.
     pub load: HashMap<&'a str, usize>,
+    /// Those that had answered when the pool's status was written.
+    answered: HashSet<&'a str>,
     pub outlook: Outlook,
 }
 
@@ -86,15 +88,13 @@ impl<'a> Fleet<'a> {
             failures,
             ..Outlook::default()
         };
-        Self { view, now, load: drafts.load(), outlook }
+        let answered = pool.status.instances.iter().filter(|told| told.has_answered());
+        let answered = answered.map(|told| told.name.as_str()).collect();
+        Self { view, now, load: drafts.load(), answered, outlook }
     }
 
-    /// That the load asks for. Of drivers that serve one session alone, those that are drained from now on need no other
-    /// in their place.
     pub fn desired(&self) -> usize {
-        let (spec, desired) = (&self.view.pool.spec, self.outlook.size.desired);
-        let served = if spec.sharing == Sharing::Session { int32(self.outlook.drained.len()) } else { 0 };
-        count((desired - served).max(spec.replicas.min).min(desired))
+        count(self.outlook.size.desired)
     }
 
     /// Those that take sessions after what is decided so far, without those that are created.
@@ -112,8 +112,7 @@ impl<'a> Fleet<'a> {
 
     /// Also one that does not answer at the moment: after a start of the operator it may be too busy for the first probe.
     pub fn has_answered(&self, instance: &Instance) -> bool {
-        let told = self.view.pool.status.instance(&instance.name);
-        instance.phase == InstancePhase::Ready || told.is_some_and(|told| told.ready_at.is_some())
+        instance.phase == InstancePhase::Ready || self.answered.contains(instance.name.as_str())
     }
 
     pub fn is_outdated(&self, instance: &Instance) -> bool {
@@ -183,21 +182,30 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Before another instance is started, one that was about to go stays; of those that were made from an earlier
-    /// template only where none can be started.
+    /// Before another instance is started, one that was about to go stays. Of those that were made from an earlier template
+    /// only where no other can be started; where that is for want of room, one of them goes on to make it.
     fn take_back(&mut self) {
         let missing = self.desired().saturating_sub(self.alive().len());
-        let shared = self.view.pool.spec.sharing == Sharing::Pool;
-        let none_come = shared && !self.may_create();
-        let stays = |it: &&Instance| {
+        let goes = |it: &&Instance| {
             let goes_for = |reason| self.outlook.drains_for(&it.name, reason);
-            let goes = goes_for(DrainReason::ScaleDown) || goes_for(DrainReason::TemplateChanged);
-            let stands_in = !self.is_outdated(it) || (none_come && self.has_answered(it));
-            goes && stands_in && !it.told_to_drain
+            !it.told_to_drain && (goes_for(DrainReason::ScaleDown) || goes_for(DrainReason::TemplateChanged))
         };
-        let mut leaving: Vec<&Instance> = self.view.instances.iter().filter(stays).collect();
+        let mut leaving: Vec<&Instance> = self.view.instances.iter().filter(goes).collect();
         leaving.sort_by_key(|it| (Reverse(self.load_of(it)), Reverse(it.ordinal)));
-        for instance in leaving.into_iter().take(missing) {
+        let (old, new): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|it| self.is_outdated(it));
+        let new = new.into_iter().take(missing);
+        let still_missing = missing - new.len();
+        let stand_in = match (self.view.pool.spec.sharing, self.may_create()) {
+            (Sharing::Pool, false) => still_missing,
+            (Sharing::Pool, true) if self.room() == 0 => {
+                let others_make_it =
+                    leaves(self.view, self.now) || self.view.instances.iter().any(|it| it.told_to_drain);
+                still_missing.saturating_sub(usize::from(!others_make_it))
+            }
+            _ => 0,
+        };
+        let old = old.into_iter().filter(|it| self.has_answered(it)).take(stand_in);
+        for instance in new.chain(old).collect::<Vec<_>>() {
             self.outlook.drains.remove(&instance.name);
             self.outlook.taken_back.push(instance.name.clone());
         }
@@ -227,6 +235,12 @@ impl<'a> Fleet<'a> {
             self.outlook.resized = Some((before + failed, before + came));
         }
     }
+}
+
+/// Whether one is being deleted, or its driver ended: then there is room for another one soon.
+pub(super) fn leaves(view: &PoolView, now: Timestamp) -> bool {
+    view.instances.iter().any(|it| it.phase == InstancePhase::Deleting)
+        || view.still_leaving(now).next().is_some()
 }
 
 /// How many instances the pool has, where nothing is a reason for another number. While a template is rolled out that is

@@ -40,6 +40,7 @@ pub fn accepted(view: &PoolView) -> Finding {
 
 pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook, now: Timestamp) -> Finding {
     let (ready, starting) = (view.ready_count(), starting(view, outlook));
+    let wanted = outlook.size.desired > 0 || drafts.waiting() > 0;
     let (status, reason, message) = if view.host_taken_by.is_some() {
         (false, "HostConflict", "Another pool has the host; see the condition Accepted.".to_owned())
     } else if view.host_invalid {
@@ -50,7 +51,9 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook, now: Times
             "InstancesReady",
             format!("{ready} of {} instance(s) answer.", count(outlook.size.desired).max(ready)),
         )
-    } else if let Some(refusal) = &outlook.refusal {
+    } else if let Some(refusal) =
+        outlook.refusal.as_ref().filter(|it| wanted || it.objection.remedy().is_some())
+    {
         (false, refusal.objection.reason(), sentence(&refusal.describe()))
     } else if view.lacks_interceptor() {
         let message = "No server can be started; see the condition IdentityEnforced.";
@@ -70,7 +73,7 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook, now: Times
         (false, reason, words)
     } else if starting > 0 {
         (false, "InstancesStarting", format!("{starting} instance(s) are starting."))
-    } else if outlook.size.desired > 0 || drafts.waiting() > 0 {
+    } else if wanted {
         let message = "No instance takes sessions, and none can be started now; see the condition Scaled.";
         (false, "NoRoom", message.to_owned())
     } else {

@@ -69,8 +69,8 @@ const POOL: &[Reason] = &[
     wrong(
         "Ready",
         "TemplateRefused",
-        "the API server does not take a SparkApplication of this template",
-        "correct `sparkApplicationTemplate`; the message has the API server's words",
+        "the API server, a policy or an admission webhook does not take a SparkApplication of this template",
+        "correct `sparkApplicationTemplate`; the message has the words",
     ),
     wrong(
         "Ready",
@@ -81,8 +81,8 @@ const POOL: &[Reason] = &[
     wrong(
         "Ready",
         "CreationForbidden",
-        "the API server does not let the operator create an instance: a missing right, or an admission webhook",
-        "apply `deploy/rbac.yaml`, or do what the webhook's words ask for",
+        "the API server does not let the operator create an instance: it has not the right to, or nobody has at the moment",
+        "apply `deploy/rbac.yaml`; the message has the API server's words",
     ),
     wrong("Ready", "NoInterceptor", "see `IdentityEnforced`", "see `IdentityEnforced`"),
     wrong(

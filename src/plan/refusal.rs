@@ -20,11 +20,11 @@ pub struct Refusal {
 /// What the API server objects to. Each has a reason of conditions and Events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objection {
-    /// The template is no spec of a SparkApplication, or breaks a policy.
+    /// The template is no spec of a SparkApplication, or a policy or an admission webhook says no to it.
     Template,
     /// The namespace has as many objects as a ResourceQuota allows.
     Quota,
-    /// The operator may not, or an admission webhook says no.
+    /// The operator has not the right to it, or nobody has at the moment.
     Forbidden,
 }
 
@@ -32,10 +32,19 @@ pub enum Objection {
 const RETRY: SignedDuration = SignedDuration::from_secs(60);
 
 impl Objection {
+    const ALL: [Self; 3] = [Self::Template, Self::Quota, Self::Forbidden];
+
+    /// Whether a session that is told this reason waits for what the API server refuses.
+    pub fn is_reason(reason: &str) -> bool {
+        Self::ALL.iter().any(|objection| objection.reason() == reason)
+    }
+
     /// From the code and the words of the answer to a creation; `None` where trying again at once may help.
     pub fn of(code: u16, message: &str) -> Option<Self> {
         match code {
             403 if message.contains("exceeded quota") => Some(Self::Quota),
+            // With the code that the webhook chooses.
+            403 if message.contains("denied the request") => Some(Self::Template),
             403 => Some(Self::Forbidden),
             400 | 422 => Some(Self::Template),
             _ => None,

@@ -4,8 +4,8 @@
 //! one without sessions, or one that others can stand in for, or one whose sessions have a deadline.
 
 use super::Plan;
-use super::counts::count;
-use super::instances::Fleet;
+use super::counts::{count, int32};
+use super::instances::{Fleet, leaves};
 use crate::api::{DrainReason, Sharing};
 use crate::model::{Instance, InstancePhase};
 
@@ -24,6 +24,12 @@ impl Fleet<'_> {
         for instance in useless {
             self.give_up(instance, DrainReason::TemplateChanged, plan);
         }
+        if alone {
+            // Their sessions keep them, and need no others in their place.
+            let (min, desired) = (self.view.pool.spec.replicas.min, self.outlook.size.desired);
+            let others = desired - int32(self.outlook.drained.len());
+            self.outlook.size.desired = others.max(min).min(desired);
+        }
         let (desired, kept) = (self.desired(), self.kept_in_rollout(plan));
         let answering = new.iter().filter(|it| it.phase == InstancePhase::Ready).count();
         old.sort_by_key(|it| (self.load_of(it), it.ordinal));
@@ -35,7 +41,7 @@ impl Fleet<'_> {
         // A quarter at a time, and one at least.
         let surge = desired.div_ceil(4).max(1);
         let wanted = desired.min(answering + surge).saturating_sub(new.len());
-        if self.create(wanted, plan) < wanted && self.may_create() {
+        if self.create(wanted, plan) == 0 && wanted > 0 && self.may_create() {
             self.make_room(&serving, &new, plan);
         }
         true
@@ -46,7 +52,7 @@ impl Fleet<'_> {
     fn kept_in_rollout(&mut self, plan: &mut Plan) -> usize {
         let (status, desired) = (&self.view.pool.status, self.outlook.size.desired);
         if desired == 0 || self.view.pool.spec.sharing != Sharing::Pool {
-            return self.desired();
+            return count(desired);
         }
         let before = status.scale_down.as_ref().and_then(|window| window.from);
         let number = before.unwrap_or(status.desired_replicas).max(desired);
@@ -55,10 +61,8 @@ impl Fleet<'_> {
 
     /// `old`, those with the fewest sessions first. Only one at a time makes room.
     fn make_room(&mut self, old: &[&Instance], new: &[&Instance], plan: &mut Plan) {
-        let outlook = &self.outlook;
-        let leaves =
-            |it: &Instance| it.phase == InstancePhase::Deleting || outlook.drains.contains_key(&it.name);
-        if !outlook.removed.is_empty() || self.view.instances.iter().any(leaves) {
+        if !self.outlook.removed.is_empty() || !self.outlook.drains.is_empty() || leaves(self.view, self.now)
+        {
             return;
         }
         let Some((first, others)) = old.split_first() else { return };

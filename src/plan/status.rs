@@ -19,13 +19,14 @@ pub fn pool_status(
     certificate: Option<&Finding>,
     now: Timestamp,
 ) -> SparkSessionPoolStatus {
-    let load = drafts.load();
+    let (load, before) = (drafts.load(), view.pool.status.instances_by_name());
     let instances: Vec<_> = view
         .instances
         .iter()
         .map(|instance| {
             let sessions = load.get(instance.name.as_str()).copied().unwrap_or(0);
-            instance_status(view, outlook, instance, sessions, now)
+            let before = before.get(instance.name.as_str()).copied();
+            instance_status(view, outlook, instance, before, sessions, now)
         })
         .collect();
     let old = &view.pool.status;
@@ -72,10 +73,12 @@ fn recent_starts(view: &PoolView, now: Timestamp) -> Vec<i32> {
     // Longer is no start: the driver was started anew, or the clock jumped.
     const LONGEST: i64 = 3600;
     let old = &view.pool.status;
+    let before = old.instances_by_name();
     let started =
         view.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready).filter(|it| {
-            let before = old.instance(&it.name);
-            before.is_some_and(|before| before.state == InstanceState::Pending && before.ready_at.is_none())
+            before
+                .get(it.name.as_str())
+                .is_some_and(|before| before.state == InstanceState::Pending && before.ready_at.is_none())
         });
     let took = started.map(|instance| now.duration_since(instance.created_at).as_secs());
     let took = took.filter(|took| (0..=LONGEST).contains(took)).filter_map(|took| i32::try_from(took).ok());
@@ -87,10 +90,10 @@ fn instance_status(
     view: &PoolView,
     outlook: &Outlook,
     instance: &Instance,
+    before: Option<&InstanceStatus>,
     sessions: usize,
     now: Timestamp,
 ) -> InstanceStatus {
-    let before = view.pool.status.instance(&instance.name);
     let drain = outlook.drains.get(&instance.name);
     let state = match instance.phase {
         InstancePhase::Failed => InstanceState::Failed,

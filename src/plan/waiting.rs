@@ -9,6 +9,7 @@ use super::counts::{count, int32};
 use super::endings::after;
 use super::failures::FAILURES_BEFORE_GIVING_UP;
 use super::outlook::{Outlook, describe_start, sentence, usual_start};
+use super::refusal::Objection;
 use super::sessions::{Draft, Drafts};
 use super::{Action, Observations, Plan, drains};
 use crate::api::{SessionPolicy, SessionState, Sharing, WaitPhase, WaitStatus};
@@ -76,14 +77,18 @@ impl Waiting {
     }
 }
 
-/// What this session waits for at this moment; `None` for one that does not wait. Exact, where the session's status
-/// follows the queue a little later.
+/// What this session waits for at this moment; `None` for one that does not wait, or whose status knows better. Exact,
+/// where the session's status follows the queue a little later.
 pub fn waiting(view: &PoolView, session: &str, now: Timestamp) -> Option<Waiting> {
     let (observations, mut scratch) = (Observations::default(), Plan::default());
     let view = &drains::in_effect(view);
     let (drafts, outlook) = super::place_all(view, &observations, now, &mut scratch);
     let n = drafts.drafts.iter().position(|draft| draft.session.name() == session)?;
-    drafts.waits(&outlook).remove(&n)
+    let waiting = drafts.waits(&outlook).remove(&n)?;
+    // What the API server refuses is not observed here: the session's status knows better than that one is created.
+    let refused =
+        drafts.drafts[n].session.explanation().is_some_and(|(reason, _)| Objection::is_reason(reason));
+    (!refused || outlook.created.is_empty()).then_some(waiting)
 }
 
 /// An instance that is not there yet, and the places that it will have.
@@ -112,13 +117,12 @@ impl Drafts<'_> {
         let trouble = trouble(self.view, outlook);
         let mut queued = Vec::new();
         for n in queue {
-            let coming = if trouble.is_some() { None } else { self.takes_place(&mut coming, n) };
-            match coming {
+            match self.takes_place(&mut coming, n) {
                 Some(coming) => drop(waits.insert(n, self.waits_for(coming))),
                 None => queued.push(n),
             }
         }
-        let (reason, cause) = trouble.unwrap_or_else(|| no_place(self.view, outlook));
+        let (reason, cause) = trouble.unwrap_or_else(|| no_place(self.view, outlook, self.now));
         let of = int32(queued.len());
         for (place, n) in queued.into_iter().enumerate() {
             let waiting = Waiting::new(WaitPhase::Queued, cause.clone());
@@ -133,7 +137,9 @@ impl Drafts<'_> {
         let places = if spec.sharing == Sharing::Session { 1 } else { most.unwrap_or(usize::MAX) };
         let starting = self.view.instances.iter().filter(|it| it.phase == InstancePhase::Starting);
         let starting = starting.map(|instance| (instance.name.as_str(), Some(instance)));
-        let created = outlook.created.iter().map(|name| (name.as_str(), None));
+        // What was refused a moment ago does not come, most likely.
+        let created = outlook.created.iter().filter(|_| outlook.refusal.is_none());
+        let created = created.map(|name| (name.as_str(), None));
         starting
             .chain(created)
             .map(|(name, instance)| Coming { name, instance, owner: None, places })
@@ -301,11 +307,11 @@ fn trouble(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)>
         let cause = "the host of this pool is no DNS name, so no instance is started";
         return Some(("InvalidHost", cause.to_owned()));
     }
-    let refusal = outlook.standing_refusal()?;
+    let refusal = outlook.refusal.as_ref()?;
     Some((refusal.objection.reason(), refusal.describe()))
 }
 
-fn no_place(view: &PoolView, outlook: &Outlook) -> (&'static str, String) {
+fn no_place(view: &PoolView, outlook: &Outlook, now: Timestamp) -> (&'static str, String) {
     if let Some(at) = outlook.next_attempt {
         let cause = outlook.failures.last_message.as_deref().unwrap_or("the last instance failed");
         return ("InstanceFailed", format!("{cause}; the next attempt is at {}", seconds(at).0));
@@ -320,6 +326,17 @@ fn no_place(view: &PoolView, outlook: &Outlook) -> (&'static str, String) {
     if view.lacks_interceptor() {
         let cause = "every instance of the pool is full, and no other is started, since the operator has no interceptor";
         return ("NoInterceptor", cause.to_owned());
+    }
+    if view.instances.is_empty()
+        && let Some(driver) = view.still_leaving(now).next()
+    {
+        let (max, instance) = (view.pool.spec.replicas.max, &driver.instance);
+        return (
+            QUEUED,
+            format!(
+                "replicas.max of {max} has no room for an instance until the driver of {instance} is gone"
+            ),
+        );
     }
     let full = if view.pool.spec.sharing == Sharing::Pool { "full" } else { "in use" };
     let (pool, max) = (view.pool.name(), view.pool.spec.replicas.max);

@@ -13,7 +13,8 @@ use crate::simulate::command::{Compare, Output, Request, Simulate};
     arrival,user,duration\n  \
     09:00:00,alice,5400\n  \
     09:00:20,bob,01:30:00\n\n\
-    Or it is what the operator wrote with --audit-log: then the sessions count that were opened in this pool.\n\n\
+    Or it is what the operator wrote with --audit-log: then the sessions count that were opened in this pool. Of several \
+    replicas all logs are needed: cat audit-*.jsonl.\n\n\
     Examples:\n  \
     spark-session-operator simulate --generate-trace day > day.csv\n  \
     spark-session-operator simulate --pool pool.yaml --arrivals day.csv\n  \

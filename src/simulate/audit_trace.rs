@@ -32,33 +32,40 @@ pub fn is_audit_log(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
 
-/// By the time of arrival, from the midnight before the first one (UTC). What had not ended by the last record is taken
-/// as ended then.
+/// By the time of arrival, from the midnight before the first one (UTC). What had not ended by the last record, or when
+/// another session of its name began, is taken as ended then. Of several replicas all logs are needed, in any order: one
+/// tells who came, and another one, the leader, when they went.
 pub fn read(text: &str, pool: &str) -> Result<Vec<Arrival>, AuditError> {
+    let lines = text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty());
+    let records = lines.map(|(line, text)| {
+        serde_json::from_str(text).map_err(|error| AuditError::Line { line: line + 1, error })
+    });
+    let mut records: Vec<Record> = records.collect::<Result<_, _>>()?;
+    records.sort_by_key(|record| record.timestamp);
+    let last = records.last().map_or(Timestamp::MIN, |record| record.timestamp);
     let mut sessions: Vec<(Timestamp, String, Option<Timestamp>)> = Vec::new();
     let mut open: HashMap<String, usize> = HashMap::new();
     let mut others = BTreeSet::new();
-    let mut last = Timestamp::MIN;
-    for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
-        let record: Record =
-            serde_json::from_str(text).map_err(|error| AuditError::Line { line: line + 1, error })?;
-        last = last.max(record.timestamp);
+    for record in records {
         let Record { timestamp, event, user: Some(user), pool: Some(of), session: Some(session) } = record
         else {
             continue;
         };
         if of != pool {
             others.insert(of);
-        } else if event == "SessionCreated" {
-            open.insert(session, sessions.len());
-            sessions.push((timestamp, user, None));
-        } else if event == "SessionEnded"
+            continue;
+        }
+        let begins = event == "SessionCreated";
+        if (begins || event == "SessionEnded")
             && let Some(n) = open.remove(&session)
         {
             sessions[n].2 = Some(timestamp);
         }
+        if begins {
+            open.insert(session, sessions.len());
+            sessions.push((timestamp, user, None));
+        }
     }
-    sessions.sort_by_key(|(begin, ..)| *begin);
     let Some((first, ..)) = sessions.first() else {
         let others: Vec<&str> = others.iter().map(String::as_str).collect();
         let others = match others.as_slice() {
@@ -100,6 +107,20 @@ mod tests {
         let arrival = |at, user: &str, stays| Arrival { at, user: user.to_owned(), stays };
         let trace = read(&log.join("\n"), "lab").unwrap();
         assert_eq!(trace, [arrival(32_400, "alice", 1800), arrival(32_410, "bob", 3591)]);
+    }
+
+    #[test]
+    fn the_logs_of_two_replicas_may_come_one_after_the_other() {
+        let leader = [record("09:10:00", "SessionEnded", "alice", "lab", "default")];
+        let other = [
+            record("09:00:00", "SessionCreated", "alice", "lab", "default"),
+            record("09:20:00", "SessionCreated", "alice", "lab", "default"),
+            record("09:50:00", "SessionCreated", "alice", "lab", "default"),
+            record("10:00:00", "SessionRefused", "bob", "lab", "default"),
+        ];
+        let trace = read(&[&leader[..], &other[..]].concat().join("\n"), "lab").unwrap();
+        let stays: Vec<Second> = trace.iter().map(|arrival| arrival.stays).collect();
+        assert_eq!(stays, [600, 1800, 600]);
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! The operator's binary on the real API server, with a stand-in for Spark, asked as Envoy asks it.
 
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures::{FutureExt, TryStreamExt};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use futures::TryStreamExt;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -18,7 +16,7 @@ use super::asking::Asking;
 use super::operator::Operator;
 use super::process::free_port;
 use super::stand_in::StandIn;
-use super::{create, objects};
+use super::{create, in_a_namespace, objects};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than the operator waits before it tries a plan again that it could not carry out.
@@ -35,20 +33,9 @@ pub struct Running {
     operator: Operator,
 }
 
-/// Runs the test in a namespace of its own with this pool in it. The namespace is deleted however the test ends.
+/// Runs the test in a namespace of its own with this pool in it.
 pub async fn with_operator(pool: Value, test: impl AsyncFnOnce(Running)) {
-    let client = super::client().await;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let name = format!("test-{}", Uuid::new_v4());
-    let mut namespace = Namespace::default();
-    namespace.metadata.name = Some(name.clone());
-    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
-    let outcome = async { test(Running::start(client, name.clone(), pool).await).await };
-    let outcome = AssertUnwindSafe(outcome).catch_unwind().await;
-    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
+    in_a_namespace(async |client, namespace| test(Running::start(client, namespace, pool).await).await).await;
 }
 
 impl Running {

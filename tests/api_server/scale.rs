@@ -9,7 +9,7 @@ use super::{CONNECT_POOL, assert_refused, create, in_a_namespace, manifest};
 
 #[tokio::test]
 async fn scaling_a_pool_sets_how_many_instances_it_has_at_least() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         create::<SparkSessionPool>(&client, &namespace, &manifest(CONNECT_POOL)).await.unwrap();
         let pools: Api<SparkSessionPool> = Api::namespaced(client, &namespace);
         let params = PatchParams::default();

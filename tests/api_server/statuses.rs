@@ -78,7 +78,7 @@ impl Written {
 
 #[tokio::test]
 async fn planner_and_broker_leave_each_others_fields_of_a_status_alone() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         let id = Uuid::from_u128(7);
         let (instance, spark_id) = (Some("p-0".to_owned()), Some(id.to_string()));
         let session = Written::new(&client, &namespace).await;
@@ -96,7 +96,7 @@ async fn planner_and_broker_leave_each_others_fields_of_a_status_alone() {
 
 #[tokio::test]
 async fn what_others_hold_a_session_by_stays() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         const OTHER: &str = "example.com/audit";
         let held = changed(SESSION, "/metadata/finalizers", json!([OTHER]));
         let session = Written::of(&client, &namespace, &held).await;
@@ -120,7 +120,7 @@ async fn what_others_hold_a_session_by_stays() {
 
 #[tokio::test]
 async fn a_claim_on_a_session_that_has_changed_meanwhile_does_nothing() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         let session = Written::new(&client, &namespace).await;
         let version = session.read().await.metadata.resource_version.unwrap().parse().unwrap();
         session.plan(SessionState::Active, Some("p-0")).await;
@@ -135,7 +135,7 @@ async fn a_claim_on_a_session_that_has_changed_meanwhile_does_nothing() {
 #[case::a_pool(false)]
 #[tokio::test]
 async fn the_status_of_an_earlier_object_is_not_written_into_its_namesake(#[case] into_session: bool) {
-    in_a_namespace(move |client, namespace| async move {
+    in_a_namespace(async move |client, namespace| {
         let session = Written::new(&client, &namespace).await;
         create::<SparkSessionPool>(&client, &namespace, &manifest(CONNECT_POOL)).await.unwrap();
         let uid = Uuid::new_v4().to_string();
@@ -154,7 +154,7 @@ async fn the_status_of_an_earlier_object_is_not_written_into_its_namesake(#[case
 
 #[tokio::test]
 async fn deleting_an_earlier_object_leaves_its_namesake_alone() {
-    in_a_namespace(|client, namespace| async move {
+    in_a_namespace(async |client, namespace| {
         let session = Written::new(&client, &namespace).await;
         let (name, uid) = ("nightly-report".to_owned(), Uuid::new_v4().to_string());
         session.broker.delete(&name, &uid).await.unwrap();
@@ -170,7 +170,7 @@ async fn deleting_an_earlier_object_leaves_its_namesake_alone() {
 #[case::for_the_api_server(4_000_000)]
 #[tokio::test]
 async fn a_status_that_is_too_large_is_known_as_that(#[case] bytes: usize) {
-    in_a_namespace(move |client, namespace| async move {
+    in_a_namespace(async move |client, namespace| {
         let session = Written::new(&client, &namespace).await;
         let endpoint = Some("x".repeat(bytes));
         let status = SparkInteractiveSessionStatus { endpoint, ..SparkInteractiveSessionStatus::default() };

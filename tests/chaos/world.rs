@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{ListParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -20,6 +18,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::namespace::in_a_namespace;
 use super::operator::Operator;
 use super::process::free_port;
 use super::stand_in::StandIn;
@@ -54,24 +53,10 @@ impl Drop for World {
 /// They are about time, and one slows the other.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// The namespace is deleted however the test ends.
 pub async fn in_a_world(scenario: &str, test: impl AsyncFnOnce(World)) {
     let _alone = ALONE.lock().await;
-    assert!(std::env::var_os("KUBECONFIG").is_some(), "use `tests/run integration`");
-    // Another test of this process may have installed it.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = Client::try_default().await.expect("KUBECONFIG can be read");
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let name = format!("chaos-{scenario}-{}", Uuid::new_v4());
-    let mut namespace = Namespace::default();
-    namespace.metadata.name = Some(name.clone());
-    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
-    let outcome = async { test(World::new(client, name.clone()).await).await };
-    let outcome = AssertUnwindSafe(outcome).catch_unwind().await;
-    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
+    let in_world = async |client, namespace| test(World::new(client, namespace).await).await;
+    in_a_namespace(&format!("chaos-{scenario}"), in_world).await;
 }
 
 impl World {

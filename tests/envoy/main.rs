@@ -12,6 +12,9 @@ mod stand_in;
 
 #[path = "../support/certificates.rs"]
 mod certificates;
+#[path = "../support/namespace.rs"]
+#[allow(dead_code, reason = "other tests need less of it")]
+mod namespace;
 
 mod bootstrap;
 mod connect_client;

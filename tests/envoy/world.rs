@@ -1,18 +1,16 @@
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 
-use futures::FutureExt;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use spark_session_operator::api::{SparkInteractiveSession, SparkSessionPool};
-use uuid::Uuid;
 
 use super::certificates::{Authority, Issued};
 use super::connect_client::ConnectClient;
 use super::mutual_tls::MutualTls;
+use super::namespace;
 use super::operator::Operator;
 use super::process::free_port;
 use super::proxy::Envoy;
@@ -147,29 +145,11 @@ impl Cluster {
     }
 }
 
-/// The namespace is deleted however the test ends.
 pub async fn in_a_namespace(test: impl AsyncFnOnce(Cluster)) {
-    assert!(
-        std::env::var_os("KUBECONFIG").is_some(),
-        "These tests need an API server with the CRDs, and KUBECONFIG to point to it: use `tests/run envoy`."
-    );
-    // Another test of this process may have installed it.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = Client::try_default().await.expect("KUBECONFIG can be read");
-    let name = format!("envoy-{}", Uuid::new_v4());
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let mut namespace = Namespace::default();
-    namespace.metadata.name = Some(name.clone());
-    namespaces.create(&PostParams::default(), &namespace).await.expect("the API server answers");
-    let cluster = Cluster {
-        pools: Api::namespaced(client.clone(), &name),
-        sessions: Api::namespaced(client.clone(), &name),
-        client,
-        namespace: name.clone(),
-    };
-    let outcome = AssertUnwindSafe(test(cluster)).catch_unwind().await;
-    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
+    namespace::in_a_namespace("envoy", async |client, namespace| {
+        let (pools, sessions) =
+            (Api::namespaced(client.clone(), &namespace), Api::namespaced(client.clone(), &namespace));
+        test(Cluster { pools, sessions, client, namespace }).await;
+    })
+    .await;
 }

@@ -1,6 +1,7 @@
 //! Which servers answer, as the probes have found out.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Inventory;
 use crate::model::instance::{Reach, endpoint_of};
@@ -28,11 +29,7 @@ impl Inventory {
 
     /// Notes that the server in this Pod answers. Returns the pool if that is news.
     pub fn server_answers(&mut self, pod_uid: &str) -> Option<String> {
-        let (pool, instance) =
-            self.pod_with_uid(pod_uid).map(|pod| (pod.pool.clone(), pod.instance.clone()))?;
-        let news = self.answering.insert(pod_uid.to_owned());
-        self.look_at_driver(&instance);
-        news.then_some(pool)
+        self.note_server(pod_uid, |inventory| inventory.answering.insert(pod_uid.to_owned()))
     }
 
     /// On somebody else's word: the server of this instance answers, to whoever has its token.
@@ -62,13 +59,7 @@ impl Inventory {
 
     /// Notes that the server in this Pod can be reached. Returns the pool if that is news.
     pub fn server_found(&mut self, pod_uid: &str) -> Option<String> {
-        if !self.lost.remove(pod_uid) {
-            return None;
-        }
-        let (pool, instance) =
-            self.pod_with_uid(pod_uid).map(|pod| (pod.pool.clone(), pod.instance.clone()))?;
-        self.look_at_driver(&instance);
-        Some(pool)
+        self.note_server(pod_uid, |inventory| inventory.lost.remove(pod_uid))
     }
 
     /// Notes what a failed driver said last. Returns the pool if that is news.
@@ -80,11 +71,17 @@ impl Inventory {
 
     /// Notes that the server in this Pod cannot be reached any more. Returns the pool if that is news.
     pub fn server_lost(&mut self, pod_uid: &str) -> Option<String> {
-        let (pool, instance) =
-            self.pod_with_uid(pod_uid).map(|pod| (pod.pool.clone(), pod.instance.clone()))?;
-        let news = self.lost.insert(pod_uid.to_owned());
-        self.look_at_driver(&instance);
-        news.then_some(pool)
+        self.note_server(pod_uid, |inventory| inventory.lost.insert(pod_uid.to_owned()))
+    }
+
+    /// Returns the pool if `edit` says that it is news.
+    fn note_server(&mut self, pod_uid: &str, edit: impl FnOnce(&mut Self) -> bool) -> Option<String> {
+        let pod = Arc::clone(self.pod_with_uid(pod_uid)?);
+        let news = edit(self);
+        if news {
+            self.look_at_driver(&pod.instance);
+        }
+        news.then(|| pod.pool.clone())
     }
 }
 

@@ -261,6 +261,64 @@ fn what_the_api_server_refuses_fails_the_sessions_in_its_words(
     assert_eq!(cluster.events.iter().filter(|(told, _)| *told == reason).count(), 1);
 }
 
+#[rstest]
+#[case(403, "sparkapplications \"p-0\" is forbidden: exceeded quota: apps", Some(Objection::Quota))]
+#[case(403, "User \"op\" cannot create resource \"sparkapplications\"", Some(Objection::Forbidden))]
+#[case(403, "admission webhook \"w\" denied the request: no", Some(Objection::Template))]
+#[case(400, "admission webhook \"w\" denied the request: no", Some(Objection::Template))]
+#[case(422, "spec.driver: Required value", Some(Objection::Template))]
+#[case(500, "etcdserver: request timed out", None)]
+fn what_is_objected_to_is_told_by_code_and_words(
+    #[case] code: u16,
+    #[case] words: &str,
+    #[case] objection: Option<Objection>,
+) {
+    assert_eq!(Objection::of(code, words), objection);
+}
+
+/// Somebody deletes its Pod, or a node is drained: that is no success of the template's.
+#[test]
+fn a_young_instance_whose_pod_is_deleted_does_not_end_the_row() {
+    let pool = after_failures(connect_pool("p").sized(1, 1), 4);
+    let mut cluster = Cluster::of(pool).at(100).settled().answering(&["p-1"]).at(120).settled();
+    for phase in [InstancePhase::Deleting, InstancePhase::Starting, InstancePhase::Failed] {
+        cluster.find_instance("p-1").phase = phase;
+        cluster = cluster.at(130).settled();
+    }
+    assert_eq!(cluster.pool.status.consecutive_failures, 5);
+}
+
+/// While the creation is tried anew once a minute, nothing else is told, and nobody who has a place to come to is told it.
+#[test]
+fn a_quota_that_stays_used_up_is_told_once() {
+    let pool = connect_pool("p").sized(0, 5).sessions_per_instance(1).scaling_up_above("1");
+    let cluster =
+        Cluster::of(pool).session(session("first")).settled().objecting(Objection::Quota, "exceeded quota");
+    let mut cluster = cluster.at(1).session(session("second").of("bob")).settled();
+    let told = |cluster: &Cluster| (cluster.told("first").1.to_owned(), cluster.told("second").1.to_owned());
+    assert_eq!(told(&cluster).0, "StartingInstance");
+    let before = (told(&cluster), cluster.events.len());
+    for minute in 1..4 {
+        cluster = cluster.at(60 * minute + 1);
+        let retried = cluster.plan();
+        let statuses = retried.actions.iter().any(|it| matches!(it, Action::UpdateSessionStatus { .. }));
+        assert!(!statuses && !cluster.creates().is_empty(), "{retried:?}");
+        cluster = cluster.settled();
+    }
+    assert_eq!((told(&cluster), cluster.events.len()), before);
+}
+
+/// Nobody waits any more, and nothing is tried: the pool starts when somebody comes.
+#[test]
+fn a_quota_that_was_used_up_is_forgotten_with_the_last_who_waited() {
+    let mut cluster = Cluster::of(connect_pool("p"))
+        .objecting(Objection::Quota, "exceeded quota")
+        .session(session("s"))
+        .settled();
+    cluster.sessions.clear();
+    assert_eq!(cluster.settled().condition("Ready").1, "ScaledToZero");
+}
+
 /// What others give back leaves room.
 #[test]
 fn sessions_wait_for_a_quota_of_the_namespace() {

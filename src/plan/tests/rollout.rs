@@ -320,3 +320,24 @@ fn a_load_that_falls_twice_in_a_rollout_leaves_nothing_behind() {
     }
     assert_eq!(cluster.settled().fleet().last(), Some(&("p-3", Running)));
 }
+
+#[test]
+fn no_instance_makes_room_beside_one_that_is_created() {
+    let pool = pool().sized(8, 9);
+    let cluster = with_image(running(pool, &[1; 8]), "spark:2").refusing("no").settled();
+    assert!(cluster.fleet().iter().all(|(_, state)| *state == Running), "{:?}", cluster.fleet());
+}
+
+/// At the maximum nothing else can serve who comes back.
+#[test]
+fn what_drains_in_a_rollout_is_taken_back_where_there_is_no_room_for_others() {
+    let pool = pool().sessions_per_instance(10).scaling_up_above("1").cooling_down(0);
+    let mut cluster = running(pool.sized(4, 4), &[8, 8, 8, 8]);
+    cluster.pool.spec.replicas.min = 0;
+    cluster.sessions.retain(|session| session.name().ends_with("s0"));
+    let cluster = with_image(cluster, "spark:2").settled();
+    let draining = |cluster: &Cluster| cluster.fleet().iter().filter(|(_, state)| *state == Draining).count();
+    assert_eq!(draining(&cluster), 3);
+    let again = cluster.sessions((0..30).map(|n| session(&format!("more-{n}")))).settled();
+    assert_eq!(draining(&again), 1, "it makes the room for a new one: {:?}", again.fleet());
+}
