@@ -91,6 +91,11 @@ fn assert_refused<T>(result: Result<T, kube::Error>, message: &str) {
     match result.map(drop) {
         Err(kube::Error::Api(status)) if status.code == 422 => {
             assert!(status.message.contains(message), "{}\ndoes not say: {message}", status.message);
+            assert!(
+                !status.message.contains("evaluating rule"),
+                "a rule cannot be applied: {}",
+                status.message
+            );
         }
         other => panic!("not refused as invalid: {other:?}"),
     }

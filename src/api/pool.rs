@@ -131,7 +131,8 @@ fn default_max() -> i32 {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "double(self.scaleDownThreshold) < double(self.scaleUpThreshold)",
+    "[self.scaleDownThreshold, self.scaleUpThreshold].exists(it, !it.matches('^[01]([.][0-9]+)?$')) || \
+     double(self.scaleDownThreshold) < double(self.scaleUpThreshold)",
     "scaling.scaleDownThreshold must be less than scaling.scaleUpThreshold"
 ))]
 pub struct Scaling {
@@ -141,12 +142,12 @@ pub struct Scaling {
     /// An instance more than the sessions need is started when they are more than this part of the places that the
     /// needed ones have at the target. By `activeSessions` only.
     #[serde(default = "default_scale_up")]
-    #[schemars(regex(pattern = FRACTION_PATTERN))]
+    #[schemars(length(max = 6), regex(pattern = FRACTION_PATTERN))]
     pub scale_up_threshold: String,
     /// Instances are given up when the sessions are less than this part of the places that all have at the target.
     /// By `activeSessions` only.
     #[serde(default = "default_scale_down")]
-    #[schemars(regex(pattern = FRACTION_PATTERN))]
+    #[schemars(length(max = 6), regex(pattern = FRACTION_PATTERN))]
     pub scale_down_threshold: String,
     /// Seconds for which there have to be more instances than needed before any is given up, counted anew from the
     /// last time that the pool grew or shrank. 0: at once.

@@ -87,18 +87,21 @@ fn last_words(log: &str) -> String {
     let lines: Vec<&str> =
         lines.filter(|line| !line.starts_with("\tat ") && !line.starts_with("\t... ")).collect();
     // Spark closes itself down in an orderly way after it has failed, and tells about that at length.
-    let telling: Vec<&str> = lines.iter().copied().filter(|line| !is_information(line)).collect();
-    let telling = if telling.is_empty() { lines } else { telling };
+    // And warns about the machine at its start, whatever happens then.
+    let telling = without(&["WARN"], without(&["INFO", "DEBUG", "TRACE"], lines));
     let last = &telling[telling.len().saturating_sub(LINES)..];
     let words: Vec<String> = last.iter().map(|line| shown(line.trim())).collect();
     words.join(" | ")
 }
 
-/// By the level of Log4j's patterns and of its JSON.
-fn is_information(line: &str) -> bool {
-    ["INFO", "DEBUG", "TRACE"]
-        .iter()
-        .any(|level| line.contains(&format!(" {level} ")) || line.contains(&format!(r#""level":"{level}""#)))
+/// Without lines of these levels, by Log4j's patterns and its JSON; all of them, where there are no others.
+fn without<'a>(levels: &[&str], lines: Vec<&'a str>) -> Vec<&'a str> {
+    let is_of = |line: &str, level: &&str| {
+        line.contains(&format!(" {level} ")) || line.contains(&format!(r#""level":"{level}""#))
+    };
+    let others = lines.iter().copied().filter(|line| !levels.iter().any(|level| is_of(line, level)));
+    let others: Vec<&str> = others.collect();
+    if others.is_empty() { lines } else { others }
 }
 
 fn shown(line: &str) -> String {
@@ -161,6 +164,19 @@ mod tests {
             last_words(log),
             "Exception in thread \"main\" java.net.BindException: in use | Caused by: port 15002 is taken"
         );
+    }
+
+    #[test]
+    fn warnings_are_told_only_where_nothing_worse_is() {
+        let warning = "26/11/30 WARN NativeCodeLoader: Unable to load native-hadoop library";
+        let log = format!(
+            "{warning}\n26/11/30 ERROR SparkConnectServer: Error starting\njava.lang.ClassNotFoundException: x\n"
+        );
+        assert_eq!(
+            last_words(&log),
+            "26/11/30 ERROR SparkConnectServer: Error starting | java.lang.ClassNotFoundException: x"
+        );
+        assert_eq!(last_words(&format!("26/11/30 INFO SparkContext: Running\n{warning}\n")), warning);
     }
 
     #[test]

@@ -174,7 +174,7 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
         return finding(
             false,
             "BackingOff",
-            format!("{wanted}. {}; {cause}; next attempt at {at}.", there_are(here)),
+            format!("{wanted}; {}; {cause}; next attempt at {at}.", there_are(here)),
         );
     }
     if here < desired {

@@ -69,10 +69,15 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
                     format!("Instance {} answers at {endpoint}.", instance.name),
                 ));
             }
-            // Once more when the end of its log is there.
-            InstancePhase::Failed if was != Some(InstanceState::Failed) || news_of(pool, instance) => {
+            InstancePhase::Failed if was != Some(InstanceState::Failed) => {
                 let mut note = describe_failure(instance);
                 note[..1].make_ascii_uppercase();
+                events.push(event(true, "InstanceFailed", note));
+            }
+            // Read after it was told.
+            InstancePhase::Failed if news_of(pool, instance) => {
+                let words = instance.last_words.as_deref().unwrap_or_default();
+                let note = format!("The log of instance {}'s driver ends: {words}", instance.name);
                 events.push(event(true, "InstanceFailed", note));
             }
             _ => {}
