@@ -75,16 +75,15 @@ async fn in_namespace(client: &Client, namespace: &str) {
         "{asked:?}"
     );
 
-    proxy.forget(true);
-    until("all watches are told 410", async || (proxy.told_gone() >= 5).then_some(())).await;
-    proxy.forget(false);
     proxy.count_anew();
-    until("everything is listed anew", async || {
+    proxy.forget(true);
+    until("every watch is told 410 and has listed anew", async || {
         let asked = proxy.asked();
         let lists = |of: &str| asked.iter().any(|(what, _)| what.starts_with("GET ") && what.ends_with(of));
         ["/sparksessionpools", "/sparkapplications", "/pods"].into_iter().all(lists).then_some(())
     })
     .await;
+    proxy.forget(false);
     assert_eq!(until_it_rests(&proxy).await, writes, "a relist writes nothing");
 
     let mut times = until_asked_for(client, namespace).await;

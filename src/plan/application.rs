@@ -32,8 +32,10 @@ pub fn application(pool: &Pool, name: &str, interceptor: Option<&str>) -> SparkA
     let mut fields = pool.spec.spark_application_template.spec.clone();
     // A driver that the Spark Operator started anew would run beside the one in its place; and where it removed those
     // that have failed, nothing would be left of what they said, nor of how many they were.
+    for field in template::NOT_PASSED_ON {
+        fields.remove(field);
+    }
     fields.insert("restartPolicy".to_owned(), json!({ "type": "Never" }));
-    fields.remove("timeToLiveSeconds");
     if let Some(driver_labels) = object(&mut fields, "driver").and_then(|driver| object(driver, "labels")) {
         driver_labels.extend(labels.iter().map(|(key, value)| (key.clone(), json!(value))));
     }

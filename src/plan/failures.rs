@@ -1,5 +1,7 @@
 //! Instances that fail: how the failures are counted, when the next attempt is made, and when none is made any more.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::Plan;
@@ -71,11 +73,12 @@ impl Failures {
     /// An instance that was started after them has been there for long enough, or has answered and was given up.
     fn are_over(&self, view: &PoolView, now: Timestamp, plan: &mut Plan) -> bool {
         let Some(last) = self.last_time else { return false };
+        let there: HashSet<&str> = view.instances.iter().map(|it| it.name.as_str()).collect();
         // Gone, and has not failed before. One that is about to go may be said to fail yet.
         let given_up = |told: &InstanceStatus| {
             let newer = told.created_at.as_ref().is_some_and(|created| last <= created.0);
-            let gone = || view.instances.iter().all(|it| it.name != told.name);
-            newer && told.has_answered() && told.state != InstanceState::Failed && gone()
+            let gone = !there.contains(told.name.as_str());
+            newer && told.has_answered() && told.state != InstanceState::Failed && gone
         };
         if view.pool.status.instances.iter().any(given_up) {
             return true;

@@ -78,18 +78,12 @@ impl Fleet<'_> {
         ));
     }
 
-    /// Whether new sessions find a place on these others when one with sessions takes none any more.
+    /// Whether new sessions find a place on these others when one with sessions takes none any more. Where drivers are not
+    /// shared, the others are other users'.
     fn can_do_without<'a>(&self, mut others: impl Iterator<Item = &'a &'a Instance>) -> bool {
         let spec = &self.view.pool.spec;
-        match spec.sharing {
-            Sharing::Pool => {
-                let places = spec.scaling.max_sessions_per_instance.map_or(usize::MAX, count);
-                others.any(|it| it.phase == InstancePhase::Ready && self.load_of(it) < places)
-            }
-            // The others are other users'.
-            Sharing::User => false,
-            // It would have taken none in any case.
-            Sharing::Session => true,
-        }
+        let places = spec.scaling.max_sessions_per_instance.map_or(usize::MAX, count);
+        let takes_more = |it: &&Instance| it.phase == InstancePhase::Ready && self.load_of(it) < places;
+        spec.sharing == Sharing::Pool && others.any(takes_more)
     }
 }

@@ -42,7 +42,7 @@ struct Shared {
     /// Milliseconds before a request that writes arrives, at most.
     slow_writes: AtomicU64,
     writes: AtomicUsize,
-    /// By method and path.
+    /// By verb and path.
     asked: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -134,7 +134,7 @@ impl Proxy {
         self.state.writes.load(SeqCst)
     }
 
-    /// Requests since the beginning, or since they were counted anew: method and path, and how many.
+    /// Requests since the beginning, or since they were counted anew: verb and path, and how many.
     pub fn asked(&self) -> Vec<(String, usize)> {
         self.state.asked.lock().unwrap().clone().into_iter().collect()
     }
@@ -148,7 +148,8 @@ async fn forward(State(state): State<Arc<Shared>>, request: Request) -> Response
     let (mut parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
     let watches = query.contains("watch=true");
-    let what = format!("{} {}", parts.method, parts.uri.path());
+    let verb = if watches { "WATCH" } else { parts.method.as_str() };
+    let what = format!("{verb} {}", parts.uri.path());
     *state.asked.lock().unwrap().entry(what).or_default() += 1;
     if state.starts.load(SeqCst) {
         state.refused.fetch_add(1, SeqCst);

@@ -43,7 +43,7 @@ def test_pyspark_starts_a_connect_server(pyspark, remote_url, kubectl, at_zero, 
     assert re.fullmatch(r"connect-\d+", instance)
 
     pools = kubectl("get", "ssp")
-    assert header(pools).startswith("NAME TYPE REPLICAS READY SESSIONS AGE")
+    assert header(pools).startswith("NAME TYPE REPLICAS READY SESSIONS REASON AGE")
     assert row(pools, "connect")[:4] == ["connect", "1", "1", "1"]
 
 
@@ -79,4 +79,4 @@ def test_one_table_lists_pools_and_sessions(kubectl, new_session, thing, eventua
     eventually(lambda: thing("sis", name).get("status"), 10, "the session has a status")
     table = kubectl("get", "ssp,sis")
     headers = [header(part) for part in table.split("\n\n")]
-    assert headers == ["NAME TYPE REPLICAS READY SESSIONS AGE", "NAME USER POOL STATE INSTANCE AGE"]
+    assert headers == ["NAME TYPE REPLICAS READY SESSIONS REASON AGE", "NAME USER POOL STATE INSTANCE AGE"]

@@ -94,7 +94,7 @@ fn the_object_is_labelled_and_owned_by_its_pool() {
         (&json!("sparkoperator.k8s.io/v1beta2"), &json!("SparkApplication"))
     );
     // Written down: with another one, every driver out there would be replaced after an update of the operator.
-    const HASH: &str = "24a25e00f969ac1d";
+    const HASH: &str = "eff8610b6086718c";
     assert_eq!(
         object["metadata"],
         json!({

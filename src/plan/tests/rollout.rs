@@ -148,7 +148,8 @@ fn the_same_template_in_another_order_and_another_policy_restart_nothing() {
     let template = json!({ "image": "a", "driver": { "cores": 1, "memory": "1g" } });
     let cluster = running(pool().with_template(template).sized(1, 5), &[1]);
     let mut same = cluster.clone();
-    let reordered = r#"{ "driver": { "memory": "1g", "cores": 1 }, "image": "a" }"#;
+    let reordered = r#"{ "driver": { "memory": "1g", "cores": 1 }, "image": "a", "timeToLiveSeconds": 60,
+                         "restartPolicy": { "type": "Always" } }"#;
     same.pool = same.pool.with_template(serde_json::from_str(reordered).unwrap());
     same.pool.spec.session_policy.default_session_conf.insert("spark.sql.ansi.enabled".into(), "true".into());
     same.pool.spec.scaling.cooldown_seconds = 7;
