@@ -330,8 +330,9 @@ impl Inventory {
 
     fn put_pod(&mut self, pod: DriverPod) -> Vec<String> {
         // A Pod of the same name with another UID is another Pod: what answered is gone.
-        let of = |pod: &DriverPod| (pod.meta.uid.clone(), pod.pool.clone(), pod.instance.clone());
-        let other = |old: &Arc<DriverPod>| of(old) != of(&pod);
+        let other = |old: &Arc<DriverPod>| {
+            (&old.meta.uid, &old.pool, &old.instance) != (&pod.meta.uid, &pod.pool, &pod.instance)
+        };
         if self.pods.get(&pod.meta.name).is_some_and(other) {
             self.remove_pod(&pod.meta.name);
         }

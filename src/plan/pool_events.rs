@@ -1,7 +1,5 @@
 //! What is told of a pool in Events: what happened since its status was last written.
 
-use std::collections::HashMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::conditions::seconds;
@@ -9,8 +7,8 @@ use super::drains;
 use super::outlook::{Outlook, describe_failure};
 use super::reasons;
 use super::{About, Event};
-use crate::api::{InstanceState, SparkSessionPoolStatus};
-use crate::model::{Instance, InstancePhase, Pool, PoolView};
+use crate::api::{InstanceState, InstanceStatus, SparkSessionPoolStatus};
+use crate::model::{Instance, InstancePhase, PoolView};
 
 pub(super) const SCALED_UP: &str = "ScaledUp";
 const INSTANCE_TAKEN_BACK: &str = "InstanceTakenBack";
@@ -27,8 +25,7 @@ fn taken_back(instance: &str) -> String {
 /// What happened to the instances since the status was last written.
 pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outlook) -> Vec<Event> {
     let pool = &view.pool;
-    let before: HashMap<&str, InstanceState> =
-        pool.status.instances.iter().map(|instance| (instance.name.as_str(), instance.state)).collect();
+    let before = pool.status.instances_by_name();
     let event = |warning, reason, note| {
         let about = About::Pool { name: pool.meta.name.clone(), uid: pool.meta.uid.clone() };
         Event { about, warning, reason, note }
@@ -40,7 +37,7 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
     }
     events.extend(outlook.created.iter().map(|name| event(false, INSTANCE_CREATED, created(name))));
     for (name, drain) in &outlook.drains {
-        if before.get(name.as_str()) != Some(&InstanceState::Draining) {
+        if before.get(name.as_str()).map(|told| told.state) != Some(InstanceState::Draining) {
             let at = drains::deadline(pool, drain).map(|at| format!(", at {} at the latest", seconds(at).0));
             let note = format!(
                 "Instance {name} takes no new sessions, since {}, and goes when those it has have ended{}.",
@@ -54,7 +51,8 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
         events.push(event(false, INSTANCE_TAKEN_BACK, taken_back(name)));
     }
     for instance in &view.instances {
-        let was = before.get(instance.name.as_str()).copied();
+        let told = before.get(instance.name.as_str()).copied();
+        let was = told.map(|told| told.state);
         match instance.phase {
             InstancePhase::Ready if was == Some(InstanceState::Draining) => {
                 let told = outlook.taken_back.contains(&instance.name)
@@ -75,7 +73,7 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
                 events.push(event(true, "InstanceFailed", note));
             }
             // Read after it was told.
-            InstancePhase::Failed if news_of(pool, instance) => {
+            InstancePhase::Failed if has_news(instance, told) => {
                 let words = instance.last_words.as_deref().unwrap_or_default();
                 let note = format!("The log of instance {}'s driver ends: {words}", instance.name);
                 events.push(event(true, "InstanceFailed", note));
@@ -121,8 +119,7 @@ fn is_told_by_another(condition: &Condition, all: &[Condition]) -> bool {
 }
 
 /// Whether the driver's last words are not in the status yet.
-fn news_of(pool: &Pool, instance: &Instance) -> bool {
-    let mut told = pool.status.instances.iter().filter(|told| told.name == instance.name);
-    let told = told.next().and_then(|told| told.message.as_ref());
+fn has_news(instance: &Instance, told: Option<&InstanceStatus>) -> bool {
+    let told = told.and_then(|told| told.message.as_ref());
     instance.last_words.as_ref().is_some_and(|words| told.is_none_or(|told| !told.contains(words)))
 }

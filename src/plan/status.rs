@@ -1,5 +1,7 @@
 //! What the pool's status says.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::application::POOL_LABEL;
@@ -59,7 +61,7 @@ pub fn pool_status(
         scale_down: outlook.scale_down.clone(),
         next_ordinal: outlook.next_ordinal,
         consecutive_failures: outlook.failures.consecutive,
-        recent_start_seconds: recent_starts(view, now),
+        recent_start_seconds: recent_starts(view, &before, now),
         last_failure_time: outlook.failures.last_time.map(seconds),
         last_failure_message: outlook.failures.last_message.clone(),
         conditions: conditions::merge(&conditions, &findings, generation, now),
@@ -68,12 +70,11 @@ pub fn pool_status(
 }
 
 /// Of instances that answer since the status was last written, beside those that it has.
-fn recent_starts(view: &PoolView, now: Timestamp) -> Vec<i32> {
+fn recent_starts(view: &PoolView, before: &HashMap<&str, &InstanceStatus>, now: Timestamp) -> Vec<i32> {
     const KEPT: usize = 8;
     // Longer is no start: the driver was started anew, or the clock jumped.
     const LONGEST: i64 = 3600;
     let old = &view.pool.status;
-    let before = old.instances_by_name();
     let started =
         view.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready).filter(|it| {
             before
