@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -15,10 +16,11 @@ use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionWriter, ThriftSessions, Traces, Writers};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
-use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
+use crate::model::{EndedConnection, Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
-    Activity, ActivityWriter, Applier, Candidate, Clients, DriverLogs, DriverMetrics, Events, Leadership,
-    Liveness, PoolMetrics, Readiness, Reconciler, Stores, Takeover, programmed, watches,
+    Activity, ActivityWriter, Applier, Candidate, Clients, ConnectionRecorder, ConnectionWriter, DriverLogs,
+    DriverMetrics, Events, Leadership, Liveness, PoolMetrics, Readiness, Reconciler, SessionPatch, Stores,
+    Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
@@ -62,9 +64,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     background.spawn(Readiness::new(stores.clone()).run());
     background.spawn(DriverLogs::new(&patient, &settings.namespace, stores.clone()).run());
     let activity = Activity::new(settings.activity_interval);
-    let activity_writer =
-        ActivityWriter::new(&patient, &settings.namespace, stores.clone(), activity.clone());
-    background.spawn(activity_writer.run());
+    let connections = ConnectionRecorder::default();
+    let patch = SessionPatch::new(&patient, &settings.namespace, stores.clone());
+    background.spawn(ActivityWriter::new(patch.clone(), stores.clone(), activity.clone()).run());
+    background.spawn(ConnectionWriter::new(patch, stores.clone(), connections.clone()).run());
     let leadership = match settings.leader_election.clone() {
         Some(election) => stand_for_election(&prompt, election, &stores, &metrics, &stop, &mut servers),
         None => {
@@ -99,7 +102,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         publisher.clone(),
         Writers { sessions: writer, connections: thrift_sessions.clone() },
         settings.max_hold,
-        Traces { activity: activity.clone(), metrics: metrics.clone() },
+        Traces { activity: activity.clone(), connections: connections.clone(), metrics: metrics.clone() },
         stop.clone(),
     );
     let (reporter, grpc_health) = tonic_health::server::health_reporter();
@@ -110,7 +113,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .add_service(grpc_health)
         .add_service(edge::service(Arc::new(broker)))
         .add_service(edge::open_session_service(Arc::new(thrift_sessions)))
-        .add_service(edge::access_log_service(activity, metrics.access_log_entries.clone(), stop.clone()));
+        .add_service(edge::access_log_service(
+            Recorders { activity, connections },
+            metrics.access_log_entries.clone(),
+            stop.clone(),
+        ));
     if let Some(certificates) = &certificates {
         background.spawn(Arc::clone(certificates).follow());
     }
@@ -203,6 +210,22 @@ async fn publish_routing(
             last = Some((routing, snapshot));
         }
         stores.routing_changed.notified().await;
+    }
+}
+
+/// Where Envoys' access logs go.
+struct Recorders {
+    activity: Activity,
+    connections: ConnectionRecorder,
+}
+
+impl edge::AccessLogSink for Recorders {
+    fn used(&self, session: &str, at: Timestamp) {
+        self.activity.note(session, at);
+    }
+
+    fn ended(&self, connection: EndedConnection) {
+        self.connections.ended(connection);
     }
 }
 

@@ -10,7 +10,7 @@ use spark_session_operator::authn::{self, Authenticator, AuthnSettings};
 use spark_session_operator::broker::{Broker, MaxHold, SessionWriter, ThriftSessions, Traces, Writers};
 use spark_session_operator::edge;
 use spark_session_operator::model::Routing;
-use spark_session_operator::operator::{Activity, Stores};
+use spark_session_operator::operator::{Activity, ConnectionRecorder, Stores};
 use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, translate_after};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,11 @@ impl ControlPlane {
             publisher.clone(),
             Writers { sessions, connections },
             MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(300) },
-            Traces { activity: Activity::new(Duration::from_secs(60)), metrics: Arc::default() },
+            Traces {
+                activity: Activity::new(Duration::from_secs(60)),
+                connections: ConnectionRecorder::default(),
+                metrics: Arc::default(),
+            },
             stop.clone(),
         );
         Self::serve(publisher, stop, |server| server.add_service(edge::service(Arc::new(broker))))

@@ -20,8 +20,9 @@ pub use pool_status::{
     DrainReason, DrainStatus, InstanceState, InstanceStatus, ScaleDownStatus, SparkSessionPoolStatus,
 };
 pub use session::{
-    ConfStatus, RefusedConfStatus, SessionState, SetupFailure, SparkInteractiveSession,
-    SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, ThriftConnection, WaitPhase, WaitStatus,
+    ClientConnectionStatus, ConfStatus, DisconnectCause, RefusedConfStatus, SessionState, SetupFailure,
+    SparkInteractiveSession, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, ThriftConnection,
+    WaitPhase, WaitStatus,
 };
 pub use spark_application::{SparkApplication, SparkApplicationSpec, SparkApplicationStatus};
 

@@ -292,6 +292,11 @@ pub struct SessionPolicy {
     #[serde(default = "default_idle")]
     #[schemars(range(min = 1, max = 525_600))]
     pub idle_timeout_minutes: i32,
+    /// Minutes after which a Connect session ends when no connection of its clients is open any more
+    /// (`status.disconnectedAt`). Without it: never for that reason. A change applies to existing sessions, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 525_600))]
+    pub disconnected_timeout_minutes: Option<i32>,
     /// Minutes after which a session ends even while it is used. Without it: never. A change applies to the sessions that
     /// there are, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -326,6 +331,7 @@ impl Default for SessionPolicy {
             max_sessions_per_user: default_per_user(),
             max_total_sessions: default_total(),
             idle_timeout_minutes: default_idle(),
+            disconnected_timeout_minutes: None,
             max_lifetime_minutes: None,
             start_timeout_seconds: None,
             finished_ttl_minutes: None,

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Session ID", type_ = "string", json_path = ".status.sessionId", priority = 1),
     printcolumn(name = "Last Activity", type_ = "date", json_path = ".status.lastActivityAt", priority = 1),
+    printcolumn(name = "Disconnected", type_ = "date", json_path = ".status.disconnectedAt", priority = 1),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -105,6 +106,17 @@ pub struct SparkInteractiveSessionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub connections: Vec<ThriftConnection>,
+    /// The open connections over which clients of a Connect session have sent requests, as the Envoys report them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["envoy", "client", "listenerPort"]))]
+    pub client_connections: Vec<ClientConnectionStatus>,
+    /// When the last of the `clientConnections` ended. The next request of the session removes this field. A Thrift session
+    /// never has it, because JDBC clients may open a connection for each call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disconnected_at: Option<Time>,
+    /// How the last of the `clientConnections` ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disconnect_cause: Option<DisconnectCause>,
     /// The Spark configuration that it was given. Keys only: a value may be a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conf: Option<ConfStatus>,
@@ -148,6 +160,33 @@ pub struct ThriftConnection {
     pub id: String,
     /// Name of the instance.
     pub instance: String,
+}
+
+/// A client's connection to an Envoy, over which requests of the session came.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientConnectionStatus {
+    /// `node.id` of the Envoy.
+    pub envoy: String,
+    /// Address and port of the client, as that Envoy sees them.
+    pub client: String,
+    /// Port of the Envoy's listener.
+    pub listener_port: u16,
+    /// When the first request of the session came over this connection, by the Envoy's clock.
+    pub since: MicroTime,
+    /// The connection belongs to a proxy in front of Envoy, or carries requests of several users. Its end says nothing about
+    /// the session's client, so the session counts as connected from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+}
+
+/// How a client's last connection ended.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DisconnectCause {
+    /// The client closed the connection in order, as the operating system does for a program that ends.
+    ClosedByClient,
+    /// The connection was reset, or Envoy closed it: the client did not answer, or sent nothing for an hour.
+    ConnectionLost,
 }
 
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]

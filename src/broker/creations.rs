@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use jiff::Timestamp;
 
 use super::decide::{Draft, counts};
 use super::detached;
 use super::writer::SessionWriter;
-use crate::model::Denial;
+use crate::model::{Denial, Session};
 use crate::operator::Stores;
 use crate::plan::quota;
 
@@ -103,7 +104,7 @@ impl Creations {
 
     /// Where there is no room for this one, with all that are under way: after one of those, if it depends on them.
     fn without_room(&self, under_way: &HashMap<Key, UnderWay>, draft: &Draft) -> Option<Turn> {
-        let spec = &draft.spec;
+        let (spec, now) = (&draft.spec, Timestamp::now());
         self.stores.read(|inventory| {
             let policy = &inventory.pool(&spec.pool)?.spec.session_policy;
             let counted = |name: &str| inventory.session(name).is_some_and(|session| counts(session));
@@ -113,8 +114,13 @@ impl Creations {
                 .map(|((_, user), other)| (*user == spec.user, &other.flight))
                 .collect();
             let theirs = inventory.sessions_of(&spec.pool, &spec.user);
-            let of_user = theirs.iter().filter(|session| counts(session)).count();
+            let theirs = theirs.into_iter().map(AsRef::as_ref).filter(|session| counts(session));
+            let theirs: Vec<&Session> = theirs.collect();
+            // Each of these makes room for one.
+            let replaceable = quota::replaceable(theirs.iter().copied(), now).len();
+            let of_user = theirs.len() - replaceable;
             let in_total = inventory.sessions_in(&spec.pool).filter(|session| counts(session)).count();
+            let in_total = in_total.saturating_sub(replaceable);
             let of_user = of_user + coming.iter().filter(|(same_user, _)| *same_user).count();
             if quota::has_room(policy, &spec.user, &spec.groups, of_user, in_total + coming.len()) {
                 return None;

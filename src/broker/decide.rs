@@ -76,6 +76,16 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// The session that the request belongs to, where it goes on there or waits for it.
+    pub fn session_in_use(&self) -> Option<&str> {
+        match self {
+            Self::Route(Route { session, .. }) | Self::Wait { session, .. } => Some(session),
+            _ => None,
+        }
+    }
+}
+
 /// The request's own past.
 #[derive(Clone, Debug)]
 pub struct Wait {
@@ -269,16 +279,29 @@ impl Request<'_> {
         let of_user: Vec<&Session> = of_user.map(AsRef::as_ref).filter(|session| counts(session)).collect();
         match self.quota(&of_user) {
             Ok(()) => start(self),
+            // The planner ends one of them for it, or refuses it if something runs in all of them.
+            Err(_) if self.has_room_by_replacing(&of_user) => start(self),
             // Another replica may know already that one of them has ended.
             Err(_) if !of_user.is_empty() && !self.wait.refreshed => Decision::Refresh,
             Err(denial) => Decision::Deny(denial),
         }
     }
 
+    fn in_total(&self) -> usize {
+        self.inventory.sessions_in(self.pool.name()).filter(|session| counts(session)).count()
+    }
+
+    /// Whether a place is free once the user's disconnected sessions have made room.
+    fn has_room_by_replacing(&self, of_user: &[&Session]) -> bool {
+        let (policy, identity) = (&self.pool.spec.session_policy, self.identity);
+        let replaceable = quota::replaceable(of_user.iter().copied(), self.now).len();
+        let (own, all) = (of_user.len() - replaceable, self.in_total().saturating_sub(replaceable));
+        quota::has_room(policy, &identity.user, &identity.groups, own, all)
+    }
+
     fn quota(&self, of_user: &[&Session]) -> Result<(), Denial> {
         let (pool, identity) = (self.pool, self.identity);
-        let alive = |session: &&Session| counts(session);
-        let in_total = self.inventory.sessions_in(pool.name()).map(AsRef::as_ref).filter(alive).count();
+        let in_total = self.in_total();
         quota::check(
             &pool.spec.session_policy,
             pool.name(),
@@ -328,9 +351,9 @@ impl Request<'_> {
 }
 
 /// Whether it takes a place of its user's. Who stops one session and starts the next need not wait for the planner in
-/// between.
+/// between, nor need who has got the place of a session that is still being closed.
 pub fn counts(session: &Session) -> bool {
-    !session.is_finished() && session.status.released_at.is_none()
+    !session.is_finished() && session.status.released_at.is_none() && !session.has_made_room()
 }
 
 /// In whole seconds. A session that is still being released ended when it stopped being ready.

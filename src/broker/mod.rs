@@ -30,7 +30,7 @@ pub use self::writer::SessionWriter;
 use crate::authn::{Authenticator, AuthnError, AuthnErrorKind, Origin};
 use crate::edge::Checker;
 use crate::model::{Call, Check, CredentialsError, Denial, DenialKind, Identity, Protocol, Route, Verdict};
-use crate::operator::{Activity, Stores};
+use crate::operator::{Activity, ConnectionRecorder, Stores};
 use crate::plan;
 use crate::telemetry::audit::{self, Event, News, Record};
 use crate::telemetry::{Causes, Metrics, Outcome};
@@ -59,6 +59,7 @@ pub struct Broker {
     creations: Creations,
     max_hold: MaxHold,
     activity: Activity,
+    client_connections: ConnectionRecorder,
     metrics: Arc<Metrics>,
     /// User, pool, session.
     refused: News<(String, String, Option<String>)>,
@@ -70,6 +71,7 @@ pub struct Broker {
 /// What a check leaves behind besides its answer.
 pub struct Traces {
     pub activity: Activity,
+    pub connections: ConnectionRecorder,
     pub metrics: Arc<Metrics>,
 }
 
@@ -117,7 +119,7 @@ impl Broker {
         publisher: Publisher,
         Writers { sessions: writer, connections }: Writers,
         max_hold: MaxHold,
-        Traces { activity, metrics }: Traces,
+        Traces { activity, connections: client_connections, metrics }: Traces,
         stop: CancellationToken,
     ) -> Self {
         let creations = Creations::new(writer.clone(), Arc::clone(&stores));
@@ -130,6 +132,7 @@ impl Broker {
             creations,
             max_hold,
             activity,
+            client_connections,
             metrics,
             refused: News::new(),
             refreshes: Semaphore::new(REFRESHES),
@@ -239,16 +242,28 @@ impl Broker {
         let closed = || Denial::new(DenialKind::SessionClosed, "The session has ended.");
         loop {
             changes.mark_unchanged();
-            let decision = self.stores.read(|inventory| match inventory.pool(pool) {
-                Some(pool) => decide(inventory, pool, identity, &check.call, &wait, Timestamp::now()),
-                None => {
-                    Decision::Deny(Denial::new(DenialKind::UnknownHost, format!("Pool {pool} was deleted.")))
-                }
+            let (decision, connects) = self.stores.read(|inventory| {
+                let decision = match inventory.pool(pool) {
+                    Some(pool) => decide(inventory, pool, identity, &check.call, &wait, Timestamp::now()),
+                    None => {
+                        let message = format!("Pool {pool} was deleted.");
+                        Decision::Deny(Denial::new(DenialKind::UnknownHost, message))
+                    }
+                };
+                let connects = check.connection.as_ref().filter(|used| {
+                    let session = decision.session_in_use().and_then(|name| inventory.session(name));
+                    protocol == Protocol::Connect
+                        && session.is_some_and(|session| !session.is_connected_over(&used.connection))
+                });
+                (decision, connects)
             });
-            if let Decision::Route(Route { session, .. }) | Decision::Wait { session, .. } = &decision
-                && check.call.counts_as_activity()
-            {
-                self.activity.note(session, Timestamp::now());
+            if let Some(session) = decision.session_in_use() {
+                if check.call.counts_as_activity() {
+                    self.activity.note(session, Timestamp::now());
+                }
+                if let Some(used) = connects {
+                    self.client_connections.used(session, used.clone());
+                }
             }
             match decision {
                 Decision::Route(route) if opens_connection(&check.call) => {

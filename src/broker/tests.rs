@@ -116,7 +116,11 @@ fn broker_with(stores: &Arc<Stores>, api_server: &Arc<ApiServer>, settings: Auth
         Publisher::new(),
         Writers { sessions, connections },
         MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(60) },
-        Traces { activity: Activity::new(Duration::from_secs(60)), metrics: Arc::default() },
+        Traces {
+            activity: Activity::new(Duration::from_secs(60)),
+            connections: ConnectionRecorder::default(),
+            metrics: Arc::default(),
+        },
         CancellationToken::new(),
     ))
 }
@@ -135,6 +139,7 @@ fn first_call() -> Check {
             password: SecretString::from("password"),
         }),
         peer: None,
+        connection: None,
     }
 }
 

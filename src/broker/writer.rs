@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource};
-use serde_json::{Value, json};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
+use kube::{Api, Client};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::decide::Draft;
 use crate::api::{SparkInteractiveSession, ThriftConnection};
 use crate::model::{FINALIZER, Session};
-use crate::operator::{FIELD_MANAGER, Stores, Watched};
+use crate::operator::{FIELD_MANAGER, SessionPatch, Stores, Watched};
 use crate::telemetry::audit::{self, Event, Record};
 
 /// Owners of the fields of a session's status that the planner does not write: `sessionId`, `releasedAt`,
@@ -31,12 +31,14 @@ const MOST_CLIENTS: usize = 64;
 #[derive(Clone)]
 pub struct SessionWriter {
     sessions: Api<SparkInteractiveSession>,
+    patch: SessionPatch,
     stores: Arc<Stores>,
 }
 
 impl SessionWriter {
     pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>) -> Self {
-        Self { sessions: Api::namespaced(client.clone(), namespace), stores }
+        let patch = SessionPatch::new(client, namespace, stores.clone());
+        Self { sessions: Api::namespaced(client.clone(), namespace), patch, stores }
     }
 
     /// Creates the session, in place of the ended one with the UID `replaces`. Nothing is left to do if the last caller
@@ -111,9 +113,8 @@ impl SessionWriter {
         session_id: Uuid,
         client: Option<IpAddr>,
     ) -> Result<(), kube::Error> {
-        let metadata = json!({ "name": name, "resourceVersion": resource_version.to_string() });
         let status = json!({ "sessionId": session_id.to_string() });
-        if self.patch_status(name, CLAIM_MANAGER, metadata, status).await? {
+        if self.patch.apply(name, CLAIM_MANAGER, Some(resource_version), status).await? {
             tracing::info!(session = name, %session_id, "session claimed");
             let session = self.stores.read(|inventory| inventory.session(name).cloned());
             let spec = session.as_ref().map(|session| &session.spec);
@@ -176,10 +177,9 @@ impl SessionWriter {
 
     /// Whether it was written: not if the session is gone or has changed.
     async fn set_clients(&self, session: &Session, clients: &[String]) -> Result<bool, kube::Error> {
-        let version = session.meta.resource_version.to_string();
-        let metadata = json!({ "name": session.name(), "resourceVersion": version });
+        let version = Some(session.meta.resource_version);
         let status = json!({ "clientSessionIds": clients });
-        self.patch_status(session.name(), CLIENTS_MANAGER, metadata, status).await
+        self.patch.apply(session.name(), CLIENTS_MANAGER, version, status).await
     }
 
     /// Replaces the connections of this very version of the session. Whether it was written: not if the session is gone
@@ -189,10 +189,9 @@ impl SessionWriter {
         session: &Session,
         connections: &[ThriftConnection],
     ) -> Result<bool, kube::Error> {
-        let version = session.meta.resource_version.to_string();
-        let metadata = json!({ "name": session.name(), "resourceVersion": version });
+        let version = Some(session.meta.resource_version);
         let status = json!({ "connections": connections });
-        self.patch_status(session.name(), CONNECTIONS_MANAGER, metadata, status).await
+        self.patch.apply(session.name(), CONNECTIONS_MANAGER, version, status).await
     }
 
     /// Learns what the API server has of the session.
@@ -219,7 +218,7 @@ impl SessionWriter {
     /// Notes that the client has ended the session; the planner draws the consequences.
     pub async fn release(&self, name: &str, at: Timestamp) -> Result<(), kube::Error> {
         let status = json!({ "releasedAt": Time(at) });
-        if self.patch_status(name, RELEASE_MANAGER, json!({ "name": name }), status).await? {
+        if self.patch.apply(name, RELEASE_MANAGER, None, status).await? {
             tracing::info!(session = name, "session released by its client");
         }
         Ok(())
@@ -235,10 +234,9 @@ impl SessionWriter {
         for _ in 0..ATTEMPTS {
             let session = self.stores.read(|inventory| inventory.session(name).cloned());
             let Some(session) = session.filter(|session| over(session)) else { return Ok(()) };
-            let version = session.meta.resource_version.to_string();
-            let metadata = json!({ "name": name, "resourceVersion": version });
+            let version = Some(session.meta.resource_version);
             let status = json!({ "releasedAt": Time(at) });
-            if self.patch_status(name, RELEASE_MANAGER, metadata, status).await? {
+            if self.patch.apply(name, RELEASE_MANAGER, version, status).await? {
                 tracing::info!(session = name, "session released by its last client");
                 return Ok(());
             }
@@ -246,34 +244,6 @@ impl SessionWriter {
         }
         tracing::warn!(session = name, "the end of a session that others change all the time is not noted");
         Ok(())
-    }
-
-    /// Whether it was written: not if the object is gone or has changed.
-    async fn patch_status(
-        &self,
-        name: &str,
-        manager: &str,
-        metadata: Value,
-        status: Value,
-    ) -> Result<bool, kube::Error> {
-        let patch = json!({
-            "apiVersion": SparkInteractiveSession::api_version(&()),
-            "kind": SparkInteractiveSession::kind(&()),
-            "metadata": metadata,
-            "status": status,
-        });
-        match self
-            .sessions
-            .patch_status(name, &PatchParams::apply(manager).force(), &Patch::Apply(patch))
-            .await
-        {
-            Ok(session) => {
-                self.written(session);
-                Ok(true)
-            }
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     fn written(&self, session: SparkInteractiveSession) {

@@ -1,5 +1,5 @@
 //! The gRPC service to which Envoy streams its access log (ALS): it says which sessions have requests that are open for
-//! long. `xds::access_log` says what gets into that log.
+//! long, and which connections of clients have ended. `xds::access_log` says what gets into that log.
 //!
 //! Which session an entry is about comes from the check of its request, as the metadata that `allow` gave it, never from
 //! the client. An entry that cannot be understood is left out: the stream ends for none of them, since all others of this
@@ -20,19 +20,24 @@ use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::xds::{ACTIVITY, COUNTS, EXT_AUTHZ};
+use super::address::socket;
+use crate::api::DisconnectCause;
+use crate::model::{ClientConnection, EndedConnection};
+use crate::xds::{ACTIVITY, CLOSE_TYPE, COUNTS, EXT_AUTHZ, LOCAL_CLOSE_REASON};
 
 /// Of one message, in bytes. Envoy sends what it has as soon as that is 16 KiB.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// Whoever wants to know when sessions were used; in production `operator::Activity`.
-pub trait ActivitySink: Send + Sync + 'static {
-    fn note(&self, session: &str, at: Timestamp);
+/// Whoever wants to know what the access log says.
+pub trait AccessLogSink: Send + Sync + 'static {
+    /// The session was in use at this time.
+    fn used(&self, session: &str, at: Timestamp);
+    fn ended(&self, connection: EndedConnection);
 }
 
 /// `envoy.service.accesslog.v3.AccessLogService`. `entries` counts what Envoys send. Envoy never ends a stream, so all of
 /// them end with `stop`.
-pub fn access_log_service<S: ActivitySink>(
+pub fn access_log_service<S: AccessLogSink>(
     sink: S,
     entries: Counter,
     stop: CancellationToken,
@@ -49,27 +54,61 @@ pub struct AccessLogs<S> {
 }
 
 #[tonic::async_trait]
-impl<S: ActivitySink> AccessLogService for AccessLogs<S> {
+impl<S: AccessLogSink> AccessLogService for AccessLogs<S> {
     async fn stream_access_logs(
         &self,
         request: Request<Streaming<StreamAccessLogsMessage>>,
     ) -> Result<Response<StreamAccessLogsResponse>, Status> {
         let mut messages = request.into_inner();
+        let mut envoy = None;
         loop {
             let message = tokio::select! {
                 message = messages.message() => message?,
                 () = self.stop.cancelled() => None,
             };
             let Some(message) = message else { return Ok(Response::new(StreamAccessLogsResponse {})) };
+            // Only the first message of a stream says which Envoy it is.
+            envoy = envoy_of(&message).or(envoy);
             let now = Timestamp::now();
             for entry in entries(&message) {
                 self.entries.inc();
                 if let Some((session, at)) = read(entry, now) {
-                    self.sink.note(session, at);
+                    self.sink.used(session, at);
+                }
+            }
+            for entry in connection_entries(&message) {
+                self.entries.inc();
+                if let Some(ended) = envoy.as_deref().and_then(|envoy| ended_connection(envoy, entry)) {
+                    self.sink.ended(ended);
                 }
             }
         }
     }
+}
+
+fn envoy_of(message: &StreamAccessLogsMessage) -> Option<String> {
+    let node = message.identifier.as_ref()?.node.as_ref()?;
+    Some(node.id.clone()).filter(|id| !id.is_empty())
+}
+
+/// What the message says of connections.
+pub fn connection_entries(message: &StreamAccessLogsMessage) -> impl Iterator<Item = &AccessLogCommon> {
+    let entries = match &message.log_entries {
+        Some(LogEntries::TcpLogs(tcp)) => tcp.log_entry.as_slice(),
+        _ => &[],
+    };
+    entries.iter().filter_map(|entry| entry.common_properties.as_ref())
+}
+
+/// The connection to this Envoy that has ended. `None` for an entry that does not say which, or when.
+pub fn ended_connection(envoy: &str, entry: &AccessLogCommon) -> Option<EndedConnection> {
+    let client = socket(entry.downstream_remote_address.as_ref())?;
+    let listener_port = socket(entry.downstream_local_address.as_ref())?.port();
+    let tag = |name: &str| entry.custom_tags.get(name).map(String::as_str);
+    let in_order = tag(CLOSE_TYPE) == Some("Normal") && tag(LOCAL_CLOSE_REASON).is_none_or(str::is_empty);
+    let cause = if in_order { DisconnectCause::ClosedByClient } else { DisconnectCause::ConnectionLost };
+    let connection = ClientConnection { envoy: envoy.to_owned(), client, listener_port };
+    Some(EndedConnection { connection, at: end(entry)?, cause })
 }
 
 /// What the message says of HTTP requests.

@@ -2,11 +2,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
-use envoy_types::pb::envoy::config::core::v3::Metadata;
-use envoy_types::pb::envoy::data::accesslog::v3::HttpAccessLogEntry;
+use envoy_types::pb::envoy::config::core::v3::address::Address as Inner;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{Address, Metadata, Node, SocketAddress};
+use envoy_types::pb::envoy::data::accesslog::v3::{HttpAccessLogEntry, TcpAccessLogEntry};
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
-    HttpAccessLogEntries, TcpAccessLogEntries,
+    HttpAccessLogEntries, Identifier, TcpAccessLogEntries,
 };
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use futures::stream;
@@ -91,9 +93,14 @@ fn with(metadata: Metadata) -> AccessLogCommon {
 #[derive(Clone, Default)]
 struct Noted(Arc<Mutex<Vec<String>>>);
 
-impl ActivitySink for Noted {
-    fn note(&self, session: &str, _: Timestamp) {
+impl AccessLogSink for Noted {
+    fn used(&self, session: &str, _: Timestamp) {
         self.0.lock().unwrap().push(session.to_owned());
+    }
+
+    fn ended(&self, connection: EndedConnection) {
+        let ClientConnection { envoy, client, listener_port } = connection.connection;
+        self.0.lock().unwrap().push(format!("{envoy} {client} {listener_port}"));
     }
 }
 
@@ -127,6 +134,71 @@ async fn a_stream_goes_on_after_entries_that_say_nothing() {
     let mut envoy = AccessLogServiceClient::connect(format!("http://{address}")).await.unwrap();
     envoy.stream_access_logs(stream::iter(messages)).await.unwrap();
     assert_eq!((noted.0.lock().unwrap().as_slice(), counter.get()), (&["s".to_owned()][..], 2));
+}
+
+fn address(ip: &str, port: u32) -> Option<Address> {
+    let port_specifier = Some(PortSpecifier::PortValue(port));
+    let socket = SocketAddress { address: ip.to_owned(), port_specifier, ..SocketAddress::default() };
+    Some(Address { address: Some(Inner::SocketAddress(socket)) })
+}
+
+/// A connection of 10.0.0.7:4711 that was open from second 10 to 30.
+fn closed(close_type: &str, local_reason: &str) -> AccessLogCommon {
+    let tags = [(CLOSE_TYPE, close_type), (LOCAL_CLOSE_REASON, local_reason)];
+    AccessLogCommon {
+        downstream_remote_address: address("::ffff:10.0.0.7", 4711),
+        downstream_local_address: address("10.0.0.1", 10_000),
+        custom_tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        ..ended(10, 20, 0)
+    }
+}
+
+#[rstest]
+#[case::the_client("Normal", "", DisconnectCause::ClosedByClient)]
+#[case::a_reset("RemoteReset", "", DisconnectCause::ConnectionLost)]
+#[case::envoy("Normal", "http2_ping_timeout", DisconnectCause::ConnectionLost)]
+#[case::an_envoy_that_does_not_say_how("", "", DisconnectCause::ConnectionLost)]
+fn a_connection_is_closed_by(#[case] close_type: &str, #[case] reason: &str, #[case] cause: DisconnectCause) {
+    let ended = ended_connection("envoy-0", &closed(close_type, reason)).unwrap();
+    assert_eq!((ended.cause, ended.at.as_second()), (cause, at(30).as_second()));
+    let client = "10.0.0.7:4711".parse().unwrap();
+    let connection = ClientConnection { envoy: "envoy-0".to_owned(), client, listener_port: 10_000 };
+    assert_eq!(ended.connection, connection);
+}
+
+#[rstest]
+#[case::without_the_client(AccessLogCommon { downstream_remote_address: None, ..closed("Normal", "") })]
+#[case::of_no_address(AccessLogCommon { downstream_remote_address: address("pipe", 1), ..closed("Normal", "") })]
+#[case::of_no_port(AccessLogCommon { downstream_remote_address: address("10.0.0.7", 70_000), ..closed("Normal", "") })]
+#[case::without_the_listener(AccessLogCommon { downstream_local_address: None, ..closed("Normal", "") })]
+#[case::without_a_time(AccessLogCommon { start_time: None, ..closed("Normal", "") })]
+fn an_entry_names_no_connection(#[case] entry: AccessLogCommon) {
+    assert_eq!(ended_connection("envoy-0", &entry), None);
+}
+
+fn tcp(envoy: Option<&str>) -> StreamAccessLogsMessage {
+    let entry =
+        TcpAccessLogEntry { common_properties: Some(closed("Normal", "")), ..TcpAccessLogEntry::default() };
+    let node = envoy.map(|id| Node { id: id.to_owned(), ..Node::default() });
+    StreamAccessLogsMessage {
+        identifier: node.map(|node| Identifier { node: Some(node), log_name: "connections".to_owned() }),
+        log_entries: Some(LogEntries::TcpLogs(TcpAccessLogEntries { log_entry: vec![entry] })),
+    }
+}
+
+#[tokio::test]
+async fn the_envoy_of_a_stream_is_known_by_its_first_message() {
+    let (noted, counter, stop) = (Noted::default(), Counter::default(), CancellationToken::new());
+    let address = serve(&noted, &counter, &stop).await;
+    let mut envoy = AccessLogServiceClient::connect(format!("http://{address}")).await.unwrap();
+    envoy.stream_access_logs(stream::iter([tcp(Some("envoy-7")), tcp(None)])).await.unwrap();
+    assert_eq!(*noted.0.lock().unwrap(), ["envoy-7 10.0.0.7:4711 10000"; 2]);
+    envoy.stream_access_logs(stream::iter([tcp(None)])).await.unwrap();
+    assert_eq!(
+        (noted.0.lock().unwrap().len(), counter.get()),
+        (2, 3),
+        "nobody knows whose connection that is"
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Envoy's question in the operator's words.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
@@ -9,13 +9,20 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, 
 
 use jiff::Timestamp;
 
+use super::address::socket;
 use crate::authn::{read_credentials, read_user_id};
-use crate::model::{Call, Check, Credentials, CredentialsError, DEFAULT_SESSION_NAME, Protocol};
+use crate::model::{
+    Call, Check, ClientConnection, Credentials, CredentialsError, DEFAULT_SESSION_NAME, Protocol,
+    UsedConnection,
+};
 use crate::spark::{connect_head, thrift_head};
-use crate::xds::{NODE_LABEL, THRIFT_PATH};
+use crate::xds::{NODE_LABEL, PROXIED_HEADER, THRIFT_PATH};
 
 /// Names a Connect session: `sc://host/;x-spark-session=etl`.
 const SESSION_NAME_HEADER: &str = "x-spark-session";
+
+/// Headers that proxies add. Envoy takes a client's `x-forwarded-for` off, and puts it into [`PROXIED_HEADER`] first.
+const PROXY_HEADERS: [&str; 3] = [PROXIED_HEADER, "forwarded", "via"];
 
 /// Reads what Envoy says of a request. Never fails: what cannot be understood is part of the answer.
 pub fn read(request: &CheckRequest) -> Check {
@@ -33,7 +40,19 @@ pub fn read(request: &CheckRequest) -> Check {
         },
         credentials,
         peer: request.peer,
+        connection: connection(&request),
     }
+}
+
+/// A proxy in front of Envoy says so, as most do.
+fn connection(request: &Request<'_>) -> Option<UsedConnection> {
+    let connection = ClientConnection {
+        envoy: request.node.clone()?,
+        client: request.client?,
+        listener_port: request.listener_port?,
+    };
+    let proxied = PROXY_HEADERS.iter().any(|name| request.header(name).is_some());
+    Some(UsedConnection { connection, since: request.since?, proxied })
 }
 
 /// The parts of a CheckRequest that matter, with its many optional levels taken off.
@@ -41,6 +60,8 @@ pub(super) struct Request<'a> {
     http: Option<&'a HttpRequest>,
     node: Option<String>,
     peer: Option<IpAddr>,
+    client: Option<SocketAddr>,
+    listener_port: Option<u16>,
     since: Option<Timestamp>,
 }
 
@@ -56,6 +77,8 @@ impl<'a> Request<'a> {
             http: request.and_then(|request| request.http.as_ref()),
             node: node.cloned(),
             peer: source.and_then(address),
+            client: source.and_then(|peer| socket(peer.address.as_ref())),
+            listener_port: destination.and_then(|peer| socket(peer.address.as_ref())).map(|it| it.port()),
             since: since.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok()),
         }
     }

@@ -37,6 +37,24 @@ fn the_asking_envoy_the_client_s_address_and_the_time_are_known() {
 }
 
 #[test]
+fn the_connection_is_known_as_the_access_log_will_name_it() {
+    let used = read(&Asked::connect().by_envoy()).connection.unwrap();
+    let client = "10.0.0.7:4711".parse().unwrap();
+    let connection = ClientConnection { envoy: "envoy-0".to_owned(), client, listener_port: 10_000 };
+    let since = jiff::Timestamp::new(1_000, 500).unwrap();
+    assert_eq!(used, UsedConnection { connection, since, proxied: false });
+}
+
+#[rstest]
+#[case("x-spark-session-proxied")]
+#[case("forwarded")]
+#[case("via")]
+fn a_proxy_is_known_by_a_header(#[case] header: &str) {
+    let check = read(&Asked::connect().header(header, "10.9.9.9").by_envoy());
+    assert!(check.connection.unwrap().proxied);
+}
+
+#[test]
 fn a_connect_call_is_read_from_path_and_body() {
     let Call::Connect { method, head, .. } = call_of(Asked::connect()) else { panic!("not Connect") };
     assert_eq!((method, head.session_id.to_string().as_str()), (ConnectMethod::Config, SESSION));

@@ -11,13 +11,14 @@
 //! [`open_session`] is the way of one Thrift call after its check: it is given the session's Spark configuration, and its
 //! answer tells the handle of what was opened.
 //!
-//! [`access_log`] hears of requests that are open for long: their sessions are in use.
+//! [`access_log`] hears of requests that are open for long, since their sessions are in use, and of connections that end.
 //!
 //! Everything but [`ext_authz`], [`open_session`] and [`access_log`], the gRPC services, is pure. Nothing is decided here: who may do what is
 //! the broker's business. What is forced here is form: an answer that Envoy would take for a yes is only ever made from
 //! a route, and no client credential passes on to Spark.
 
 pub mod access_log;
+mod address;
 pub mod allow;
 pub mod check;
 pub mod deny;
@@ -25,7 +26,7 @@ pub mod ext_authz;
 mod headers;
 pub mod open_session;
 
-pub use access_log::{ActivitySink, access_log_service};
+pub use access_log::{AccessLogSink, access_log_service};
 pub use ext_authz::{Checker, service};
 pub use open_session::{Openings, open_session_service};
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3::address::Address as Inner;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
@@ -53,13 +54,16 @@ impl Asked {
     }
 
     pub fn by_envoy(self) -> CheckRequest {
-        let address = SocketAddress { address: "::ffff:10.0.0.7".into(), ..SocketAddress::default() };
-        let address = Address { address: Some(Inner::SocketAddress(address)) };
+        let address = |ip: &str, port| {
+            let port_specifier = Some(PortSpecifier::PortValue(port));
+            let socket = SocketAddress { address: ip.into(), port_specifier, ..SocketAddress::default() };
+            Some(Address { address: Some(Inner::SocketAddress(socket)) })
+        };
         let labels = HashMap::from([(NODE_LABEL.to_owned(), "envoy-0".to_owned())]);
         CheckRequest {
             attributes: Some(AttributeContext {
-                source: Some(Peer { address: Some(address), ..Peer::default() }),
-                destination: Some(Peer { labels, ..Peer::default() }),
+                source: Some(Peer { address: address("::ffff:10.0.0.7", 4711), ..Peer::default() }),
+                destination: Some(Peer { address: address("10.0.0.1", 10_000), labels, ..Peer::default() }),
                 request: Some(Request {
                     http: Some(self.0),
                     time: Some(Timestamp { seconds: 1_000, nanos: 500 }),

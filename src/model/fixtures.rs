@@ -14,12 +14,13 @@ use uuid::Uuid;
 
 use super::connect_server::{INTERCEPTOR_CLASS, INTERCEPTORS_SETTING, token_secret_name};
 use super::{
-    Application, Certificate, DriverPod, Identity, Instance, InstancePhase, InstanceToken, Meta, Pool,
-    Requests, Session, TlsSecret, TokenSecret, TokenState, Utilization, ordinal_of,
+    Application, Certificate, ClientConnection, ClientConnections, DriverPod, Identity, Instance,
+    InstancePhase, InstanceToken, Meta, Pool, Requests, Session, TlsSecret, TokenSecret, TokenState,
+    UsedConnection, Utilization, ordinal_of,
 };
 use crate::api::{
-    Access, IdentityMode, InstanceState, InstanceStatus, MetricType, Quota, QuotaMatch, SessionState,
-    Sharing, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec,
+    Access, DisconnectCause, IdentityMode, InstanceState, InstanceStatus, MetricType, Quota, QuotaMatch,
+    SessionState, Sharing, SparkInteractiveSessionSpec, SparkInteractiveSessionStatus, SparkSessionPoolSpec,
     SparkSessionPoolStatus, ThriftConnection, Tls,
 };
 
@@ -209,6 +210,11 @@ impl Pool {
         self
     }
 
+    pub fn ending_disconnected_sessions(mut self, minutes: i32) -> Self {
+        self.spec.session_policy.disconnected_timeout_minutes = Some(minutes);
+        self
+    }
+
     pub fn ending_sessions_after(mut self, minutes: i32) -> Self {
         self.spec.session_policy.max_lifetime_minutes = Some(minutes);
         self
@@ -283,6 +289,28 @@ impl Session {
     pub fn connected(mut self, id: Uuid, instance: &str) -> Self {
         let connection = ThriftConnection { id: id.to_string(), instance: instance.to_owned() };
         self.status.connections.push(connection);
+        self
+    }
+
+    /// Its client has a connection of this port open.
+    pub fn connected_from(mut self, port: u16, seconds: i64) -> Self {
+        let connection = ClientConnection {
+            envoy: "envoy-0".to_owned(),
+            client: ([10, 0, 0, 7], port).into(),
+            listener_port: 10_000,
+        };
+        let used = UsedConnection { connection, since: at(seconds), proxied: false };
+        let mut connections = ClientConnections::of(&self);
+        connections.opened(&used, false);
+        self.status.client_connections = connections.open;
+        self
+    }
+
+    /// Its client's last connection ended then.
+    pub fn disconnected(mut self, seconds: i64, cause: DisconnectCause) -> Self {
+        self.status.client_connections.clear();
+        self.status.disconnected_at = Some(time(seconds));
+        self.status.disconnect_cause = Some(cause);
         self
     }
 

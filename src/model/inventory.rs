@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Application, DriverPod, Instance, InstancePhase, InstanceToken, Policy, Pool, PoolCertificate, Protocol,
-    Routing, Session, SparkSide, TlsSecret, TokenSecret, is_host_name, ordinal_of,
+    Application, ClientConnection, DriverPod, Instance, InstancePhase, InstanceToken, Policy, Pool,
+    PoolCertificate, Protocol, Routing, Session, SparkSide, TlsSecret, TokenSecret, is_host_name, ordinal_of,
 };
 pub use drivers::LeavingDriver;
 pub use object::{Kind, Object};
@@ -60,6 +60,8 @@ pub struct Inventory {
     /// Session names by pool and user.
     sessions_by_owner: HashMap<String, BTreeMap<String, BTreeSet<String>>>,
     sessions_by_spark_id: HashMap<Uuid, BTreeSet<String>>,
+    /// Session names by the connections that their statuses list.
+    sessions_by_connection: HashMap<ClientConnection, BTreeSet<String>>,
     applications_by_pool: HashMap<String, BTreeSet<String>>,
     pods_by_instance: HashMap<String, BTreeSet<String>>,
     routing: Routing,

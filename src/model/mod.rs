@@ -6,6 +6,7 @@
 
 mod application_state;
 mod certificate;
+mod client_connections;
 pub mod connect_server;
 mod credentials;
 #[cfg(test)]
@@ -27,6 +28,9 @@ mod utilization;
 
 pub use application_state::{APPLICATION_STATES, ApplicationState, Prospect};
 pub use certificate::{Certificate, CertificateProblem};
+pub use client_connections::{
+    ClientConnection, ClientConnections, EndedConnection, REPLACED_BY_NEWER, UsedConnection,
+};
 pub use connect_server::{InstanceToken, TokenSecret};
 pub use credentials::{Credentials, CredentialsError};
 pub use host::is_host_name;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Credentials, CredentialsError, InstanceToken, Protocol};
+use super::{Credentials, CredentialsError, InstanceToken, Protocol, UsedConnection};
 
 /// One request that Envoy holds until it hears a [`Verdict`], as far as the operator sees it:
 /// headers and the first bytes of the body.
@@ -23,6 +23,8 @@ pub struct Check {
     pub user_id_credentials: Option<Credentials>,
     /// The client's address as Envoy sees it.
     pub peer: Option<IpAddr>,
+    /// The connection that the request came over. `None` where Envoy did not say all of it.
+    pub connection: Option<UsedConnection>,
 }
 
 /// What the client wants, told by path and body.

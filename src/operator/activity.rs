@@ -11,16 +11,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use super::convert::Watched;
+use super::session_patch::SessionPatch;
 use super::stores::Stores;
-use crate::api::{SessionState, SparkInteractiveSession};
-use crate::edge::ActivitySink;
+use crate::api::SessionState;
 use crate::model::Session;
 use crate::telemetry::Causes;
 
@@ -142,25 +139,19 @@ impl Activity {
     }
 }
 
-impl ActivitySink for Activity {
-    fn note(&self, session: &str, at: Timestamp) {
-        self.note(session, at);
-    }
-}
-
 /// Names of sessions, and when they were used.
 type Uses = Vec<(String, Timestamp)>;
 
 /// Writes `status.lastActivityAt`, on every replica.
 pub struct ActivityWriter {
-    sessions: Api<SparkInteractiveSession>,
+    patch: SessionPatch,
     stores: Arc<Stores>,
     activity: Activity,
 }
 
 impl ActivityWriter {
-    pub fn new(client: &Client, namespace: &str, stores: Arc<Stores>, activity: Activity) -> Self {
-        Self { sessions: Api::namespaced(client.clone(), namespace), stores, activity }
+    pub fn new(patch: SessionPatch, stores: Arc<Stores>, activity: Activity) -> Self {
+        Self { patch, stores, activity }
     }
 
     /// For ever. Sessions in use are looked at every few seconds; one that was idle, as soon as it is used.
@@ -203,26 +194,11 @@ impl ActivityWriter {
     }
 
     async fn write(&self, Update { session, version, at }: Update) -> anyhow::Result<()> {
-        let patch = json!({
-            "apiVersion": SparkInteractiveSession::api_version(&()),
-            "kind": SparkInteractiveSession::kind(&()),
-            // Another replica may know of a later use.
-            "metadata": { "name": session, "resourceVersion": version.to_string() },
-            "status": { "lastActivityAt": Time(at) },
-        });
-        let (params, patch) = (PatchParams::apply(ACTIVITY_MANAGER).force(), Patch::Apply(patch));
-        let written = self.sessions.patch_status(&session, &params, &patch);
-        match tokio::time::timeout(ONE_WRITE, written).await? {
-            Ok(written) => {
-                if let Some(object) = written.into_domain() {
-                    self.stores.written(object);
-                }
-                Ok(())
-            }
-            // It has changed, or is gone: the watch will tell, and the next round looks again.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let status = json!({ "lastActivityAt": Time(at) });
+        // Another replica may know of a later use: the watch will tell, and the next round looks again.
+        let written = self.patch.apply(&session, ACTIVITY_MANAGER, Some(version), status);
+        tokio::time::timeout(ONE_WRITE, written).await??;
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use http::{Method, Request, Response};
+use kube::Client;
 use kube::client::Body;
 use rstest::rstest;
 use serde_json::Value;
@@ -110,7 +111,8 @@ fn used(mut session: Session, at: Option<Timestamp>) -> Session {
 fn replica(server: &Arc<ApiServer>, state: SessionState) -> (Arc<Stores>, Activity, ActivityWriter) {
     let (stores, activity) = (Stores::new(), Activity::new(MINUTE));
     stores.shown(Object::Session(session("s").in_state(state)));
-    let writer = ActivityWriter::new(&server.client(), "spark-dev", stores.clone(), activity.clone());
+    let patch = SessionPatch::new(&server.client(), "spark-dev", stores.clone());
+    let writer = ActivityWriter::new(patch, stores.clone(), activity.clone());
     (stores, activity, writer)
 }
 

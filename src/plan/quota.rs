@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 use crate::api::{Quota, SessionPolicy, SessionState};
 use crate::model::Session;
 
@@ -143,8 +145,20 @@ fn reached(count: usize, limit: i32) -> bool {
     usize::try_from(limit).is_ok_and(|limit| count >= limit)
 }
 
+/// Those of a user's sessions whose place a newer session of theirs may get, the longest disconnected first.
+pub fn replaceable<'a>(sessions: impl IntoIterator<Item = &'a Session>, now: Timestamp) -> Vec<&'a Session> {
+    let mut found: Vec<_> = sessions.into_iter().filter(|session| session.is_replaceable(now)).collect();
+    found.sort_by_key(|session| (session.disconnected_at(), session.name()));
+    found
+}
+
 fn described(session: &Session) -> String {
     let status = &session.status;
+    let disconnected = session
+        .disconnected_at()
+        .map(|at| format!(", disconnected since {}", at.strftime("%H:%M UTC")))
+        .filter(|_| matches!(status.state, SessionState::Active | SessionState::Idle))
+        .unwrap_or_default();
     let state = match status.state {
         SessionState::Idle => {
             let active =
@@ -156,5 +170,5 @@ fn described(session: &Session) -> String {
         SessionState::Terminating => "ending".to_owned(),
         state => format!("{state:?}"),
     };
-    format!("{} ({state})", session.meta.name)
+    format!("{} ({state}{disconnected})", session.meta.name)
 }

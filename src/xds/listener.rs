@@ -5,9 +5,10 @@ use envoy_types::pb::envoy::config::common::mutation_rules::v3::{
     HeaderMutation, HeaderMutationRules, header_mutation, header_mutation::RemoveOnMatch,
 };
 use envoy_types::pb::envoy::config::core::v3::{
-    ApiVersion, BackoffStrategy, GrpcService, Http2ProtocolOptions, HttpProtocolOptions, KeepaliveSettings,
-    RetryPolicy, TcpKeepalive, TypedExtensionConfig,
+    ApiVersion, BackoffStrategy, GrpcService, HeaderValue, HeaderValueOption, Http2ProtocolOptions,
+    HttpProtocolOptions, KeepaliveSettings, RetryPolicy, TcpKeepalive, TypedExtensionConfig,
     grpc_service::{EnvoyGrpc, TargetSpecifier},
+    header_value_option::HeaderAppendAction,
 };
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::extensions::filters::http::{
@@ -31,7 +32,7 @@ use envoy_types::util::pack_any;
 use super::open_session::{self, EXT_PROC};
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
 use super::{
-    CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, ROUTES,
+    CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, PROXIED_HEADER, ROUTES,
     SESSION_ID_HEADER, USER_HEADER, access_log, local_reply, rate_limit,
 };
 use crate::model::{Denial, DenialKind};
@@ -61,11 +62,11 @@ const FORGED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
 /// Without TLS: for a trusted network, or behind a load balancer that has it.
 pub fn plaintext(listen_addr: SocketAddr, settings: &EnvoySettings) -> Listener {
     let chain = FilterChain { filters: vec![http(settings)], ..Default::default() };
-    Listener { filter_chains: vec![chain], ..socket(LISTENER, listen_addr) }
+    Listener { filter_chains: vec![chain], ..socket(LISTENER, listen_addr, settings) }
 }
 
 /// What all listeners have in common.
-pub fn socket(name: &str, listen_addr: SocketAddr) -> Listener {
+pub fn socket(name: &str, listen_addr: SocketAddr, settings: &EnvoySettings) -> Listener {
     Listener {
         name: name.to_owned(),
         address: Some(address(listen_addr)),
@@ -75,6 +76,7 @@ pub fn socket(name: &str, listen_addr: SocketAddr) -> Listener {
             keepalive_interval: number(15),
             keepalive_probes: number(4),
         }),
+        access_log: vec![access_log::connection_log(settings)],
         ..Default::default()
     }
 }
@@ -157,8 +159,22 @@ fn forget_what_only_we_may_say() -> TypedExtensionConfig {
         header_mutation::Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(prefix) })
     };
     let by_name = |name: &str| header_mutation::Action::Remove(name.to_owned());
-    let names = [CLUSTER_HEADER, OPEN_SESSION_HEADER, SESSION_ID_HEADER, USER_HEADER].map(by_name);
-    let mutations = FORGED_PREFIXES.map(by_prefix).into_iter().chain(names).map(action).collect();
+    let names =
+        [CLUSTER_HEADER, OPEN_SESSION_HEADER, SESSION_ID_HEADER, USER_HEADER, PROXIED_HEADER].map(by_name);
+    let proxied = header_mutation::Action::Append(HeaderValueOption {
+        header: Some(HeaderValue {
+            key: PROXIED_HEADER.to_owned(),
+            value: "%REQ(x-forwarded-for)%".to_owned(),
+            ..Default::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        // Without a proxy there is no such header.
+        keep_empty_value: false,
+        ..Default::default()
+    });
+    // In this order: the client's own value goes first, and its `x-forwarded-for` is read before that goes, too.
+    let forged = FORGED_PREFIXES.map(by_prefix);
+    let mutations = names.into_iter().chain([proxied]).chain(forged).map(action).collect();
     extension(
         "envoy.http.early_header_mutation.header_mutation",
         pack_any(early::HeaderMutation { mutations }),

@@ -33,7 +33,7 @@ mod subscription;
 mod tls_listener;
 mod translate;
 
-pub use access_log::{ACTIVITY, COUNTS};
+pub use access_log::{ACTIVITY, CLOSE_TYPE, COUNTS, LOCAL_CLOSE_REASON};
 pub use discovery::{DiscoveryService, MAX_REQUEST_BYTES};
 pub use listener::EXT_AUTHZ;
 pub use open_session::OPEN_SESSION_HEADER;
@@ -55,6 +55,10 @@ pub use translate::{
 /// Only our own answer may carry it: a client's is removed before any route is matched, and nobody
 /// upstream sees it.
 pub const CLUSTER_HEADER: &str = "x-spark-session-cluster";
+
+/// The header by which ext_authz learns what a proxy in front of Envoy wrote into `x-forwarded-for`. Envoy takes that off
+/// before ext_authz sees it, and puts the address of its own peer there.
+pub const PROXIED_HEADER: &str = "x-spark-session-proxied";
 
 /// The headers by which a Connect server is told the session that the request was checked for, and its user in base64
 /// (binary metadata of gRPC). They count there together with the instance's token; a client's are removed.

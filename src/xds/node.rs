@@ -3,11 +3,12 @@
 use envoy_types::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
 use thiserror::Error;
 
-/// The least Envoy that does as it is told (major, minor). Older ones pass over a setting that they do not
+/// The least Envoy that does as it is told (major, minor). Before 1.37 Envoy has no access log tags with a format
+/// (`CustomTag.value`), so it refuses the listener. Older ones pass over other settings that they do not
 /// know, in silence: before 1.31 `ext_authz.decoder_header_mutation_rules`, which keeps a check's answer from
 /// setting any header (the others are older: `bootstrap_metadata_labels_key`,
 /// `disable_request_body_buffering`, on-demand clusters, early header mutation).
-const LEAST_ENVOY: (u32, u32) = (1, 31);
+const LEAST_ENVOY: (u32, u32) = (1, 37);
 
 /// More than any host or Pod name needs. Ids are kept, logged and compared.
 const MAX_ID_LENGTH: usize = 253;
@@ -85,7 +86,7 @@ mod tests {
 
     #[rstest]
     #[case::of_no_version(named("envoy"))]
-    #[case::of_the_least_version(of_version(1, 31))]
+    #[case::of_the_least_version(of_version(1, 37))]
     #[case::of_today(of_version(1, 40))]
     #[case::of_the_next_decade(of_version(2, 0))]
     #[case::with_the_longest_name(named(&"ä".repeat(253)))]
@@ -97,8 +98,8 @@ mod tests {
     #[case::without_a_name(named(""), Code::InvalidArgument, "node.id")]
     #[case::with_too_long_a_name(named(&"a".repeat(254)), Code::InvalidArgument, "has 254 characters; at most 253")]
     #[case::with_a_line_break_in_it(named("a\nb"), Code::InvalidArgument, "control characters")]
-    #[case::that_is_too_old(of_version(1, 30), Code::FailedPrecondition, "Envoy 1.30.3 is too old")]
-    #[case::that_is_ancient(of_version(0, 99), Code::FailedPrecondition, "At least Envoy 1.31 is needed")]
+    #[case::that_is_too_old(of_version(1, 36), Code::FailedPrecondition, "Envoy 1.36.3 is too old")]
+    #[case::that_is_ancient(of_version(0, 99), Code::FailedPrecondition, "At least Envoy 1.37 is needed")]
     fn an_envoy_is_refused_in_words(#[case] node: Node, #[case] code: Code, #[case] words: &str) {
         let status = Status::from(admit(Some(&node)).unwrap_err());
         assert_eq!(status.code(), code);

@@ -16,7 +16,7 @@ use imbl::OrdMap;
 use super::listener::EXT_AUTHZ;
 use super::open_session;
 use super::proto::{number, seconds};
-use super::{CLUSTER_HEADER, OPEN_SESSION_HEADER, ROUTES};
+use super::{CLUSTER_HEADER, OPEN_SESSION_HEADER, PROXIED_HEADER, ROUTES};
 use crate::model::{Protocol, VirtualHost};
 
 /// Keys of the ext_authz context by which a check says what its route knows.
@@ -33,9 +33,10 @@ pub const THRIFT_PATH: &str = "/cliservice";
 /// What Spark has no business to see: how we route, how the user logged in, and from where. HiveServer2 would take
 /// `x-forwarded-for` for the user's address. `authorization` is not in the list, because there our answer to the check
 /// has put what the instance expects.
-const PRIVATE_HEADERS: [&str; 16] = [
+const PRIVATE_HEADERS: [&str; 17] = [
     CLUSTER_HEADER,
     OPEN_SESSION_HEADER,
+    PROXIED_HEADER,
     "x-spark-session",
     "x-spark-username",
     "x-spark-password",

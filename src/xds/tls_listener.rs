@@ -42,7 +42,7 @@ pub fn tls_listener(tls: &TlsListener, routing: &Routing, settings: &EnvoySettin
         filter_chains: secrets.into_iter().map(|secret| chain(secret, secret, settings)).collect(),
         filter_chain_matcher: by_server_name(&routing.certificate_of_host),
         default_filter_chain: default.map(|secret| chain("default", secret, settings)),
-        ..socket(TLS_LISTENER, tls.listen_addr)
+        ..socket(TLS_LISTENER, tls.listen_addr, settings)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Sessions by their pool, their owner and their Spark session id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Inventory, remove_from};
-use crate::api::{SessionState, SparkInteractiveSessionStatus};
-use crate::model::{Meta, Protocol, Session, SparkSide};
+use crate::api::{ClientConnectionStatus, SessionState, SparkInteractiveSessionStatus};
+use crate::model::{ClientConnection, Meta, Protocol, Session, SparkSide};
 
 impl Inventory {
     /// Sessions of a Spark Connect id in a pool, oldest first. More than one only where someone
@@ -49,6 +50,12 @@ impl Inventory {
     /// Oldest first.
     pub fn sessions_in(&self, pool: &str) -> impl Iterator<Item = &Arc<Session>> {
         self.sessions_by_pool.get(pool).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Sessions whose clients have sent requests over this connection, by name.
+    pub fn sessions_over(&self, connection: &ClientConnection) -> impl Iterator<Item = &Arc<Session>> {
+        let names = self.sessions_by_connection.get(connection).into_iter().flatten();
+        names.filter_map(|name| self.sessions.get(name))
     }
 
     /// What was done on its Spark server for the session with this UID.
@@ -96,6 +103,9 @@ impl Inventory {
         for id in session.spark_session_ids() {
             self.sessions_by_spark_id.entry(id).or_default().insert(name.clone());
         }
+        for connection in connections(&session) {
+            self.sessions_by_connection.entry(connection).or_default().insert(name.clone());
+        }
         let session = Arc::new(session);
         let in_pool = self.sessions_by_pool.entry(pool.clone()).or_default();
         in_pool.insert(age(&session), Arc::clone(&session));
@@ -119,23 +129,38 @@ impl Inventory {
             }
         }
         for id in old.spark_session_ids() {
-            if let Some(names) = self.sessions_by_spark_id.get_mut(&id) {
-                names.remove(name);
-                if names.is_empty() {
-                    self.sessions_by_spark_id.remove(&id);
-                }
-            }
+            remove_name(&mut self.sessions_by_spark_id, &id, name);
+        }
+        for connection in connections(&old) {
+            remove_name(&mut self.sessions_by_connection, &connection, name);
         }
         vec![old.spec.pool.clone()]
     }
 }
 
+fn remove_name<K: Eq + Hash>(index: &mut HashMap<K, BTreeSet<String>>, key: &K, name: &str) {
+    if let Some(names) = index.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+fn connections(session: &Session) -> impl Iterator<Item = ClientConnection> {
+    let open = session.status.client_connections.iter();
+    open.filter_map(ClientConnectionStatus::connection)
+}
+
+/// Which connections are open matters to nobody who plans, only that none is: `disconnected_at` says so.
 fn is_same_to_planner(old: &SparkInteractiveSessionStatus, new: &SparkInteractiveSessionStatus) -> bool {
-    if old.last_activity_at == new.last_activity_at || new.state == SessionState::Idle {
+    let used = old.last_activity_at != new.last_activity_at && new.state != SessionState::Idle;
+    if !used && old.client_connections == new.client_connections {
         return old == new;
     }
     let without = |status: &SparkInteractiveSessionStatus| SparkInteractiveSessionStatus {
-        last_activity_at: None,
+        last_activity_at: status.last_activity_at.clone().filter(|_| !used),
+        client_connections: Vec::new(),
         ..status.clone()
     };
     without(old) == without(new)

@@ -131,6 +131,9 @@ fn merged(
         released_at: old.released_at.clone(),
         client_session_ids: old.client_session_ids.clone(),
         connections: old.connections.clone(),
+        client_connections: old.client_connections.clone(),
+        disconnected_at: old.disconnected_at.clone(),
+        disconnect_cause: old.disconnect_cause,
         ..new
     }
 }
