@@ -43,13 +43,16 @@ pub struct SparkSessionPoolStatus {
     #[serde(default)]
     pub next_ordinal: i64,
     /// Attempts in a row to start instances that failed; several instances that were started together count as one. 0
-    /// again when a newer instance has been there for five minutes, or was given up after it had answered, or when the
-    /// pool's spec changes.
+    /// again when an instance that began to answer after `lastFailedStartTime` has been there for five minutes, when one
+    /// that was created after it has answered and was given up, or when the pool's spec changes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub consecutive_failures: i32,
     /// When the last instance failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_time: Option<Time>,
+    /// When the newest of the instances that count as `consecutiveFailures` was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failed_start_time: Option<Time>,
     /// Seconds that the last instances took from their creation until their server answered, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent_start_seconds: Vec<i32>,

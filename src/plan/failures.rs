@@ -29,6 +29,9 @@ pub struct Failures {
     /// Instances that fail while the next attempt is awaited count as one: they were started together.
     pub consecutive: i32,
     pub last_time: Option<Timestamp>,
+    /// When the newest of the instances that were counted was created. `None` also where an earlier version of the
+    /// operator has counted.
+    pub last_start: Option<Timestamp>,
     pub last_message: Option<String>,
 }
 
@@ -45,6 +48,7 @@ impl Failures {
         let mut failures = Self {
             consecutive: status.consecutive_failures,
             last_time: status.last_failure_time.as_ref().map(|time| time.0),
+            last_start: status.last_failed_start_time.as_ref().map(|time| time.0),
             last_message: status.last_failure_message.clone(),
         };
         let changed = status.observed_generation.is_some_and(|seen| seen != view.pool.meta.generation);
@@ -56,7 +60,10 @@ impl Failures {
         for instance in view.instances.iter().filter(|instance| instance.phase == InstancePhase::Failed) {
             if was(instance) != Some(InstanceState::Failed) {
                 let stable = answered(instance) && after(instance.created_at, STABLE_AFTER) <= now;
-                counted |= !stable;
+                if !stable {
+                    counted = true;
+                    failures.last_start = failures.last_start.max(Some(instance.created_at));
+                }
                 failures.last_time = Some(now);
             }
             // Also of one that is counted already: its log is read after that. One that has come back has nothing to say.
@@ -70,21 +77,34 @@ impl Failures {
         failures
     }
 
-    /// An instance that was started after them has been there for long enough, or has answered and was given up.
+    /// An instance that began to answer after the last failed attempt was begun has been there for long enough, or a newer
+    /// one has answered and was given up. The time of the failure says nothing about that: a driver whose Pod is deleted is
+    /// replaced at the first sign of it, and its failure is counted when the Pod is gone.
     fn are_over(&self, view: &PoolView, now: Timestamp, plan: &mut Plan) -> bool {
-        let Some(last) = self.last_time else { return false };
+        if self.consecutive == 0 {
+            return false;
+        }
+        // An earlier version has noted no start: what began after the failure is newer in any case.
+        let Some(begun) = self.last_start.or(self.last_time) else { return false };
+        let told = &view.pool.status.instances;
         let there: HashSet<&str> = view.instances.iter().map(|it| it.name.as_str()).collect();
-        // Gone, and has not failed before. One that is about to go may be said to fail yet.
-        let given_up = |told: &InstanceStatus| {
-            let newer = told.created_at.as_ref().is_some_and(|created| last <= created.0);
-            let gone = !there.contains(told.name.as_str());
-            newer && told.has_answered() && told.state != InstanceState::Failed && gone
+        // Gone. One that is about to go may be said to fail yet, and those that have failed are not newer.
+        let given_up = |told: &&InstanceStatus| {
+            let newer = told.created_at.as_ref().is_some_and(|created| begun < created.0);
+            newer && told.has_answered() && !there.contains(told.name.as_str())
         };
-        if view.pool.status.instances.iter().any(given_up) {
+        if told.iter().filter(given_up).any(|told| told.state != InstanceState::Failed) {
             return true;
         }
+        let answered_before = |told: &&InstanceStatus| {
+            // Statuses of earlier versions have no time of the first answer.
+            let at = told.ready_at.as_ref().or(told.created_at.as_ref());
+            told.has_answered() && at.is_none_or(|at| at.0 <= begun)
+        };
+        let before: HashSet<&str> =
+            told.iter().filter(answered_before).map(|told| told.name.as_str()).collect();
         let ready = view.instances.iter().filter(|instance| instance.phase == InstancePhase::Ready);
-        let since = ready.map(|instance| instance.created_at).filter(|created| *created >= last).min();
+        let since = ready.filter(|it| !before.contains(it.name.as_str())).map(|it| it.created_at).min();
         let Some(over) = since.map(|since| after(since, STABLE_AFTER)) else { return false };
         if now < over {
             plan.wake_at(over);

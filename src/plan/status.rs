@@ -63,6 +63,7 @@ pub fn pool_status(
         consecutive_failures: outlook.failures.consecutive,
         recent_start_seconds: recent_starts(view, &before, now),
         last_failure_time: outlook.failures.last_time.map(seconds),
+        last_failed_start_time: outlook.failures.last_start.map(seconds),
         last_failure_message: outlook.failures.last_message.clone(),
         conditions: conditions::merge(&conditions, &findings, generation, now),
         instances,

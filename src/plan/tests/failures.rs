@@ -123,6 +123,57 @@ fn a_driver_whose_pod_is_deleted_after_long_service_is_replaced_at_once() {
     assert_eq!(cluster.fleet().last(), Some(&("p-1", InstanceState::Pending)));
 }
 
+/// A node is drained: the replacement is created when the Pod begins to go, and the failure is counted when it is gone.
+fn replaced_before_the_failure_was_counted() -> Cluster {
+    let pool = thrift_pool("p").cooling_down(0);
+    let mut cluster =
+        Cluster::of(pool).session(session("s")).settled().at(40).answering(&["p-0"]).settled().at(100);
+    cluster.find_instance("p-0").phase = InstancePhase::Deleting;
+    let mut cluster = cluster.settled().at(102);
+    cluster.find_instance("p-0").phase = InstancePhase::Failed;
+    let cluster = cluster.settled();
+    assert_eq!(cluster.pool.status.consecutive_failures, 1);
+    assert_eq!(cluster.fleet(), [("p-0", InstanceState::Failed), ("p-1", InstanceState::Pending)]);
+    let cluster = cluster.at(112).settled().swept().answering(&["p-1"]).at(130).settled();
+    assert_eq!(cluster.pool.status.consecutive_failures, 1, "it may fail yet");
+    cluster
+}
+
+#[test]
+fn a_replacement_that_is_older_than_the_counted_failure_ends_the_row_when_it_is_given_up() {
+    let mut cluster = replaced_before_the_failure_was_counted().at(200);
+    cluster.sessions.clear();
+    let cluster = cluster.settled().swept().settled();
+    let told = (true, "ScaledToZero", "No instance runs; the first user starts one.");
+    assert_eq!((cluster.condition("Ready"), cluster.pool.status.consecutive_failures), (told, 0));
+    assert_eq!(cluster.pool.status.last_failure_message, None);
+}
+
+#[test]
+fn a_replacement_that_is_older_than_the_counted_failure_ends_the_row_after_five_minutes() {
+    let cluster = replaced_before_the_failure_was_counted();
+    assert_eq!(cluster.wakes_at(), Some(400));
+    assert_eq!(cluster.at(400).settled().pool.status.consecutive_failures, 0);
+}
+
+/// The load is gone when the next attempt is due, so there is none.
+#[test]
+fn one_of_those_that_were_started_together_ends_the_row_of_the_others() {
+    let mut pool = thrift_pool("p").sessions_per_instance(1).scaling_up_above("1").cooling_down(0);
+    pool.spec.scaling.scale_down_threshold = "1".to_owned();
+    let cluster = Cluster::of(pool).session(session("a")).session(session("b")).settled();
+    let mut cluster = cluster.at(30).answering(&["p-0"]).settled();
+    *cluster.find_instance("p-1") = failed("p-1", "OOM");
+    let mut cluster = cluster.at(35).settled();
+    assert_eq!(cluster.pool.status.consecutive_failures, 1);
+    cluster.sessions.retain(|session| session.meta.name == "a");
+    let mut cluster = cluster.at(300).settled().swept().settled();
+    assert_eq!(cluster.pool.status.consecutive_failures, 0);
+    assert_eq!(cluster.fleet(), [("p-0", InstanceState::Running)]);
+    cluster.sessions.clear();
+    assert_eq!(cluster.at(400).settled().swept().settled().condition("Ready").1, "ScaledToZero");
+}
+
 /// Where sessions are short, instances are given up before they are five minutes old, and one in fifty may fail.
 #[test]
 fn an_instance_that_was_given_up_after_it_had_answered_ends_the_row() {
@@ -168,7 +219,8 @@ fn an_instance_that_was_ready_before_the_failures_does_not_end_their_row() {
     let mut cluster = Cluster::of(connect_pool("p").sized(2, 2)).instance(ready("p-0")).settled();
     for (name, seconds) in [("p-1", 100), ("p-2", 200), ("p-3", 300)] {
         cluster = cluster.at(seconds);
-        *cluster.find_instance(name) = failed(name, "OOM");
+        let created_at = cluster.find_instance(name).created_at;
+        *cluster.find_instance(name) = Instance { created_at, ..failed(name, "OOM") };
         cluster = cluster.settled().at(seconds + 99).settled();
         cluster.instances.retain(|instance| instance.phase != InstancePhase::Deleting);
     }
