@@ -79,7 +79,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let driver_metrics = DriverMetrics::new(&prompt, &settings.namespace, stores.clone(), leadership.clone());
     background.spawn(driver_metrics.run());
     let events = Events::new(&patient, &settings.namespace);
-    let applier = Applier::new(&prompt, &settings.namespace, stores.clone(), leadership.clone(), events);
+    let applier = Applier::new(
+        &prompt,
+        &settings.namespace,
+        stores.clone(),
+        leadership.clone(),
+        activity.clone(),
+        events,
+    );
     let applier = Arc::new(applier);
     let (publishing, published) = watch::channel(Routing::default());
     background.spawn(programmed::follow(stores.clone(), publisher.clone(), published, applier.clone()));

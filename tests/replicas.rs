@@ -82,15 +82,16 @@ impl Replica {
             LeaseName { namespace: namespace.to_owned(), name: LEASE.to_owned(), identity: identity.clone() };
         let (leads, stop) = (Gauge::default(), CancellationToken::new());
         let (candidate, leadership) = Candidate::new(&client, lease, timing, leads.clone());
+        let activity = Activity::new(Duration::from_secs(60));
         let applier = Arc::new(Applier::new(
             &client,
             namespace,
             Arc::clone(&stores),
             leadership.clone(),
+            activity.clone(),
             Events::new(&client, namespace),
         ));
         let takeover = Takeover::new(&client, namespace);
-        let activity = Activity::new(Duration::from_secs(60));
         Reconciler::new(Arc::clone(&stores), applier, takeover, leadership.clone(), activity)
             .spawn(&mut tasks);
         let watching = Arc::clone(&stores);

@@ -302,6 +302,12 @@ pub struct SessionPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 525_600))]
     pub max_lifetime_minutes: Option<i32>,
+    /// Whether a Connect session that no client uses is kept by what runs in it: a streaming query, or a query whose
+    /// client has gone. Spark is asked before `idleTimeoutMinutes` end a session, and `maxLifetimeMinutes` end it all the
+    /// same: without them a streaming query keeps its session, and its instance, for as long as it runs. Sessions of a
+    /// Thrift Server are not asked about.
+    #[serde(default = "default_true")]
+    pub running_queries_keep_sessions: bool,
     /// Seconds that a session may wait for an instance before it fails, with the cause. Default 900.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
@@ -333,6 +339,7 @@ impl Default for SessionPolicy {
             idle_timeout_minutes: default_idle(),
             disconnected_timeout_minutes: None,
             max_lifetime_minutes: None,
+            running_queries_keep_sessions: true,
             start_timeout_seconds: None,
             finished_ttl_minutes: None,
             default_session_conf: BTreeMap::new(),

@@ -49,6 +49,8 @@ pub use session_conf::{
     ConfRefusal, ConfSource, ConfToSet, Opening, ProtectedConf, RefusedConf, SessionConf, is_text,
 };
 pub use session_key::{DEFAULT_SESSION_NAME, SessionKey};
-pub use spark_side::{AppliedConf, Preparation, Progress, ReleaseOutcome, SparkSide};
+pub use spark_side::{
+    AppliedConf, Preparation, Progress, ReleaseOutcome, RunningAnswer, SparkRuns, SparkSide,
+};
 pub use tls::{PoolCertificate, SecretProblem, TlsOff, TlsPolicy, TlsSecret};
 pub use utilization::{Requests, Usage, Utilization};

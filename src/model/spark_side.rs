@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 /// What is known of one session, which is told apart from a namesake by its UID.
@@ -11,7 +12,46 @@ use uuid::Uuid;
 pub struct SparkSide {
     /// By Spark Connect's session id.
     pub prepared: BTreeMap<Uuid, Preparation>,
+    /// The last answer to the question what runs in it.
+    pub running: Option<RunningAnswer>,
     pub release: Option<ReleaseOutcome>,
+}
+
+/// What Spark said of what runs in a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningAnswer {
+    /// By the planner's clock. What began later is not in the answer.
+    pub asked_at: Timestamp,
+    pub runs: SparkRuns,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SparkRuns {
+    Nothing,
+    /// What it is, in words.
+    Something(String),
+    /// Spark has not said it, for this reason, since it was first asked in vain.
+    Unknown {
+        reason: String,
+        since: Timestamp,
+    },
+}
+
+impl SparkSide {
+    /// Notes an answer. Of several in a row that say nothing, the time of the first one is kept.
+    pub fn note_running(&mut self, asked_at: Timestamp, runs: SparkRuns) {
+        let first = match self.running.take().map(|before| before.runs) {
+            Some(SparkRuns::Unknown { since, .. }) => Some(since),
+            _ => None,
+        };
+        let runs = match runs {
+            SparkRuns::Unknown { reason, since } => {
+                SparkRuns::Unknown { reason, since: first.unwrap_or(since) }
+            }
+            known => known,
+        };
+        self.running = Some(RunningAnswer { asked_at, runs });
+    }
 }
 
 /// How far a Spark session has its configuration.

@@ -10,6 +10,7 @@ use kube::core::Status;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
+use super::activity::Activity;
 use super::convert::{self, Watched};
 use super::endings;
 use super::events::Events;
@@ -61,6 +62,7 @@ impl Applier {
         namespace: &str,
         stores: Arc<Stores>,
         leadership: Leadership,
+        activity: Activity,
         events: Events,
     ) -> Self {
         Self {
@@ -68,7 +70,7 @@ impl Applier {
             sessions: Api::namespaced(client.clone(), namespace),
             applications: Api::namespaced(client.clone(), namespace),
             tokens: Tokens::new(client, namespace, stores.clone()),
-            spark_sessions: SparkSessions::new(stores.clone(), leadership),
+            spark_sessions: SparkSessions::new(stores.clone(), leadership, activity),
             events,
             stores,
         }
@@ -135,6 +137,9 @@ impl Applier {
             Action::SetFinalizer { about, hold } => self.set_finalizer(&about, hold).await?,
             Action::PrepareSpark { session, uid, instance, spark_session_id, conf } => {
                 self.spark_sessions.prepare(session, uid, instance, spark_session_id, conf.0);
+            }
+            Action::AskSpark { session, uid, instance, asked_at } => {
+                self.spark_sessions.ask(session, uid, instance, asked_at);
             }
             Action::ReleaseSpark { session, uid, instance } => {
                 self.spark_sessions.release(session, uid, instance);

@@ -1,8 +1,10 @@
-//! What the operator itself does on Spark servers: it gives sessions their configuration, and closes what is left of
-//! them there.
+//! What the operator itself does on Spark servers: it gives sessions their configuration, asks what runs in them, and
+//! closes what is left of them there.
 //!
 //! When to do so is the planner's business. The Thrift Server's sessions are closed by the replicas that opened them
 //! (`broker::ThriftSessions`): here they are only waited for.
+
+mod asking;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
@@ -16,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::activity::Activity;
 use super::leadership::{Leadership, Term};
 use super::stores::Stores;
 use crate::api::SessionState;
@@ -43,6 +46,8 @@ pub struct SparkSessions {
     leadership: Leadership,
     preparations: Work<(Term, String, Uuid, String)>,
     releases: Work<String>,
+    questions: Work<(Term, String)>,
+    activity: Activity,
 }
 
 /// Where a session of Spark Connect is, and whose it is.
@@ -52,8 +57,10 @@ struct Place {
 }
 
 impl SparkSessions {
-    pub fn new(stores: Arc<Stores>, leadership: Leadership) -> Self {
-        Self { stores, leadership, preparations: Work::new(), releases: Work::new() }
+    /// `activity`: hears of sessions in which something runs.
+    pub fn new(stores: Arc<Stores>, leadership: Leadership, activity: Activity) -> Self {
+        let (preparations, releases) = (Work::new(AT_A_TIME), Work::new(AT_A_TIME));
+        Self { stores, leadership, preparations, releases, questions: asking::work(), activity }
     }
 
     /// Sets the configuration, again and again until Spark has heard of it or the session is no longer there, and only
@@ -115,8 +122,8 @@ struct Work<K> {
 }
 
 impl<K: Hash + Eq + Clone + Send + 'static> Work<K> {
-    fn new() -> Self {
-        Self { under_way: Arc::default(), permits: Arc::new(Semaphore::new(AT_A_TIME)) }
+    fn new(at_a_time: usize) -> Self {
+        Self { under_way: Arc::default(), permits: Arc::new(Semaphore::new(at_a_time)) }
     }
 
     /// Its own panics are the work's to catch: here they would leave the key behind.

@@ -9,8 +9,8 @@ use crate::model::fixtures::{application, connect_pool, driver, session, thrift_
 use crate::model::{Kind, Object, Pool, SparkSide};
 use crate::spark::fake_connect::FakeConnect;
 
-const ID: Uuid = Uuid::from_u128(7);
-const OTHER_ID: Uuid = Uuid::from_u128(8);
+pub(super) const ID: Uuid = Uuid::from_u128(7);
+pub(super) const OTHER_ID: Uuid = Uuid::from_u128(8);
 
 /// Alice's session `s` on `p-0`, whose server is at this address and asks for a token.
 fn stores_of(pool: Pool, address: SocketAddr) -> Arc<Stores> {
@@ -31,13 +31,17 @@ fn stores_of(pool: Pool, address: SocketAddr) -> Arc<Stores> {
     stores
 }
 
-fn stores(spark: &FakeConnect) -> Arc<Stores> {
+pub(super) fn stores(spark: &FakeConnect) -> Arc<Stores> {
     stores_of(connect_pool("p"), spark.address)
 }
 
+pub(super) fn activity() -> Activity {
+    Activity::new(Duration::from_secs(60))
+}
+
 /// Of a replica that leads.
-fn of(stores: &Arc<Stores>) -> SparkSessions {
-    SparkSessions::new(stores.clone(), Leadership::always())
+pub(super) fn of(stores: &Arc<Stores>) -> SparkSessions {
+    SparkSessions::new(stores.clone(), Leadership::always(), activity())
 }
 
 async fn until_nothing_is_under_way(sessions: &SparkSessions) {
@@ -55,12 +59,12 @@ fn release(sessions: &SparkSessions) {
     sessions.release("s".into(), "uid-of-s".into(), "p-0".into());
 }
 
-fn side(stores: &Stores) -> SparkSide {
+pub(super) fn side(stores: &Stores) -> SparkSide {
     stores.read(|inventory| inventory.spark_side("uid-of-s").cloned()).unwrap_or_default()
 }
 
 /// Until it is known of the session what the test waits for.
-async fn until<T>(stores: &Stores, found: impl Fn(&SparkSide) -> Option<T>) -> T {
+pub(super) async fn until<T>(stores: &Stores, found: impl Fn(&SparkSide) -> Option<T>) -> T {
     let mut changes = stores.changes("p");
     loop {
         changes.mark_unchanged();
@@ -153,7 +157,7 @@ async fn who_leads_no_more_sets_nothing_and_begins_anew_in_the_next_term() {
     spark.breaks(Code::Unavailable, "Still starting.");
     let stores = stores(&spark);
     let (leadership, lead) = Leadership::for_a_test();
-    let sessions = SparkSessions::new(stores.clone(), leadership);
+    let sessions = SparkSessions::new(stores.clone(), leadership, activity());
     prepare(&sessions, ID);
     assert!(lock(&sessions.preparations.under_way).is_empty(), "it does not lead yet");
     lead(Some(1));

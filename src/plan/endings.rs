@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::seconds;
 use super::drains::INSTANCE_DRAINED;
+use super::running::{Asking, MayEnd};
 use super::sessions::{Draft, Drafts, Verdict};
 use super::{Action, Observations, Plan};
 use crate::api::SessionState;
@@ -104,6 +105,7 @@ impl<'a> Drafts<'a> {
     fn end_at_their_time(&mut self, observations: &Observations, plan: &mut Plan) {
         let (view, now) = (self.view, self.now);
         let policy = &view.pool.spec.session_policy;
+        let asking = Asking { view, instances: &self.instances, now };
         for draft in self.drafts.iter_mut().filter(|draft| draft.goes_on()) {
             if let Some(minutes) = policy.max_lifetime_minutes {
                 let at = after(began(draft.session), SignedDuration::from_mins(minutes.into()));
@@ -118,7 +120,7 @@ impl<'a> Drafts<'a> {
             }
             let last_use = last_use(draft.session, view.activity.get(draft.session.name()).copied());
             let last_use = observations.clock_jumped_at.map_or(last_use, |jump| jump.max(last_use));
-            end_idle(draft, policy.idle_timeout_minutes, last_use, observations, now, plan);
+            end_idle(draft, last_use, observations, asking, plan);
         }
     }
 
@@ -169,24 +171,41 @@ impl<'a> Drafts<'a> {
 /// interval were watched for: another replica, or an earlier leader, may know of one that is not written down yet.
 fn end_idle(
     draft: &mut Draft<'_>,
-    timeout_minutes: i32,
     last_use: Timestamp,
     observations: &Observations,
-    now: Timestamp,
+    asking: Asking<'_>,
     plan: &mut Plan,
 ) {
+    let (now, timeout_minutes) = (asking.now, asking.view.pool.spec.session_policy.idle_timeout_minutes);
     let in_use = matches!(draft.state, SessionState::Active | SessionState::Idle) && draft.instance.is_some();
     let Some(watching_since) = observations.watching_since.filter(|_| in_use) else { return };
+    if let Some(words) = asking.keeps(draft.session, last_use, plan) {
+        draft.state = SessionState::Active;
+        draft.kept = Some(words);
+        return;
+    }
     let slack = observations.activity_slack;
     let timeout = SignedDuration::from_mins(timeout_minutes.into());
     let all_seen = after(watching_since, slack);
-    let ends = after(after(last_use, timeout), slack).max(all_seen);
+    let mut ends = after(after(last_use, timeout), slack).max(all_seen);
     if ends <= now {
-        let since = seconds(last_use).0;
-        let message = format!(
-            "The session ended because it was not used for {timeout_minutes} min (since {since}). Start a new session."
-        );
-        return draft.condemn(IDLE_TIMEOUT, message);
+        match asking.may_end(draft.session, ends, plan) {
+            MayEnd::Yes { unknown } => {
+                let since = seconds(last_use).0;
+                let unknown = unknown.map_or_else(String::new, |reason| unanswered(&reason));
+                let message = format!(
+                    "The session ended because it was not used for {timeout_minutes} min (since {since}).{unknown} Start a \
+                     new session."
+                );
+                return draft.condemn(IDLE_TIMEOUT, message);
+            }
+            MayEnd::No(words) => {
+                draft.state = SessionState::Active;
+                draft.kept = Some(words);
+                return;
+            }
+            MayEnd::Asked { ends: later } => ends = later,
+        }
     }
     let idle = after(after(last_use, SHOWN_IDLE_AFTER.min(timeout / 2)), slack);
     // One that was found idle stays so until somebody is seen to use it.
@@ -199,6 +218,11 @@ fn end_idle(
         draft.state = SessionState::Active;
         plan.wake_at(idle);
     }
+}
+
+fn unanswered(reason: &str) -> String {
+    let reason = reason.trim_end_matches('.');
+    format!(" Whether a query was still running in it is not known: {reason}.")
 }
 
 /// What is to be said of an idle session.

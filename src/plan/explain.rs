@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::conditions::seconds;
 use super::endings::{after, began, last_use};
 use super::session_conf::layers;
+use super::session_status::QUERY_RUNNING;
 use super::waiting::waiting;
 use super::{quota, session_conf};
 use crate::api::SessionState;
@@ -135,9 +136,14 @@ impl Explanation {
             let at = seconds(after(used, SignedDuration::from_mins(minutes.into()))).0;
             let used = seconds(used).0;
             self.says("last use", used.to_string());
+            let runs = session.explanation().is_some_and(|(reason, _)| reason == QUERY_RUNNING);
             self.says(
                 "ends",
-                format!("soon after {at} if it is not used until then, by sessionPolicy.idleTimeoutMinutes {minutes}"),
+                if runs {
+                    "not for want of use while that query runs, by sessionPolicy.runningQueriesKeepSessions".to_owned()
+                } else {
+                    format!("soon after {at} if it is not used until then, by sessionPolicy.idleTimeoutMinutes {minutes}")
+                },
             );
         }
         match policy.max_lifetime_minutes {

@@ -25,6 +25,7 @@ pub mod quota;
 pub mod reasons;
 mod refusal;
 mod rollout;
+mod running;
 mod session_conf;
 mod session_objects;
 mod session_status;
@@ -118,6 +119,15 @@ pub enum Action {
         spark_session_id: Uuid,
         conf: ConfToSet,
     },
+    /// Asks Spark what runs in the session. The answer, or that there was none, is in a later view's `spark_sides` after
+    /// some seconds at most; asked again before that, it is asked once.
+    AskSpark {
+        session: String,
+        uid: String,
+        instance: String,
+        /// What began later may be missing in the answer.
+        asked_at: Timestamp,
+    },
     /// Closes on its server what the session has there. What came of it, after some seconds at most, is in a later
     /// view's `spark_sides`; asked twice, it is done once.
     ReleaseSpark {
@@ -143,6 +153,7 @@ impl Action {
             Self::SetFinalizer { hold: true, .. } => "Hold",
             Self::SetFinalizer { hold: false, .. } => "LetGo",
             Self::PrepareSpark { .. } => "PrepareSpark",
+            Self::AskSpark { .. } => "AskSpark",
             Self::ReleaseSpark { .. } => "ReleaseSpark",
             Self::Event(event) => event.reason,
         }
@@ -153,6 +164,7 @@ impl Action {
         match self {
             Self::UpdateSessionStatus { session, .. }
             | Self::PrepareSpark { session, .. }
+            | Self::AskSpark { session, .. }
             | Self::ReleaseSpark { session, .. } => Some(session),
             Self::DeleteSession { name, .. } => Some(name),
             Self::SetFinalizer { about, .. } => about.session(),

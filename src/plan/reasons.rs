@@ -255,6 +255,12 @@ const POOL: &[Reason] = &[
 const SESSION: &[Reason] = &[
     usual("Ready", true, "Placed", "it has a place on an instance that answers"),
     usual("Ready", true, "Idle", "the same, and it is not used; the message says when it ends"),
+    usual(
+        "Ready",
+        true,
+        "QueryRunning",
+        "the same, and no client uses it, but a query that runs in it keeps it; the message says which",
+    ),
     usual("Ready", true, "InstanceDraining", "the same, and the instance takes no new sessions"),
     usual("Ready", false, "InstanceStarting", "its instance is starting again"),
     usual("Ready", false, "StartingInstance", "its instance is being submitted, or has no node yet"),

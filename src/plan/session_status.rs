@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{self, Finding, seconds};
+use super::endings::{after, began};
 use super::outlook::{describe_start, sentence};
 use super::preparation::serves;
 use super::session_objects::{finished_ttl, let_go, remove_when_due};
@@ -12,7 +13,10 @@ use super::sessions::{Draft, Drafts, Verdict};
 use super::waiting::{Waiting, written};
 use super::{About, Action, Event, Plan, reasons};
 use crate::api::{SessionState, SparkInteractiveSessionStatus, WaitStatus};
-use crate::model::{Instance, InstancePhase, Session};
+use crate::model::{Instance, InstancePhase, PoolView, Session};
+
+/// Reason of the condition of a session that no client uses, and that is kept by what runs in it.
+pub(super) const QUERY_RUNNING: &str = "QueryRunning";
 
 impl Drafts<'_> {
     /// The status of every session that changes, events about it, and the removal of those that
@@ -43,6 +47,12 @@ impl Drafts<'_> {
                     let driver = on.and_then(|on| on.driver);
                     let finding = ready(false, reason, message.clone());
                     own = Standing { driver, ..Standing::new(draft.instance, endpoint, finding) };
+                    &own
+                }
+                (None, Some(on)) if on.finding.status && draft.kept.is_some() => {
+                    let finding = kept(draft, self.view);
+                    let driver = on.driver;
+                    own = Standing { driver, ..Standing::new(on.instance, on.endpoint.clone(), finding) };
                     &own
                 }
                 (None, Some(on)) if on.finding.status && draft.unused.is_some() => {
@@ -98,6 +108,18 @@ pub(super) fn ready(status: bool, reason: &'static str, message: String) -> Find
     let finding = Finding { type_: "Ready", status, reason, message };
     debug_assert!(reasons::lists_of_session(&finding), "not on the page of reasons: {finding:?}");
     finding
+}
+
+/// Of a session that what runs in it keeps.
+fn kept(draft: &Draft<'_>, view: &PoolView) -> Finding {
+    let (place, words) = (draft.instance.unwrap_or_default(), draft.kept.as_deref().unwrap_or_default());
+    let ends = view.pool.spec.session_policy.max_lifetime_minutes.map_or_else(String::new, |minutes| {
+        let at = after(began(draft.session), SignedDuration::from_mins(minutes.into()));
+        format!(", until {} at the latest", seconds(at).0)
+    });
+    let message =
+        format!("Served by instance {place}. No client uses it now, but {words}, which keeps it{ends}.");
+    ready(true, QUERY_RUNNING, message)
 }
 
 impl<'a> Standing<'a> {

@@ -27,6 +27,8 @@ pub(super) struct Draft<'a> {
     pub verdict: Option<Verdict>,
     /// Of an idle session.
     pub unused: Option<Unused>,
+    /// What runs in it and keeps it though no client uses it, in words.
+    pub kept: Option<String>,
     /// Of a Connect session that has a place.
     pub setup: Option<Setup>,
 }
@@ -90,6 +92,7 @@ impl<'a> Drafts<'a> {
                 instance: session.status.assigned_instance.as_deref().filter(|_| !session.is_finished()),
                 verdict: None,
                 unused: None,
+                kept: None,
                 setup: None,
             })
             .collect();

@@ -1,7 +1,10 @@
-//! The operator's own calls to a Spark Connect server, in a user's name: it sets configuration, and ends sessions.
+//! The operator's own calls to a Spark Connect server, in a user's name: it sets configuration, ends sessions, and asks
+//! what runs in them.
 //!
 //! Not here: when to call, and again after a failure (`operator::spark_sessions`). Nothing is kept between calls. No
 //! error holds a value of the configuration.
+
+mod running;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +24,8 @@ use super::probe::innermost;
 use super::redaction;
 use crate::model::{AppliedConf, InstanceToken};
 use crate::xds::{SESSION_ID_HEADER, USER_HEADER};
+
+pub use running::{Running, running};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -159,9 +164,8 @@ impl<'a> Connection<'a> {
             grpc.ready().await.map_err(|error| no_connection(innermost(&error)))?;
             match grpc.unary(request, PathAndQuery::from_static(path), codec).await {
                 Ok(answer) => Ok(Ok(answer.into_inner())),
-                // Made on this side, out of a broken connection.
-                Err(status) => match std::error::Error::source(&status) {
-                    Some(source) => Err(no_connection(innermost(source))),
+                Err(status) => match no_answer_of_its_own(&status) {
+                    Some(reason) => Err(no_connection(reason)),
                     None => Ok(Err(status)),
                 },
             }
@@ -196,6 +200,11 @@ impl<'a> Connection<'a> {
             reason: redaction::reason(status.message(), secrets),
         }
     }
+}
+
+/// What went wrong, where the status was made on this side, out of a broken connection.
+fn no_answer_of_its_own(status: &Status) -> Option<String> {
+    std::error::Error::source(status).map(innermost)
 }
 
 /// As against one that says nothing of what was asked, where the next attempt may succeed.

@@ -80,3 +80,80 @@ pub struct ReleaseSessionResponse {
     #[prost(string, tag = "1")]
     pub session_id: String,
 }
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct ExecutePlanRequest {
+    #[prost(string, tag = "1")]
+    pub session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub user_context: Option<UserContext>,
+    #[prost(message, optional, tag = "3")]
+    pub plan: Option<Plan>,
+    #[prost(string, optional, tag = "4")]
+    pub client_type: Option<String>,
+}
+
+/// Spark has relations besides.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct Plan {
+    #[prost(message, optional, tag = "2")]
+    pub command: Option<Command>,
+}
+
+/// Spark has many more.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct Command {
+    #[prost(message, optional, tag = "9")]
+    pub streaming_query_manager_command: Option<StreamingQueryManagerCommand>,
+}
+
+/// Spark has six more.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct StreamingQueryManagerCommand {
+    #[prost(bool, optional, tag = "1")]
+    pub active: Option<bool>,
+}
+
+/// One part of a streamed answer.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct ExecutePlanResponse {
+    #[prost(string, tag = "1")]
+    pub session_id: String,
+    #[prost(message, optional, tag = "11")]
+    pub streaming_query_manager_command_result: Option<StreamingQueryManagerCommandResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct StreamingQueryManagerCommandResult {
+    #[prost(message, optional, tag = "1")]
+    pub active: Option<ActiveResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct ActiveResult {
+    #[prost(message, repeated, tag = "1")]
+    pub active_queries: Vec<StreamingQueryInstance>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct StreamingQueryInstance {
+    #[prost(message, optional, tag = "1")]
+    pub id: Option<StreamingQueryInstanceId>,
+    #[prost(string, optional, tag = "2")]
+    pub name: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct StreamingQueryInstanceId {
+    #[prost(string, tag = "1")]
+    pub id: String,
+}

@@ -5,18 +5,22 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
+use std::vec::IntoIter;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use tokio::net::TcpListener;
-use tonic::server::{Grpc, NamedService, UnaryService};
+use tokio_stream::Iter;
+use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use super::connect_client::Server;
 use super::connect_messages::{
-    ConfigRequest, ConfigResponse, ReleaseSessionRequest, ReleaseSessionResponse, UserContext,
+    ActiveResult, ConfigRequest, ConfigResponse, ExecutePlanRequest, ExecutePlanResponse,
+    ReleaseSessionRequest, ReleaseSessionResponse, StreamingQueryInstance, StreamingQueryInstanceId,
+    StreamingQueryManagerCommandResult, UserContext,
 };
 
 #[derive(Clone)]
@@ -39,6 +43,10 @@ pub struct State {
     /// By user and session.
     pub conf: BTreeMap<(String, String), BTreeMap<String, String>>,
     pub released: BTreeSet<(String, String)>,
+    /// Id and name of what runs, in every session.
+    pub streaming_queries: Vec<(&'static str, Option<&'static str>)>,
+    /// As our interceptor tells it.
+    pub executions: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,10 +94,15 @@ impl FakeConnect {
             user: head.1.unwrap_or_default().user_id,
             silent: false,
             keys: Vec::new(),
-            headers: ["authorization", "x-spark-session-id", "x-spark-session-user-bin"]
-                .into_iter()
-                .filter_map(text)
-                .collect(),
+            headers: [
+                "authorization",
+                "x-spark-session-id",
+                "x-spark-session-user-bin",
+                "x-spark-session-running",
+            ]
+            .into_iter()
+            .filter_map(text)
+            .collect(),
         }
     }
 
@@ -132,6 +145,35 @@ impl FakeConnect {
         Ok(Response::new(ConfigResponse { session_id: message.session_id, warnings }))
     }
 
+    /// Knows one plan: the question for active streaming queries.
+    async fn execute(
+        self,
+        request: Request<ExecutePlanRequest>,
+    ) -> Result<Response<Iter<IntoIter<Result<ExecutePlanResponse, Status>>>>, Status> {
+        let (headers, _, message) = request.into_parts();
+        let command = message.plan.unwrap().command.unwrap().streaming_query_manager_command.unwrap();
+        assert_eq!(command.active, Some(true));
+        let head = (message.session_id.clone(), message.user_context);
+        let call = self.call("ExecutePlan", head, &headers.into_headers());
+        self.state().calls.push(call);
+        self.until_it_answers().await?;
+        let state = self.state();
+        let active_queries = state.streaming_queries.iter().map(|(id, name)| StreamingQueryInstance {
+            id: Some(StreamingQueryInstanceId { id: (*id).to_owned() }),
+            name: name.map(str::to_owned),
+        });
+        let active = Some(ActiveResult { active_queries: active_queries.collect() });
+        let answer = ExecutePlanResponse {
+            session_id: message.session_id,
+            streaming_query_manager_command_result: Some(StreamingQueryManagerCommandResult { active }),
+        };
+        let mut answer = Response::new(tokio_stream::iter(vec![Ok(answer)]));
+        if let Some(executions) = state.executions {
+            answer.metadata_mut().insert("x-spark-session-running", executions.to_string().parse().unwrap());
+        }
+        Ok(answer)
+    }
+
     async fn release(
         self,
         request: Request<ReleaseSessionRequest>,
@@ -165,6 +207,9 @@ impl tonic::codegen::Service<http::Request<tonic::body::Body>> for FakeConnect {
         async move {
             Ok(match request.uri().path().rsplit('/').next() {
                 Some("Config") => Grpc::new(ProstCodec::default()).unary(Config(fake), request).await,
+                Some("ExecutePlan") => {
+                    Grpc::new(ProstCodec::default()).server_streaming(Execute(fake), request).await
+                }
                 _ => Grpc::new(ProstCodec::default()).unary(Release(fake), request).await,
             })
         }
@@ -173,7 +218,18 @@ impl tonic::codegen::Service<http::Request<tonic::body::Body>> for FakeConnect {
 }
 
 struct Config(FakeConnect);
+struct Execute(FakeConnect);
 struct Release(FakeConnect);
+
+impl ServerStreamingService<ExecutePlanRequest> for Execute {
+    type Response = ExecutePlanResponse;
+    type ResponseStream = Iter<IntoIter<Result<ExecutePlanResponse, Status>>>;
+    type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<ExecutePlanRequest>) -> Self::Future {
+        self.0.clone().execute(request).boxed()
+    }
+}
 
 impl UnaryService<ConfigRequest> for Config {
     type Response = ConfigResponse;

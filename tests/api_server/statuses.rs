@@ -1,5 +1,7 @@
 //! Who writes which field of a status, and into which object.
 
+use std::time::Duration;
+
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use rstest::rstest;
@@ -9,7 +11,7 @@ use spark_session_operator::api::{
     SparkSessionPoolStatus,
 };
 use spark_session_operator::broker::SessionWriter;
-use spark_session_operator::operator::{Applier, ApplyError, Events, Leadership, Stores, Watched};
+use spark_session_operator::operator::{Activity, Applier, ApplyError, Events, Leadership, Stores, Watched};
 use spark_session_operator::plan::{About, Action};
 use uuid::Uuid;
 
@@ -41,6 +43,7 @@ impl Written {
                 namespace,
                 stores.clone(),
                 Leadership::always(),
+                Activity::new(Duration::from_secs(60)),
                 Events::new(client, namespace),
             ),
             broker: SessionWriter::new(client, namespace, stores),

@@ -12,7 +12,7 @@ use crate::api::{InstanceState, SessionState, SparkInteractiveSessionStatus};
 use crate::model::fixtures::{at, ready, starting};
 use crate::model::{
     Instance, InstancePhase, LeavingDriver, Pool, PoolCertificate, PoolView, Preparation, Progress,
-    ReleaseOutcome, Session, SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
+    ReleaseOutcome, Session, SparkRuns, SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
 };
 use crate::plan::{About, Action, Objection, Observations, Plan, Refusal, plan};
 
@@ -43,6 +43,11 @@ pub struct Cluster {
     pub metrics_problem: Option<String>,
     /// Sessions, and their instance, that the plans had closed on Spark's side.
     pub releases: BTreeMap<String, String>,
+    /// What Spark says of what runs in sessions when it is asked: `None` where it is still thinking, and where a session is
+    /// not here, that nothing runs.
+    pub spark_runs: BTreeMap<String, Option<SparkRuns>>,
+    /// Sessions that Spark was asked about, and when.
+    pub questions: Vec<(String, i64)>,
     /// Configurations that the plans had set: of a session, on its instance, for a Spark session.
     pub preparations: BTreeMap<(String, String, Uuid), BTreeMap<String, String>>,
     pool_is_gone: bool,
@@ -68,6 +73,8 @@ impl Cluster {
             activity: HashMap::new(),
             metrics_problem: None,
             releases: BTreeMap::new(),
+            spark_runs: BTreeMap::new(),
+            questions: Vec::new(),
             preparations: BTreeMap::new(),
             pool_is_gone: false,
             names: BTreeSet::new(),
@@ -157,6 +164,7 @@ impl Cluster {
     fn is_done(&self, action: &Action) -> bool {
         match action {
             Action::ReleaseSpark { session, instance, .. } => self.releases.get(session) == Some(instance),
+            Action::AskSpark { session, .. } => self.questions.contains(&(session.clone(), self.now)),
             Action::PrepareSpark { session, instance, spark_session_id, .. } => {
                 self.preparations.contains_key(&(session.clone(), instance.clone(), *spark_session_id))
             }
@@ -246,6 +254,13 @@ impl Cluster {
                     assert!(self.find_instance(&instance).is_alive(), "{instance} is not there");
                     self.releases.insert(session, instance);
                 }
+                Action::AskSpark { session, uid, instance, asked_at } => {
+                    assert_eq!(uid, self.find_session(&session).meta.uid);
+                    assert_eq!(self.place_of(&session), Some(instance.as_str()));
+                    assert_eq!(asked_at, at(self.now));
+                    self.questions.push((session.clone(), self.now));
+                    self.answer(&session, asked_at);
+                }
                 Action::PrepareSpark { session, uid, instance, spark_session_id, conf } => {
                     let place = self.find_session(&session);
                     assert_eq!(
@@ -258,6 +273,24 @@ impl Cluster {
                 Action::Event(event) => self.events.push((event.reason, event.note)),
             }
         }
+    }
+
+    /// As `operator::spark_sessions` notes it: what runs counts as a use.
+    fn answer(&mut self, session: &str, asked_at: Timestamp) {
+        let Some(runs) = self.spark_runs.get(session).cloned().unwrap_or(Some(SparkRuns::Nothing)) else {
+            return;
+        };
+        if matches!(runs, SparkRuns::Something(_)) {
+            self.activity.insert(session.to_owned(), asked_at);
+        }
+        let uid = self.find_session(session).meta.uid.clone();
+        self.spark_sides.entry(uid).or_default().note_running(asked_at, runs);
+    }
+
+    /// From now on Spark says this when it is asked what runs in the session.
+    pub fn running(mut self, session: &str, runs: Option<SparkRuns>) -> Self {
+        self.spark_runs.insert(session.to_owned(), runs);
+        self
     }
 
     /// The servers of these instances answer.

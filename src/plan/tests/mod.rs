@@ -17,6 +17,7 @@ mod preparation;
 mod properties;
 mod quota;
 mod rollout;
+mod running;
 mod session_conf;
 mod shrinking;
 mod size;

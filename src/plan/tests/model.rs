@@ -11,7 +11,7 @@ use super::cluster::Cluster;
 use crate::api::SessionState::{Active, Failed, Idle, Pending, Terminated, Terminating};
 use crate::api::Sharing;
 use crate::model::fixtures::{at, connect_pool, failed, ready, session, thrift_pool};
-use crate::model::{AppliedConf, InstancePhase, Pool, Progress, ReleaseOutcome};
+use crate::model::{AppliedConf, InstancePhase, Pool, Progress, ReleaseOutcome, SparkRuns};
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const SLACK: i64 = 75;
@@ -20,19 +20,32 @@ const LIFETIME_MINUTES: i32 = 60;
 
 #[derive(Clone, Debug)]
 enum Happening {
-    Arrives { user: usize, named: bool },
+    Arrives {
+        user: usize,
+        named: bool,
+    },
     IsUsed(Index),
     IsReleased(Index),
     IsDeleted(Index),
     PreparationFails(Index),
     PreparationIsDone(Index),
     SparkHasReleased(Index, bool),
+    /// From now on Spark says so when it is asked.
+    SparkRuns(Index, Runs),
     ServerAnswers(Index),
     InstanceDies(Index),
     DeletionEnds,
     AnotherReplicaLeads,
     SecondsPass(i64),
     ClockJumps(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Runs {
+    Something,
+    Nothing,
+    NobodyKnows,
+    NoAnswerYet,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -45,6 +58,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => which().prop_map(Happening::PreparationFails),
         4 => which().prop_map(Happening::PreparationIsDone),
         2 => (which(), any::<bool>()).prop_map(|(which, gave_up)| Happening::SparkHasReleased(which, gave_up)),
+        4 => (which(), runs()).prop_map(|(which, runs)| Happening::SparkRuns(which, runs)),
         4 => which().prop_map(Happening::ServerAnswers),
         1 => which().prop_map(Happening::InstanceDies),
         2 => Just(Happening::DeletionEnds),
@@ -54,11 +68,16 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+fn runs() -> impl Strategy<Value = Runs> {
+    use Runs::*;
+    prop_oneof![Just(Something), Just(Nothing), Just(NobodyKnows), Just(NoAnswerYet)]
+}
+
 fn any_pool() -> impl Strategy<Value = Pool> {
     let sharing = prop_oneof![Just(Sharing::Pool), Just(Sharing::User), Just(Sharing::Session)];
     let limits = (1..4_i32, 1..8_i32, prop::option::of(1..3_i32), prop::option::of(Just(LIFETIME_MINUTES)));
-    (any::<[bool; 2]>(), sharing, 0..2_i32, 1..3_i32, limits).prop_map(
-        |([connect, with_conf], sharing, min, max, (per_user, total, places, lifetime))| {
+    (any::<[bool; 3]>(), sharing, 0..2_i32, 1..3_i32, limits).prop_map(
+        |([connect, with_conf, asking], sharing, min, max, (per_user, total, places, lifetime))| {
             let mut pool = if connect { connect_pool("p") } else { thrift_pool("p") }
                 .sized(min, max)
                 .shared_by(sharing)
@@ -68,6 +87,7 @@ fn any_pool() -> impl Strategy<Value = Pool> {
                 .ending_idle_sessions(IDLE_MINUTES);
             pool.spec.scaling.max_sessions_per_instance = places;
             pool.spec.session_policy.max_lifetime_minutes = lifetime;
+            pool.spec.session_policy.running_queries_keep_sessions = asking;
             if with_conf {
                 pool.spec.session_policy.default_session_conf.insert("a".to_owned(), "1".to_owned());
             }
@@ -83,6 +103,8 @@ struct World {
     uses: BTreeMap<String, i64>,
     /// Sessions that were there and had not ended when last looked.
     alive: Vec<String>,
+    /// Sessions that were being closed on Spark when last looked.
+    ending: Vec<String>,
     deleted: Vec<String>,
     serial: u128,
 }
@@ -90,8 +112,8 @@ struct World {
 impl World {
     fn of(pool: Pool) -> Self {
         let cluster = Cluster::of(pool).watching_since(-100_000);
-        let (uses, alive, deleted) = Default::default();
-        Self { cluster, uses, alive, deleted, serial: 0 }
+        let (uses, alive, ending, deleted) = Default::default();
+        Self { cluster, uses, alive, ending, deleted, serial: 0 }
     }
 
     fn named_by(&self, which: Index, fits: impl Fn(&crate::model::Session) -> bool) -> Option<String> {
@@ -139,6 +161,19 @@ impl World {
             }
             Happening::PreparationIsDone(which) => {
                 self.prepared(which, Progress::Done(AppliedConf::default()))
+            }
+            Happening::SparkRuns(which, runs) => {
+                if let Some(name) = self.named_by(which, |it| !it.is_finished()) {
+                    let runs = match runs {
+                        Runs::Something => Some(SparkRuns::Something("a query runs in it".to_owned())),
+                        Runs::Nothing => Some(SparkRuns::Nothing),
+                        Runs::NobodyKnows => {
+                            Some(SparkRuns::Unknown { reason: "no answer".to_owned(), since: at(now) })
+                        }
+                        Runs::NoAnswerYet => None,
+                    };
+                    self.cluster = self.cluster.clone().running(&name, runs);
+                }
             }
             Happening::SparkHasReleased(which, gave_up) => self.released(which, gave_up),
             Happening::ServerAnswers(which) => {
@@ -216,10 +251,17 @@ impl World {
 
     fn settle_and_check(&mut self) {
         self.cluster.settle();
+        // What runs is a use, too.
+        for (name, used) in &self.cluster.activity {
+            let used = used.as_second() - at(0).as_second();
+            self.uses.entry(name.clone()).and_modify(|last| *last = used.max(*last)).or_insert(used);
+        }
         self.check_limits();
         self.check_sessions();
         let sessions = &self.cluster.sessions;
         self.alive = sessions.iter().filter(|it| !it.is_finished()).map(|it| it.meta.name.clone()).collect();
+        let ending = sessions.iter().filter(|it| it.status.state == Terminating);
+        self.ending = ending.map(|it| it.meta.name.clone()).collect();
     }
 
     fn check_limits(&self) {
@@ -280,6 +322,16 @@ impl World {
         let used = self.uses.get(name).copied().unwrap_or(i64::MIN / 2);
         let least = i64::from(IDLE_MINUTES) * 60 + SLACK;
         assert!(decided >= used + least, "{name} was used at {used} and ended for idleness at {decided}");
+        let spec = &self.cluster.pool.spec;
+        let asked = self.cluster.pool.protocol() == crate::model::Protocol::Connect
+            && spec.session_policy.running_queries_keep_sessions;
+        // One that had ended at once, without a server to be asked, has no answer either.
+        if asked && session.status.state == Terminating && !self.ending.iter().any(|it| it == name) {
+            let side = self.cluster.spark_sides.get(&session.meta.uid);
+            let said = side.and_then(|side| side.running.as_ref()).map(|answer| &answer.runs);
+            let may = matches!(said, Some(SparkRuns::Nothing | SparkRuns::Unknown { .. }));
+            assert!(may, "{name} ended for idleness, though Spark said {said:?}");
+        }
     }
 
     /// Nobody uses a Spark session that has not its configuration.
@@ -296,6 +348,7 @@ impl World {
 
     /// From now on nobody comes and nothing fails; what is asked for is done.
     fn wind_down(&mut self) {
+        self.cluster.spark_runs.clear();
         for _ in 0..12 {
             self.cluster.now += 600;
             self.settle_and_check();

@@ -5,7 +5,9 @@ use kube::ResourceExt;
 
 use super::{ADDRESS, Cluster};
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus};
-use crate::model::{AppliedConf, Kind, Preparation, Progress, ReleaseOutcome, SparkSide};
+use crate::model::{
+    AppliedConf, Kind, Preparation, Progress, ReleaseOutcome, RunningAnswer, SparkRuns, SparkSide,
+};
 use crate::plan::{About, Action, Objection, Plan, Refusal};
 use crate::simulate::carried::{Carried, Event, SessionChange};
 use crate::simulate::clock::{self, Second};
@@ -76,6 +78,12 @@ impl Cluster {
                 let progress = Progress::Done(AppliedConf { applied, refused: Vec::new() });
                 self.inventory.note_spark_side(&session, &uid, |side: &mut SparkSide| {
                     side.prepared.insert(spark_session_id, Preparation { cluster, progress });
+                });
+            }
+            // Here a session is used as long as anything runs in it.
+            Action::AskSpark { session, uid, asked_at, .. } => {
+                self.inventory.note_spark_side(&session, &uid, |side: &mut SparkSide| {
+                    side.running = Some(RunningAnswer { asked_at, runs: SparkRuns::Nothing });
                 });
             }
             Action::ReleaseSpark { session, uid, .. } => {
