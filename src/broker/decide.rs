@@ -309,6 +309,7 @@ impl Request<'_> {
             &identity.groups,
             of_user,
             in_total,
+            self.now,
         )
         .map_err(|exceeded| Denial::new(DenialKind::QuotaExceeded, exceeded.to_string()))
     }

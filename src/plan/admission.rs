@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
+use super::Plan;
 use super::counts::count;
+use super::disconnected::Room;
 use super::outlook::Outlook;
 use super::sessions::{Draft, Drafts};
 use super::{quota, size};
@@ -11,30 +13,50 @@ use crate::api::{SessionState, Sharing};
 use crate::model::{Instance, InstancePhase, Session};
 
 impl<'a> Drafts<'a> {
-    /// Sessions that have a place keep it; of the others, those that were let in before are counted first.
-    pub fn admit(&mut self) {
+    /// Sessions that have a place keep it; of the others, those that were let in before are counted first. A user at a
+    /// limit gets the place of a session of theirs whose client has gone.
+    pub fn admit(&mut self, plan: &mut Plan) {
         if !self.drafts.iter().any(Draft::waits) {
             return;
         }
         let policy = &self.view.pool.spec.session_policy;
         let mut of_user: HashMap<&str, Vec<&Session>> = HashMap::new();
         let mut in_total = 0;
-        for draft in self.drafts.iter().filter(|draft| draft.counts() && !draft.waits()) {
+        let placed = |draft: &&Draft<'_>| draft.counts() && !draft.waits() && !draft.has_made_room();
+        for draft in self.drafts.iter().filter(placed) {
             of_user.entry(&draft.session.spec.user).or_default().push(draft.session);
             in_total += 1;
         }
         let (known, new): (Vec<_>, Vec<_>) =
             self.queue().into_iter().partition(|n| self.drafts[*n].session.status.created_at.is_some());
         for n in known.into_iter().chain(new) {
-            let draft = &mut self.drafts[n];
-            let spec = &draft.session.spec;
+            let session = self.drafts[n].session;
+            let spec = &session.spec;
             let others = of_user.entry(&spec.user).or_default();
-            match quota::check(policy, self.view.pool.name(), &spec.user, &spec.groups, others, in_total) {
-                Ok(()) => {
-                    others.push(draft.session);
+            loop {
+                let name = self.view.pool.name();
+                let checked =
+                    quota::check(policy, name, &spec.user, &spec.groups, others, in_total, self.now);
+                let Err(exceeded) = checked else {
+                    others.push(session);
                     in_total += 1;
+                    break;
+                };
+                match self.make_room(n, &exceeded, plan) {
+                    Room::Made(other) => {
+                        others.retain(|it| it.name() != other.name());
+                        in_total -= 1;
+                    }
+                    Room::Asking => {
+                        self.drafts[n].held_back = true;
+                        break;
+                    }
+                    Room::None => {
+                        let message = exceeded.to_string();
+                        self.drafts[n].end(SessionState::Failed, "QuotaExceeded", message);
+                        break;
+                    }
                 }
-                Err(exceeded) => draft.end(SessionState::Failed, "QuotaExceeded", exceeded.to_string()),
             }
         }
     }

@@ -5,12 +5,13 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::seconds;
+use super::disconnected::{CLIENT_GONE, DISCONNECTED_TIMEOUT};
 use super::drains::INSTANCE_DRAINED;
 use super::running::{Asking, MayEnd};
 use super::sessions::{Draft, Drafts, Verdict};
 use super::{Action, Observations, Plan};
 use crate::api::SessionState;
-use crate::model::{Instance, Protocol, ReleaseOutcome, Session};
+use crate::model::{Instance, Protocol, REPLACED_BY_NEWER, ReleaseOutcome, Session};
 
 const RELEASED: &str = "Released";
 const DELETED: &str = "Deleted";
@@ -22,8 +23,17 @@ const IDLE_TIMEOUT: &str = "IdleTimeout";
 const ENDED: &str = "Ended";
 
 /// The reasons with which a session may be `Terminating`.
-const REASONS: [&str; 6] =
-    [RELEASED, DELETED, POOL_DELETED, INSTANCE_DRAINED, LIFETIME_EXCEEDED, IDLE_TIMEOUT];
+const REASONS: [&str; 9] = [
+    RELEASED,
+    DELETED,
+    POOL_DELETED,
+    INSTANCE_DRAINED,
+    LIFETIME_EXCEEDED,
+    IDLE_TIMEOUT,
+    DISCONNECTED_TIMEOUT,
+    CLIENT_GONE,
+    REPLACED_BY_NEWER,
+];
 
 /// A session is shown as idle after this long, or after half of its idle timeout if that is shorter.
 const SHOWN_IDLE_AFTER: SignedDuration = SignedDuration::from_mins(10);
@@ -37,6 +47,7 @@ impl<'a> Drafts<'a> {
         self.release_lost();
         self.end_drained(plan);
         self.end_at_their_time(observations, plan);
+        self.end_disconnected(plan);
         self.release(plan);
     }
 
@@ -127,9 +138,16 @@ impl<'a> Drafts<'a> {
     /// Has those that end closed on their servers, and ends those where that is over.
     fn release(&mut self, plan: &mut Plan) {
         for n in 0..self.drafts.len() {
+            self.release_one(n, plan);
+        }
+    }
+
+    /// The same for one of them.
+    pub(super) fn release_one(&mut self, n: usize, plan: &mut Plan) {
+        {
             let draft = &self.drafts[n];
             if draft.verdict.is_none() || draft.state.is_finished() {
-                continue;
+                return;
             }
             let session = draft.session;
             let outcome = self.view.spark_sides.get(&session.meta.uid).and_then(|side| side.release.as_ref());
@@ -142,7 +160,7 @@ impl<'a> Drafts<'a> {
                 draft.state = SessionState::Terminating;
                 let (session, uid) = (session.meta.name.clone(), session.meta.uid.clone());
                 plan.actions.push(Action::ReleaseSpark { session, uid, instance });
-                continue;
+                return;
             }
             draft.state = SessionState::Terminated;
             if let (Some(ReleaseOutcome::GaveUp(words)), Some(verdict)) = (outcome, &mut draft.verdict) {
@@ -180,9 +198,7 @@ fn end_idle(
     let in_use = matches!(draft.state, SessionState::Active | SessionState::Idle) && draft.instance.is_some();
     let Some(watching_since) = observations.watching_since.filter(|_| in_use) else { return };
     if let Some(words) = asking.keeps(draft.session, last_use, plan) {
-        draft.state = SessionState::Active;
-        draft.kept = Some(words);
-        return;
+        return keep(draft, words);
     }
     let slack = observations.activity_slack;
     let timeout = SignedDuration::from_mins(timeout_minutes.into());
@@ -199,11 +215,7 @@ fn end_idle(
                 );
                 return draft.condemn(IDLE_TIMEOUT, message);
             }
-            MayEnd::No(words) => {
-                draft.state = SessionState::Active;
-                draft.kept = Some(words);
-                return;
-            }
+            MayEnd::No(words) => return keep(draft, words),
             MayEnd::Asked { ends: later } => ends = later,
         }
     }
@@ -220,7 +232,13 @@ fn end_idle(
     }
 }
 
-fn unanswered(reason: &str) -> String {
+/// What runs in the session keeps it.
+pub(super) fn keep(draft: &mut Draft<'_>, words: String) {
+    draft.state = SessionState::Active;
+    draft.kept = Some(words);
+}
+
+pub(super) fn unanswered(reason: &str) -> String {
     let reason = reason.trim_end_matches('.');
     format!(" Whether a query was still running in it is not known: {reason}.")
 }

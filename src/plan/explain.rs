@@ -11,7 +11,7 @@ use super::session_conf::layers;
 use super::session_status::QUERY_RUNNING;
 use super::waiting::waiting;
 use super::{quota, session_conf};
-use crate::api::SessionState;
+use crate::api::{DisconnectCause, SessionState};
 use crate::model::{ConfSource, PoolView, Session};
 
 /// Lines of a name and a value. `Display` aligns them; lines of one name stand below each other.
@@ -44,6 +44,9 @@ pub fn explain(view: &PoolView, session: &str, now: Timestamp) -> Option<Explana
     );
     text.state(view, session, now);
     text.instance(view, session);
+    if !session.is_finished() {
+        text.clients(session, now);
+    }
     text.quota(view, session);
     if !session.is_finished() {
         text.ends(view, session);
@@ -96,6 +99,25 @@ impl Explanation {
         }
     }
 
+    fn clients(&mut self, session: &Session, now: Timestamp) {
+        for open in &session.status.client_connections {
+            let of = if open.shared { ", which other users share" } else { "" };
+            let (envoy, client, since) = (&open.envoy, &open.client, seconds(open.since.0).0);
+            self.says("client", format!("connected from {client} to Envoy {envoy} since {since}{of}"));
+        }
+        let Some(since) = session.disconnected_at() else { return };
+        let how = match session.status.disconnect_cause {
+            Some(DisconnectCause::ClosedByClient) => "the client closed its last connection",
+            Some(DisconnectCause::ConnectionLost) | None => "its last connection was lost",
+        };
+        let room = if session.is_replaceable(now) {
+            "; makes room for the user's next session when a limit is reached, unless something runs in it"
+        } else {
+            ""
+        };
+        self.says("client", format!("disconnected since {since}: {how}{room}"));
+    }
+
     fn quota(&mut self, view: &PoolView, session: &Session) {
         let (policy, spec) = (&view.pool.spec.session_policy, &session.spec);
         let matched = quota::matching(policy, &spec.user, &spec.groups);
@@ -144,6 +166,17 @@ impl Explanation {
                 } else {
                     format!("soon after {at} if it is not used until then, by sessionPolicy.idleTimeoutMinutes {minutes}")
                 },
+            );
+        }
+        if let Some(since) = session.disconnected_at()
+            && let Some(minutes) = policy.disconnected_timeout_minutes
+        {
+            let at = after(since, SignedDuration::from_mins(minutes.into()));
+            self.says(
+                "ends",
+                format!(
+                    "at {at} if no client comes back, by sessionPolicy.disconnectedTimeoutMinutes {minutes}"
+                ),
             );
         }
         match policy.max_lifetime_minutes {

@@ -11,6 +11,7 @@ mod application;
 mod certificate;
 mod conditions;
 mod counts;
+mod disconnected;
 mod drains;
 mod endings;
 mod explain;
@@ -305,7 +306,7 @@ fn place_all<'a>(
 ) -> (sessions::Drafts<'a>, outlook::Outlook) {
     let mut drafts = sessions::Drafts::new(view, now);
     drafts.end(observations, plan);
-    drafts.admit();
+    drafts.admit(plan);
     let outlook = instances::plan_instances(view, &drafts, observations, now, plan);
     drafts.place(&outlook);
     drafts.prepare(plan);

@@ -20,6 +20,21 @@ pub struct Exceeded {
     limit: Limit,
     /// The user's sessions, as they are named to them.
     in_use: Vec<String>,
+    /// A session whose place a newer one may get in so many seconds, unless its client comes back.
+    soon_free: Option<(String, i64)>,
+}
+
+impl Exceeded {
+    /// As in "user alice may have 5 session(s) in pool p at the same time".
+    pub fn limit_in_words(&self) -> String {
+        let Self { pool, user, .. } = self;
+        match self.limit {
+            Limit::PerUser(limit) => {
+                format!("user {user} may have {limit} session(s) in pool {pool} at the same time")
+            }
+            Limit::Total(limit) => format!("pool {pool} has room for {limit} session(s)"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +53,9 @@ impl fmt::Display for Exceeded {
             Limit::PerUser(0) => {
                 return write!(f, "user {user} may have no session in pool {pool}. Ask its administrator.");
             }
-            Limit::PerUser(limit) => write!(
-                f,
-                "user {user} may have {limit} session(s) in pool {pool} at the same time, and has {count}: {}.",
-                named(&self.in_use)
-            )?,
+            Limit::PerUser(_) => {
+                write!(f, "{}, and has {count}: {}.", self.limit_in_words(), named(&self.in_use))?;
+            }
             Limit::Total(limit) => {
                 write!(f, "pool {pool} is full, all of its {limit} session(s) are in use, ")?;
                 if count == 0 {
@@ -50,6 +63,9 @@ impl fmt::Display for Exceeded {
                 }
                 write!(f, "{count} of them yours: {}.", named(&self.in_use))?;
             }
+        }
+        if let Some((session, seconds)) = &self.soon_free {
+            write!(f, " Try again in {seconds} s: {session} makes room then, unless its client comes back.")?;
         }
         write!(
             f,
@@ -112,6 +128,7 @@ pub fn check(
     groups: &[String],
     of_user: &[&Session],
     in_total: usize,
+    now: Timestamp,
 ) -> Result<(), Exceeded> {
     let per_user = limit_of_user(policy, user, groups);
     let limit = if reached(of_user.len(), per_user) {
@@ -127,6 +144,7 @@ pub fn check(
         idle_timeout_minutes: policy.idle_timeout_minutes,
         limit,
         in_use: of_user.iter().map(|session| described(session)).collect(),
+        soon_free: soon_free(of_user, now),
     })
 }
 
@@ -150,6 +168,16 @@ pub fn replaceable<'a>(sessions: impl IntoIterator<Item = &'a Session>, now: Tim
     let mut found: Vec<_> = sessions.into_iter().filter(|session| session.is_replaceable(now)).collect();
     found.sort_by_key(|session| (session.disconnected_at(), session.name()));
     found
+}
+
+fn soon_free(of_user: &[&Session], now: Timestamp) -> Option<(String, i64)> {
+    let lost = of_user.iter().filter_map(|session| Some((session.given_up_at()?, session)));
+    let (at, session) = lost
+        .filter(|(at, session)| *at > now && session.is_replaceable(*at))
+        .min_by_key(|(at, session)| (*at, session.name()))?;
+    // Rounded up.
+    let seconds = at.duration_since(now).as_millis().div_euclid(1000) + 1;
+    Some((session.name().to_owned(), i64::try_from(seconds).ok()?))
 }
 
 fn described(session: &Session) -> String {

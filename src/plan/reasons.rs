@@ -314,6 +314,24 @@ const SESSION: &[Reason] = &[
     usual("Ready", false, "Deleted", "ended by `kubectl delete`"),
     usual("Ready", false, "PoolDeleted", "ended with its pool"),
     usual("Ready", false, "IdleTimeout", "ended by the pool's `idleTimeoutMinutes`"),
+    usual(
+        "Ready",
+        false,
+        "DisconnectedTimeout",
+        "ended by the pool's `disconnectedTimeoutMinutes`: no client was connected for that long",
+    ),
+    usual(
+        "Ready",
+        false,
+        "ClientGone",
+        "ended because its client went away while the session was starting, and did not come back",
+    ),
+    usual(
+        "Ready",
+        false,
+        "ReplacedByNewer",
+        "ended because its client was gone and its user, who was at a limit, opened another session",
+    ),
     usual("Ready", false, "LifetimeExceeded", "ended by the pool's `maxLifetimeMinutes`"),
     usual("Ready", false, "InstanceDrained", "ended with its instance, which had a deadline to drain"),
     wrong(

@@ -8,7 +8,7 @@ use super::drains;
 use super::endings::Unused;
 use super::preparation::Setup;
 use crate::api::{SessionState, SparkInteractiveSessionSpec};
-use crate::model::{Instance, PoolView, Protocol, Session, SessionKey};
+use crate::model::{Instance, PoolView, Protocol, REPLACED_BY_NEWER, Session, SessionKey};
 
 /// The sessions of a pool while the plan is made: each starts as its status says.
 pub struct Drafts<'a> {
@@ -29,6 +29,8 @@ pub(super) struct Draft<'a> {
     pub unused: Option<Unused>,
     /// What runs in it and keeps it though no client uses it, in words.
     pub kept: Option<String>,
+    /// Whether it gets in depends on what Spark says of another session, which is being asked.
+    pub held_back: bool,
     /// Of a Connect session that has a place.
     pub setup: Option<Setup>,
 }
@@ -41,7 +43,12 @@ pub(super) struct Verdict {
 impl Draft<'_> {
     /// Holds a place in the quota.
     pub fn counts(&self) -> bool {
-        !self.state.is_finished()
+        !self.state.is_finished() && !self.held_back
+    }
+
+    /// Is being closed, and its place belongs to another session already.
+    pub fn has_made_room(&self) -> bool {
+        self.verdict.as_ref().is_some_and(|verdict| verdict.reason == REPLACED_BY_NEWER)
     }
 
     /// Is neither over nor about to be.
@@ -93,6 +100,7 @@ impl<'a> Drafts<'a> {
                 verdict: None,
                 unused: None,
                 kept: None,
+                held_back: false,
                 setup: None,
             })
             .collect();

@@ -3,6 +3,7 @@
 mod application;
 mod certificate;
 mod cluster;
+mod disconnected;
 mod draining;
 mod endings;
 mod explain;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::cluster::Cluster;
 use crate::api::SessionState::{Active, Failed, Idle, Pending, Terminated, Terminating};
-use crate::api::Sharing;
+use crate::api::{DisconnectCause, Sharing};
 use crate::model::fixtures::{at, connect_pool, failed, ready, session, thrift_pool};
 use crate::model::{AppliedConf, InstancePhase, Pool, Progress, ReleaseOutcome, SparkRuns};
 
@@ -25,6 +25,8 @@ enum Happening {
         named: bool,
     },
     IsUsed(Index),
+    /// The last connection of its client ends.
+    IsLeft(Index, DisconnectCause),
     IsReleased(Index),
     IsDeleted(Index),
     PreparationFails(Index),
@@ -53,6 +55,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         6 => (0..USERS.len(), any::<bool>()).prop_map(|(user, named)| Happening::Arrives { user, named }),
         4 => which().prop_map(Happening::IsUsed),
+        4 => (which(), cause()).prop_map(|(which, cause)| Happening::IsLeft(which, cause)),
         1 => which().prop_map(Happening::IsReleased),
         1 => which().prop_map(Happening::IsDeleted),
         1 => which().prop_map(Happening::PreparationFails),
@@ -68,6 +71,10 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+fn cause() -> impl Strategy<Value = DisconnectCause> {
+    prop_oneof![Just(DisconnectCause::ClosedByClient), Just(DisconnectCause::ConnectionLost)]
+}
+
 fn runs() -> impl Strategy<Value = Runs> {
     use Runs::*;
     prop_oneof![Just(Something), Just(Nothing), Just(NobodyKnows), Just(NoAnswerYet)]
@@ -76,8 +83,14 @@ fn runs() -> impl Strategy<Value = Runs> {
 fn any_pool() -> impl Strategy<Value = Pool> {
     let sharing = prop_oneof![Just(Sharing::Pool), Just(Sharing::User), Just(Sharing::Session)];
     let limits = (1..4_i32, 1..8_i32, prop::option::of(1..3_i32), prop::option::of(Just(LIFETIME_MINUTES)));
-    (any::<[bool; 3]>(), sharing, 0..2_i32, 1..3_i32, limits).prop_map(
-        |([connect, with_conf, asking], sharing, min, max, (per_user, total, places, lifetime))| {
+    (any::<[bool; 4]>(), sharing, 0..2_i32, 1..3_i32, limits).prop_map(
+        |(
+            [connect, with_conf, asking, ending_left],
+            sharing,
+            min,
+            max,
+            (per_user, total, places, lifetime),
+        )| {
             let mut pool = if connect { connect_pool("p") } else { thrift_pool("p") }
                 .sized(min, max)
                 .shared_by(sharing)
@@ -88,6 +101,7 @@ fn any_pool() -> impl Strategy<Value = Pool> {
             pool.spec.scaling.max_sessions_per_instance = places;
             pool.spec.session_policy.max_lifetime_minutes = lifetime;
             pool.spec.session_policy.running_queries_keep_sessions = asking;
+            pool.spec.session_policy.disconnected_timeout_minutes = ending_left.then_some(10);
             if with_conf {
                 pool.spec.session_policy.default_session_conf.insert("a".to_owned(), "1".to_owned());
             }
@@ -132,7 +146,9 @@ impl World {
             Happening::Arrives { user, named } => {
                 self.serial += 1;
                 let id = Uuid::from_u128(self.serial);
-                let new = session(&format!("s{:03}", self.serial)).of(USERS[user]).created(now);
+                // As a connection makes it, or kubectl.
+                let name = if named { format!("s{:03}", self.serial) } else { format!("p-{id}") };
+                let new = session(&name).of(USERS[user]).created(now);
                 let new =
                     if named { new.named("etl").shared_by_clients(&[id]) } else { new.with_spark_id(id) };
                 self.alive.push(new.meta.name.clone());
@@ -142,6 +158,18 @@ impl World {
                 if let Some(name) = self.named_by(which, |it| matches!(it.status.state, Active | Idle)) {
                     self.uses.insert(name.clone(), now);
                     self.cluster = self.cluster.clone().used(&name, now);
+                    let status = &mut self.cluster.find_session(&name).status;
+                    (status.disconnected_at, status.disconnect_cause) = (None, None);
+                }
+            }
+            Happening::IsLeft(which, cause) => {
+                // The connections of JDBC clients say nothing.
+                let connect = self.cluster.pool.protocol() == crate::model::Protocol::Connect;
+                let fits =
+                    |it: &crate::model::Session| connect && !it.is_finished() && it.spec.name.is_none();
+                if let Some(name) = self.named_by(which, fits) {
+                    let left = self.cluster.find_session(&name);
+                    *left = left.clone().disconnected(now, cause);
                 }
             }
             Happening::IsReleased(which) => {
@@ -268,7 +296,14 @@ impl World {
         let spec = &self.cluster.pool.spec;
         let mut of_user: BTreeMap<&str, i32> = BTreeMap::new();
         let mut on: BTreeMap<&str, i32> = BTreeMap::new();
-        for session in self.cluster.sessions.iter().filter(|it| !it.is_finished()) {
+        let counted = self.cluster.sessions.iter().filter(|it| !it.is_finished() && !self.is_held_back(it));
+        for session in counted {
+            if let Some(place) =
+                session.status.assigned_instance.as_deref().filter(|_| session.has_made_room())
+            {
+                *on.entry(place).or_default() += 1;
+                continue;
+            }
             *of_user.entry(&session.spec.user).or_default() += 1;
             if let Some(place) = &session.status.assigned_instance {
                 *on.entry(place).or_default() += 1;
@@ -291,6 +326,9 @@ impl World {
             assert!(!gone || self.deleted.contains(name), "{name} is lost");
         }
         for session in &cluster.sessions {
+            if self.is_held_back(session) {
+                continue;
+            }
             let (name, status) = (&session.meta.name, &session.status);
             let (state, reason, message) = cluster.told(name);
             let place = status.assigned_instance.as_deref();
@@ -310,7 +348,36 @@ impl World {
             {
                 self.check_idle_end(name);
             }
+            if self.alive.contains(name) && !self.ending.contains(name) {
+                self.check_end_without_a_client(session);
+            }
             self.check_conf(session);
+        }
+    }
+
+    /// Whether it depends on what Spark is about to say of another session that its user has left.
+    fn is_held_back(&self, session: &crate::model::Session) -> bool {
+        let waits = session.status.state == Pending && session.status.assigned_instance.is_none();
+        let asked = |it: &crate::model::Session| self.cluster.spark_runs.get(&it.meta.name) == Some(&None);
+        let mut others = self.cluster.sessions.iter().filter(|it| it.spec.user == session.spec.user);
+        waits && others.any(|it| it.is_replaceable(at(self.cluster.now)) && asked(it))
+    }
+
+    /// Nobody loses a session whose client is there, or in which something runs.
+    fn check_end_without_a_client(&self, session: &crate::model::Session) {
+        let (name, now) = (&session.meta.name, at(self.cluster.now));
+        let (state, reason, _) = self.cluster.told(name);
+        if !matches!(reason, "ReplacedByNewer" | "DisconnectedTimeout" | "ClientGone") {
+            return;
+        }
+        let gone = session.given_up_at().is_some_and(|at| at <= now);
+        assert!(gone && session.was_made_on_connection(), "{name} ended by {reason} with its client there");
+        let asks = self.cluster.pool.spec.session_policy.running_queries_keep_sessions;
+        if asks && reason != "ClientGone" && state == Terminating {
+            let side = self.cluster.spark_sides.get(&session.meta.uid);
+            let said = side.and_then(|side| side.running.as_ref()).map(|answer| &answer.runs);
+            let may = matches!(said, Some(SparkRuns::Nothing | SparkRuns::Unknown { .. }));
+            assert!(may, "{name} ended by {reason}, though Spark said {said:?}");
         }
     }
 

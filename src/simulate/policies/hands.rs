@@ -52,7 +52,7 @@ impl<'a> Hands<'a> {
                 let others = of_user.entry(user).or_default();
                 let policy = &view.pool.spec.session_policy;
                 let groups = &session.spec.groups;
-                if quota::check(policy, view.pool.name(), user, groups, others, in_total).is_err() {
+                if !quota::has_room(policy, user, groups, others.len(), in_total) {
                     self.write(session, SessionState::Failed, "QuotaExceeded", None);
                     continue;
                 }

@@ -1,0 +1,124 @@
+//! Sessions whose clients have gone: when they end, and how they make room for newer sessions of their users.
+//!
+//! A session's status says since when no connection of its clients is open. Nothing is decided by that alone: a user at a limit
+//! gets the place of the session that was left first, the pool's `disconnectedTimeoutMinutes` ends sessions by time, and a
+//! session that nobody has waited for to its end has no use. What runs in a session keeps it in the first two cases.
+//!
+//! Not here: which connections are open (`model::client_connections`), and which sessions a limit counts (`quota`).
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::conditions::seconds;
+use super::endings::{after, unanswered};
+use super::quota::{self, Exceeded};
+use super::running::{Asking, MayEnd};
+use super::sessions::{Draft, Drafts};
+use super::{Plan, endings};
+use crate::api::SessionState;
+use crate::model::{REPLACED_BY_NEWER, Session};
+
+pub(super) const CLIENT_GONE: &str = "ClientGone";
+pub(super) const DISCONNECTED_TIMEOUT: &str = "DisconnectedTimeout";
+
+/// What came of the search for a session that makes room.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Room<'a> {
+    /// This session ends for it.
+    Made(&'a Session),
+    /// Spark is being asked what runs in the session that would end. The answer brings a plan within seconds.
+    Asking,
+    /// No session of the user makes room.
+    None,
+}
+
+impl<'a> Drafts<'a> {
+    /// Ends sessions that nobody came back to.
+    pub fn end_disconnected(&mut self, plan: &mut Plan) {
+        let (view, now) = (self.view, self.now);
+        let timeout = view.pool.spec.session_policy.disconnected_timeout_minutes;
+        let asking = Asking { view, instances: &self.instances, now };
+        for draft in self.drafts.iter_mut().filter(|draft| draft.goes_on()) {
+            let Some(since) = draft.session.disconnected_at() else { continue };
+            if was_left_waiting(draft.session, since) {
+                end_left_waiting(draft, since, now, plan);
+            }
+            if let Some(minutes) = timeout.filter(|_| draft.goes_on()) {
+                end_after(draft, minutes, since, asking, plan);
+            }
+        }
+    }
+
+    /// Ends the session of this user that was left first, so that the session at `n` may get its place. `exceeded`: the limit
+    /// that is reached.
+    pub fn make_room(&mut self, n: usize, exceeded: &Exceeded, plan: &mut Plan) -> Room<'a> {
+        let user = self.drafts[n].session.spec.user.as_str();
+        let own = self.drafts.iter().filter(|draft| draft.goes_on() && draft.session.spec.user == user);
+        let candidates = quota::replaceable(own.map(|draft| draft.session), self.now);
+        let asking = Asking { view: self.view, instances: &self.instances, now: self.now };
+        for session in candidates {
+            let Some((since, due)) = session.disconnected_at().zip(session.given_up_at()) else { continue };
+            match asking.may_end(session, due, plan) {
+                MayEnd::Yes { unknown } => {
+                    let unknown = unknown.map_or_else(String::new, |reason| unanswered(&reason));
+                    let message = format!(
+                        "The session ended to make room for a newer one of the same user: its client was gone since {}, and \
+                         {}.{unknown} Start a new session.",
+                        seconds(since).0,
+                        exceeded.limit_in_words(),
+                    );
+                    let place = self.drafts.iter().position(|draft| draft.session.name() == session.name());
+                    let Some(place) = place else { continue };
+                    self.drafts[place].condemn(REPLACED_BY_NEWER, message);
+                    self.release_one(place, plan);
+                    return Room::Made(session);
+                }
+                MayEnd::Asked { ends } if ends <= self.now => return Room::Asking,
+                // Something runs in it, or its server does not answer: the session that was left next may do.
+                MayEnd::Asked { .. } | MayEnd::No(_) => {}
+            }
+        }
+        Room::None
+    }
+}
+
+/// Whether its client went before the session could be used. A later request would have connected it again.
+fn was_left_waiting(session: &Session, since: Timestamp) -> bool {
+    let ready = session.status.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let usable = ready.filter(|ready| ready.status == "True").map(|ready| ready.last_transition_time.0);
+    session.was_made_on_connection()
+        && (session.status.state == SessionState::Pending || usable.is_some_and(|usable| since < usable))
+}
+
+fn end_left_waiting(draft: &mut Draft<'_>, since: Timestamp, now: Timestamp, plan: &mut Plan) {
+    match draft.session.given_up_at() {
+        Some(at) if at <= now => {
+            let since = seconds(since).0;
+            let message = format!(
+                "The session ended because its client went away at {since}, before the session could be used, and did not come \
+                 back. Start a new session."
+            );
+            draft.condemn(CLIENT_GONE, message);
+        }
+        Some(at) => plan.wake_at(at),
+        None => {}
+    }
+}
+
+fn end_after(draft: &mut Draft<'_>, minutes: i32, since: Timestamp, asking: Asking<'_>, plan: &mut Plan) {
+    let due = after(since, SignedDuration::from_mins(minutes.into()));
+    if due > asking.now {
+        return plan.wake_at(due);
+    }
+    match asking.may_end(draft.session, due, plan) {
+        MayEnd::Yes { unknown } => {
+            let since = seconds(since).0;
+            let unknown = unknown.map_or_else(String::new, |reason| unanswered(&reason));
+            let message = format!(
+                "The session ended because its client was gone for {minutes} min (since {since}).{unknown} Start a new session."
+            );
+            draft.condemn(DISCONNECTED_TIMEOUT, message);
+        }
+        MayEnd::No(words) => endings::keep(draft, words),
+        MayEnd::Asked { .. } => {}
+    }
+}
