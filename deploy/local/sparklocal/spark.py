@@ -80,6 +80,7 @@ def installation(parts: Parts, archives: dict[str, Path]) -> Installation:
     return Installation(
         spark_home=home(parts.python()),
         java_home=parts.tools.java_home,
+        python=parts.python() / "bin" / "python",
         pod_address_library=parts.pod_address_library(),
         master="local[1]",
         archives=archives,
@@ -154,6 +155,7 @@ def dev_node_command(settings: Settings, with_: Installation) -> list[str]:
         *("--seed", settings.seed),
         *("--spark-home", str(with_.spark_home)),
         *("--java-home", str(with_.java_home)),
+        *("--python", str(with_.python)),
         *("--pod-address-library", str(with_.pod_address_library)),
         *("--kubelet-port", str(settings.ports["kubelet"])),
         *("--connect-archive", str(with_.archives[CONNECT])),

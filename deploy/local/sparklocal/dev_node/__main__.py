@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--seed", required=True, help="hexadecimal; gives the environment its loopback network")
     parser.add_argument("--spark-home", type=Path, required=True)
     parser.add_argument("--java-home", type=Path, required=True)
+    parser.add_argument("--python", type=Path, required=True, help="interpreter of Spark's Python workers")
     parser.add_argument("--pod-address-library", type=Path, required=True)
     parser.add_argument("--kubelet-port", type=int, required=True, help="where kube-apiserver asks for logs and metrics")
     parser.add_argument("--connect-archive", type=Path, help="class-data-sharing archive of the Connect server")
@@ -38,6 +39,7 @@ def main() -> None:
     installation = Installation(
         spark_home=args.spark_home,
         java_home=args.java_home,
+        python=args.python,
         pod_address_library=args.pod_address_library,
         master=args.master,
         archives={main_class: path for main_class, path in archives.items() if path},

@@ -18,6 +18,7 @@ class Installation:
 
     spark_home: Path
     java_home: Path
+    python: Path  # for Spark's Python workers; has what PySpark's Connect client needs
     pod_address_library: Path
     master: str
     archives: dict[str, Path]  # main class -> class-data-sharing archive
@@ -91,6 +92,8 @@ def _application_file(spec: dict) -> str:
 
 def _environment(variables: dict[str, str], address: str, with_: Installation) -> dict[str, str]:
     return {
+        # As an image would set it, which a template can override.
+        "PYSPARK_PYTHON": str(with_.python),
         **variables,
         "JAVA_HOME": str(with_.java_home),
         "SPARK_HOME": str(with_.spark_home),

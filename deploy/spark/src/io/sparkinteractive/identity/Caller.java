@@ -5,7 +5,7 @@ import org.sparkproject.connect.protobuf.Descriptors.FieldDescriptor;
 import org.sparkproject.connect.protobuf.Message;
 
 /**
- * The session and the user that the gateway vouches for. Knows requests by the names of their fields only, so that one
+ * The session and the user that a call is for, as the gateway or a worker's token vouches. Knows requests by the names of their fields only, so that one
  * class serves every request of every Spark version; a request without these fields is refused.
  */
 final class Caller {
@@ -15,6 +15,10 @@ final class Caller {
   Caller(String session, String user) {
     this.session = session;
     this.user = user;
+  }
+
+  String user() {
+    return user;
   }
 
   /** The message as this caller says it: in this session, or not at all, and as this user. */

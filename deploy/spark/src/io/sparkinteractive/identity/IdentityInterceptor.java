@@ -23,6 +23,9 @@ import org.sparkproject.connect.grpc.Status;
  * gateway checked, and runs as the user whom the gateway logged in, whatever the message says. It sees messages as Spark
  * does, after parsing: the head of a request, which the gateway checks, can be contradicted by what follows it.
  *
+ * <p>The server's own Python workers call it without the gateway. Each carries the token of its session instead
+ * ({@link PythonWorkers}), and its messages are for that session and run as its user.
+ *
  * <p>What it does not do: know users, decide who may use a session, or hold back code that runs inside this JVM. Whatever
  * it is unsure of, it refuses.
  */
@@ -32,6 +35,18 @@ public final class IdentityInterceptor implements ServerInterceptor {
 
   private static final Logger LOG = LoggerFactory.getLogger(IdentityInterceptor.class);
   private static final byte[] EXPECTED = expected(System.getenv(TOKEN));
+  private static final PythonWorkers WORKERS = new PythonWorkers();
+
+  // Spark makes this object before it reads the variable for a check of its own. That check would turn workers away, which
+  // do not have the token of the instance; the one here is the same, and knows workers too.
+  static {
+    try {
+      ProcessEnvironment.forget(TOKEN);
+    } catch (ReflectiveOperationException | RuntimeException e) {
+      LOG.warn("whoever runs SQL here can read the variable {}: {}", TOKEN, e.toString());
+    }
+    WORKERS.begin();
+  }
 
   private static final Metadata.Key<String> AUTHORIZATION = ascii("authorization");
   private static final Metadata.Key<String> SESSION = ascii("x-spark-session-id");
@@ -42,12 +57,13 @@ public final class IdentityInterceptor implements ServerInterceptor {
   @Override
   public <Q, R> ServerCall.Listener<Q> interceptCall(
       ServerCall<Q, R> call, Metadata headers, ServerCallHandler<Q, R> next) {
-    FirstCall.come();
     Caller caller = null;
     try {
-      requireToken(headers);
-      if (CONNECT.equals(call.getMethodDescriptor().getServiceName())) {
-        caller = caller(headers);
+      boolean connect = CONNECT.equals(call.getMethodDescriptor().getServiceName());
+      caller = connect ? WORKERS.caller(call, all(headers, AUTHORIZATION)) : null;
+      if (caller == null) {
+        requireToken(headers);
+        caller = connect ? caller(headers) : null;
       }
     } catch (Refusal refusal) {
       close(call, refusal);
@@ -98,15 +114,6 @@ public final class IdentityInterceptor implements ServerInterceptor {
         }
       }
     };
-  }
-
-  /** By then Spark has read the variable too, for its own check, and nobody's code has run yet. */
-  private static final class FirstCall {
-    static {
-      Variable.forget(TOKEN);
-    }
-
-    static void come() {} // the class is initialized once
   }
 
   /** A call whose handler can no longer answer once it was refused: closing it twice would be an error. */
