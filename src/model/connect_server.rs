@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::Meta;
 
-/// In the driver's environment: Spark (4.0 and newer) and the interceptor ask every call for it.
+/// In the driver's environment: every call must carry it. The interceptor asks for it, and without the interceptor Spark
+/// itself does (4.0 and newer).
 pub const TOKEN_VARIABLE: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
 /// Names the Secret and its key for that variable, as Spark on Kubernetes takes it.
 pub const TOKEN_SETTING: &str = "spark.kubernetes.driver.secretKeyRef.SPARK_CONNECT_AUTHENTICATE_TOKEN";

@@ -15,6 +15,10 @@ TOKEN = "t0ken-of-this-instance"
 KEY = "spark.sql.session.mine"
 MEGABYTES_20 = "x" * (20 << 20)
 
+NO_TOKEN = (
+    "This Spark server takes requests from its gateway only, and this one carries no token of the instance."
+    " Connect to the host of the pool instead."
+)
 WRONG_TOKEN = (
     "This Spark server takes requests from its gateway only, and this one does not carry the token of the instance."
     " Connect to the host of the pool instead."
@@ -59,6 +63,17 @@ for variable in ("SPARK_CONNECT_AUTHENTICATE_TOKEN", "SPARK_LOCAL_IP"):
     print(spark.sql(f"SELECT java_method('java.lang.System', 'getenv', '{variable}')").collect()[0][0])
 spark.stop()
 """
+FOREACH_BATCH = """
+spark.range(7).write.saveAsTable("incoming")
+spark.range(3).createOrReplaceTempView("mine")
+def each(batch, number):
+    row = (batch.count(), batch.sparkSession.table("mine").count())
+    batch.sparkSession.createDataFrame([row], "rows long, mine long").createTempView("told")
+query = spark.readStream.table("incoming").writeStream.foreachBatch(each).trigger(availableNow=True).start()
+query.awaitTermination()
+print(*spark.table("told").collect()[0])
+spark.stop()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +110,7 @@ def start(tmp_path_factory, eventually):
         argv = [f"{os.environ['SPARK_HOME']}/bin/spark-submit", "--master", "local[1]", "--driver-memory", "768m"]
         argv += ["--class", CONNECT_CLASS, *(part for key, value in confs.items() for part in ("--conf", f"{key}={value}"))]
         env = {"PATH": os.environ["PATH"], "JAVA_HOME": os.environ["JAVA_HOME"], "SPARK_LOCAL_IP": "127.0.0.1"}
+        env["PYSPARK_PYTHON"] = os.environ["PYTHON"]
         if token:
             env["SPARK_CONNECT_AUTHENTICATE_TOKEN"] = token
         log = folder / "log"
@@ -143,15 +159,14 @@ def other_session(method, session):
 
 
 def test_a_call_without_the_token_is_refused(server, session):
-    """By Spark itself, from 4.0 on: it reads the same variable."""
     answer = call(server, "Config", config_get(session, KEY), headers(session)[1:])
-    assert (answer.code, answer.text) == ("UNAUTHENTICATED", "No authentication token provided")
+    assert answer.refused("UNAUTHENTICATED") == NO_TOKEN
 
 
 @pytest.mark.parametrize("token", ["t0ken-of-that-instance", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), ""])
 def test_a_call_with_another_token_is_refused(server, session, token):
     answer = call(server, "Config", config_get(session, KEY), headers(session, token=token))
-    assert (answer.code, answer.text) == ("UNAUTHENTICATED", "Invalid authentication token")
+    assert answer.refused("UNAUTHENTICATED") == WRONG_TOKEN
 
 
 def test_two_tokens_are_refused_even_if_the_first_is_right(server, session):
@@ -269,6 +284,12 @@ def test_a_whole_session_works(server):
     said = run(argv, timeout=90).succeeded().out.splitlines()
     assert said[:4] == ["50 3", "20000", "UNRESOLVED_COLUMN.WITH_SUGGESTION", "[]"]
     assert said[4:] == ["null", "127.0.0.1"], "the token cannot be asked for in SQL, and other variables can"
+
+
+def test_foreach_batch_works_for_users_of_every_name(server):
+    """Spark puts the name into a URL as it is, in which each of these characters has a meaning."""
+    argv = [os.environ["PYTHON"], "-W", "ignore", "-c", SESSION + FOREACH_BATCH, server, TOKEN, "Zoë;token=x/?#%41 \n+@b"]
+    assert run(argv, timeout=90).succeeded().out == "7 3\n"
 
 
 def test_a_server_without_a_token_refuses_everything_and_says_why(start, session):

@@ -9,6 +9,7 @@ import java.security.SecureRandom;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -24,7 +25,8 @@ final class WorkerTokens {
   private static final int BYTES = 32;
 
   private final SecureRandom random = new SecureRandom();
-  private final List<Issued> issued = new ArrayList<>();
+  // Every call looks through it, and only the start of a worker changes it.
+  private final List<Issued> issued = new CopyOnWriteArrayList<>();
 
   /** The token for the session of this holder. Each session has one, which all of its workers share. */
   synchronized String of(Object holder) throws ReflectiveOperationException {
@@ -42,24 +44,25 @@ final class WorkerTokens {
   }
 
   /** Whom this Authorization header of a call from that address stands for; null if it is not a worker's. */
-  synchronized Caller caller(String authorization, SocketAddress from) throws Refusal {
+  Caller caller(String authorization, SocketAddress from) throws Refusal {
     byte[] said = authorization.getBytes(StandardCharsets.UTF_8);
     Issued found = null;
     for (Issued one : issued) {
-      if (MessageDigest.isEqual(("Bearer " + one.token).getBytes(StandardCharsets.UTF_8), said)) {
+      if (MessageDigest.isEqual(one.authorization, said)) {
         found = one; // and go on, so that an answer takes as long for every token
       }
     }
     if (found == null || !isLoopback(from)) {
       return null;
     }
-    Object holder = found.holder.get();
     try {
+      Object holder = found.holder.get();
       if (holder != null && ConnectSessions.has(holder)) {
         return ConnectSessions.caller(holder);
       }
     } catch (ReflectiveOperationException e) {
-      LOG.warn("cannot tell the session of a Python worker", e);
+      LOG.warn("the sessions of this server cannot be read", e);
+      throw Refusal.unauthenticated("The session of this Python worker is not known; the driver's log says why.");
     }
     throw Refusal.unauthenticated("The session that this Python worker was started for has ended.");
   }
@@ -82,10 +85,12 @@ final class WorkerTokens {
   /** Holds the session weakly: an ended session's memory must not stay for the sake of its token. */
   private static final class Issued {
     private final String token;
+    private final byte[] authorization;
     private final WeakReference<Object> holder;
 
     Issued(String token, Object holder) {
       this.token = token;
+      this.authorization = ("Bearer " + token).getBytes(StandardCharsets.UTF_8);
       this.holder = new WeakReference<>(holder);
     }
   }
