@@ -60,7 +60,7 @@ impl Authority {
     /// `before` is what is known of these very credentials.
     pub async fn prove(&self, credentials: &Credentials, before: Option<&Proven>) -> Result<Proven, Failed> {
         let (user, password) = match credentials {
-            Credentials::Password { user, password } => (user, password),
+            Credentials::Password { user, password, .. } => (user, password),
             Credentials::Token(token) => {
                 let verified = self.verifier.verify(token.expose_secret(), Timestamp::now()).await?;
                 let life = life(&verified);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::provider::ProviderError;
 use super::token::TokenError;
 use super::user_name::UserNameError;
-use crate::model::CredentialsError;
+use crate::model::{Charset, Credentials, CredentialsError};
 
 /// Whose turn it is after a failed login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +33,11 @@ pub enum AuthnError {
     Token(#[from] TokenError),
     #[error("Wrong user name or password.")]
     WrongPassword,
+    #[error(
+        "Wrong user name or password. They were not sent as UTF-8 and were read as Latin-1, which is a guess: let the \
+         client send UTF-8, or log in with a token."
+    )]
+    WrongLatin1Password,
     #[error("A user name was sent without a password; send both, or a token.")]
     NoPassword,
     /// The password may be right, but the provider does not let the account in.
@@ -80,13 +85,23 @@ pub enum AuthnError {
 }
 
 impl AuthnError {
+    /// The same in view of how `credentials`, which it refuses, were read.
+    pub(super) fn of(self, credentials: &Credentials) -> Self {
+        match (self, credentials) {
+            (Self::WrongPassword, Credentials::Password { charset: Charset::Latin1, .. }) => {
+                Self::WrongLatin1Password
+            }
+            (error, _) => error,
+        }
+    }
+
     /// The kind of failure in one word, for programs that read audit records.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Credentials(_) => "CredentialsUnreadable",
             Self::UserName(_) => "UserNameInvalid",
             Self::Token(error) => error.reason(),
-            Self::WrongPassword => "WrongPassword",
+            Self::WrongPassword | Self::WrongLatin1Password => "WrongPassword",
             Self::NoPassword => "NoPassword",
             Self::AccountRefused { .. } => "AccountRefused",
             Self::InteractiveLoginNeeded => "InteractiveLoginNeeded",
@@ -108,6 +123,7 @@ impl AuthnError {
             | Self::UserName(_)
             | Self::Token(_)
             | Self::WrongPassword
+            | Self::WrongLatin1Password
             | Self::NoPassword
             | Self::AccountRefused { .. }
             | Self::InteractiveLoginNeeded

@@ -107,7 +107,7 @@ impl Logins {
     pub fn key(&self, credentials: &Credentials) -> Key {
         let mut hasher = blake3::Hasher::new_keyed(&self.hash_key);
         match credentials {
-            Credentials::Password { user, password } => {
+            Credentials::Password { user, password, .. } => {
                 hasher.update(b"p").update(&(user.len() as u64).to_le_bytes()).update(user.as_bytes());
                 hasher.update(password.expose_secret().as_bytes());
             }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn password(user: &str, password: &str) -> Credentials {
-    Credentials::Password { user: user.into(), password: password.into() }
+    Credentials::password(user, password)
 }
 
 #[test]

@@ -127,7 +127,9 @@ impl Authenticator {
         match &self.mode {
             Mode::Believe { user_claim, groups_claim } => believe(credentials, user_claim, groups_claim),
             Mode::NoProvider => Err(AuthnError::NoProvider),
-            Mode::Provider(reception) => reception.log_in(credentials, origin).await,
+            Mode::Provider(reception) => {
+                reception.log_in(credentials, origin).await.map_err(|error| error.of(credentials))
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ fn disabled() -> Value {
 }
 
 fn password(user: &str, password: &str) -> Credentials {
-    Credentials::Password { user: user.into(), password: password.into() }
+    Credentials::password(user, password)
 }
 
 fn anna() -> Credentials {

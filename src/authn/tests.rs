@@ -12,6 +12,7 @@ use super::fetched::Pace;
 use super::jwks::Verifier;
 use super::test_support::{FakeProvider, Signer, http};
 use super::*;
+use crate::model::Charset;
 
 fn settings(provider: &FakeProvider) -> AuthnSettings {
     AuthnSettings {
@@ -27,7 +28,7 @@ fn authenticator(provider: &FakeProvider) -> Authenticator {
 }
 
 fn anna() -> Credentials {
-    Credentials::Password { user: "anna".into(), password: "hunter2".into() }
+    Credentials::password("anna", "hunter2")
 }
 
 fn token(text: String) -> Credentials {
@@ -93,6 +94,29 @@ async fn a_wrong_password_is_not_asked_twice() {
         assert_eq!(authenticator.authenticate(&anna()).await, Err(AuthnError::WrongPassword));
     }
     assert_eq!(provider.requests("/t/1").await, 1);
+}
+
+#[tokio::test]
+async fn who_is_refused_after_a_guess_at_the_encoding_reads_so() {
+    let provider = provider(&Signer::new("ES256", "k1")).await;
+    let authenticator = authenticator(&provider);
+    let credentials =
+        Credentials::Password { user: "jürgen".into(), password: "ä".into(), charset: Charset::Latin1 };
+    authenticator.authenticate(&credentials).await.unwrap();
+    let form = provider.last_form().await;
+    assert!(form.contains("&username=j%C3%BCrgen&password=%C3%A4"), "{form}");
+    let wrong =
+        Credentials::Password { user: "jürgen".into(), password: "ö".into(), charset: Charset::Latin1 };
+    provider.answers_logins(401, json!({"error": "invalid_grant"})).await;
+    let error = authenticator.authenticate(&wrong).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Wrong user name or password. They were not sent as UTF-8 and were read as Latin-1, which is a guess: let the \
+         client send UTF-8, or log in with a token."
+    );
+    let error = authenticator.authenticate(&Credentials::password("jürgen", "ö")).await.unwrap_err();
+    assert_eq!(error, AuthnError::WrongPassword);
+    assert_eq!(provider.requests("/t/1").await, 2, "it is the same login");
 }
 
 #[tokio::test]
@@ -246,7 +270,7 @@ async fn without_validation_names_and_claims_are_believed() {
     let forged = Signer::new("ES256", "k1").token(&json!({"sub": "ben", "groups": "ops", "exp": 1}));
     let identity = authenticator.authenticate(&token(forged)).await.unwrap();
     assert_eq!(*identity, Identity { user: "ben".into(), groups: vec!["ops".into()] });
-    let nameless = Credentials::Password { user: "a\nb".into(), password: "".into() };
+    let nameless = Credentials::password("a\nb", "");
     assert_eq!(authenticator.authenticate(&nameless).await, Err(UserNameError::ControlCharacter.into()));
 }
 
@@ -254,7 +278,7 @@ async fn without_validation_names_and_claims_are_believed() {
 #[case::no_provider(AuthnSettings::default(), anna(), AuthnError::NoProvider)]
 #[case::no_password(
     AuthnSettings { issuer_url: Some("http://127.0.0.1:9".into()), client_id: Some("c".into()), ..AuthnSettings::default() },
-    Credentials::Password { user: "anna".into(), password: "".into() },
+    Credentials::password("anna", ""),
     AuthnError::NoPassword
 )]
 #[tokio::test]

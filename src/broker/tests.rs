@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use futures::future::join_all;
 use http::{Method, Request, Response};
 use kube::client::Body;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -134,10 +133,7 @@ fn first_call() -> Check {
         path: "/spark.connect.SparkConnectService/Config".to_owned(),
         call: Call::Connect { method: ConnectMethod::Config, head, session_name: None },
         user_id_credentials: None,
-        credentials: Ok(Credentials::Password {
-            user: "alice".to_owned(),
-            password: SecretString::from("password"),
-        }),
+        credentials: Ok(Credentials::password("alice", "password")),
         peer: None,
         connection: None,
     }

@@ -144,7 +144,12 @@ fn call(request: &Request<'_>) -> Call {
             let problem = "Spark Connect speaks gRPC: connect with PySpark or another Spark Connect client.";
             return malformed(Protocol::Connect, problem);
         }
-        let session_name = request.header(SESSION_NAME_HEADER).map(str::to_owned);
+        let session_name = request.header(SESSION_NAME_HEADER).map(|value| sent_once(value).to_owned());
+        if session_name.as_deref().is_some_and(|name| name.contains(',')) {
+            let problem =
+                "Different names of a session, x-spark-session, were sent with one request; send one.";
+            return malformed(Protocol::Connect, problem);
+        }
         if session_name.as_deref().is_some_and(|name| !is_session_name(name)) {
             let problem = "The session's name, x-spark-session, must have 1 to 63 letters, digits, dots, dashes or \
                            underscores.";
@@ -159,6 +164,14 @@ fn call(request: &Request<'_>) -> Call {
         Some(Ok(name)) => thrift_call(name, request),
         Some(Err(problem)) => malformed(Protocol::Thrift, problem),
         None => Call::Other { grpc: request.is_grpc() },
+    }
+}
+
+/// JVM clients send what $SPARK_REMOTE and the URL say, which Envoy joins by a comma. No name of a session has one.
+fn sent_once(value: &str) -> &str {
+    match value.split_once(',') {
+        Some((first, rest)) if rest.split(',').all(|other| other.trim() == first.trim()) => first.trim(),
+        _ => value,
     }
 }
 

@@ -117,6 +117,28 @@ fn a_session_name_that_cannot_be_one_is_refused(#[case] path: &str) {
     assert!(problem.contains("1 to 63"), "{problem}");
 }
 
+/// As Envoy joins headers of one name.
+#[rstest]
+#[case("etl")]
+#[case("etl,etl")]
+#[case("etl, etl,etl")]
+fn a_session_name_that_is_sent_again_is_the_same_name(#[case] sent: &str) {
+    let call = call_of(Asked::connect().header("x-spark-session", sent));
+    let Call::Connect { session_name, .. } = call else { panic!("not Connect") };
+    assert_eq!(session_name.as_deref(), Some("etl"));
+}
+
+#[rstest]
+#[case("etl,dev", "Different names of a session, x-spark-session, were sent with one request; send one.")]
+#[case(
+    "a b",
+    "The session's name, x-spark-session, must have 1 to 63 letters, digits, dots, dashes or underscores."
+)]
+fn a_session_name_of_connect_that_cannot_be_one_is_refused(#[case] sent: &str, #[case] words: &str) {
+    let problem = problem_of(Asked::connect().header("x-spark-session", sent));
+    assert_eq!(problem, (Protocol::Connect, words.to_owned()));
+}
+
 #[test]
 fn a_get_of_the_thrift_path_has_no_head() {
     assert_eq!(

@@ -32,7 +32,7 @@ pub use client_connections::{
     ClientConnection, ClientConnections, EndedConnection, REPLACED_BY_NEWER, UsedConnection,
 };
 pub use connect_server::{InstanceToken, TokenSecret};
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::{Charset, Credentials, CredentialsError};
 pub use host::is_host_name;
 pub use identity::Identity;
 pub use instance::{

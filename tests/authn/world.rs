@@ -65,7 +65,7 @@ impl World {
     }
 
     pub async fn password(&self, user: &str) -> Result<Arc<Identity>, AuthnError> {
-        let credentials = Credentials::Password { user: user.into(), password: PASSWORD.into() };
+        let credentials = Credentials::password(user, PASSWORD);
         self.authenticator.authenticate(&credentials).await
     }
 

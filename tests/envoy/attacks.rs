@@ -17,6 +17,9 @@ const NO_BASE64: &str =
 const NO_BEARER: &str =
     "The credentials cannot be read: the bearer token is neither a JWT nor base64 of user:password.";
 
+const NO_TEXT: &str = "The credentials cannot be read: after \"Basic\" there is base64, but not of user:password in UTF-8 or Latin-1.";
+const DIFFERENT: &str = "Different Authorization headers were sent with one request; send one.";
+
 /// As `edge::allow` tells a Thrift server.
 fn told_to_spark(user: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:x")))
@@ -31,8 +34,8 @@ async fn credentials_that_cannot_be_read_are_refused_in_words() {
     World::run("unreadable", pools(), &[], async move |world| {
         for (header, words) in [
             ("Basic !!!", NO_BASE64),
-            // Not UTF-8, no colon, nothing.
-            ("Basic /////w==", NO_BASE64),
+            // No text, no colon, nothing.
+            ("Basic /////w==", NO_TEXT),
             ("Basic YW5uYQ==", NO_BASE64),
             ("Basic", NO_BASE64),
             ("Bearer !!!", NO_BEARER),
@@ -73,26 +76,41 @@ async fn one_request_is_one_user() {
         let is =
             |answer: &Answer, user: &str| answer.received("authorization") == Some(&*told_to_spark(user));
 
-        // What is behind the first colon is the password; names are UTF-8.
+        // What is behind the first colon is the password; names are UTF-8, or else Latin-1.
         for (pair, user) in [("ana:a:b:ü", "ana"), ("Änne:ü", "Änne")] {
             let header = format!("Basic {}", BASE64_STANDARD.encode(pair));
             let answer = send(Raw::open_session().header("Authorization", &header)).await;
             assert!(is(&answer, user), "{pair}: {answer:?}");
         }
 
+        let header = format!("Basic {}", BASE64_STANDARD.encode(b"j\xfcrgen:p\xe4ss"));
+        let answer = send(Raw::open_session().header("Authorization", &header)).await;
+        assert!(is(&answer, "jürgen"), "{answer:?}");
+
         // Envoy joins headers of one name by a comma, which is in no base64.
-        for (first, second) in [("ana", "eve"), ("eve", "ana"), ("ana", "ana")] {
+        for (first, second) in [("ana", "eve"), ("eve", "ana")] {
             let answer = send(Raw::open_session().user(first).user(second)).await;
-            assert!(answer.says(NO_BASE64) && !answer.has_arrived(), "{first}, {second}: {answer:?}");
+            assert!(answer.says(DIFFERENT) && !answer.has_arrived(), "{first}, {second}: {answer:?}");
         }
+        // JVM clients send the login of $SPARK_REMOTE and that of the URL.
+        let answer = send(Raw::open_session().user("ana").user("ana").user("ana")).await;
+        assert!(is(&answer, "ana"), "{answer:?}");
+        let twice = |raw: Raw, name: &str, value: &str| raw.header(name, value).header(name, value);
+        let raw = twice(Raw::open_session(), "x-spark-username", "ana");
+        let answer = send(twice(raw, "x-spark-password", "p,w")).await;
+        assert!(is(&answer, "ana"), "{answer:?}");
         // An empty one says nothing.
         for (first, second) in [("", &*basic("ana")), (&*basic("ana"), "")] {
             let raw = Raw::open_session().header("Authorization", first).header("Authorization", second);
             let answer = send(raw).await;
             assert!(is(&answer, "ana"), "{first:?} and {second:?}: {answer:?}");
         }
-        let client = world.connect(HOST, "ana").await.and_header("authorization", &basic("eve"));
-        assert_eq!(client.config().await.unwrap_err().message(), NO_BEARER);
+        let client = world.connect(HOST, "ana").await;
+        let refused = client.clone().and_header("authorization", &basic("eve")).config().await.unwrap_err();
+        assert!(refused.message().starts_with(DIFFERENT), "{refused:?}");
+        let client = client.and_header("authorization", &basic("ana"));
+        let named = client.and_header("x-spark-session", "etl").and_header("x-spark-session", "etl");
+        named.config().await.expect("the same login and the same name, each of them twice");
 
         // The standard header counts, and is not completed by others.
         let contradicting = |raw: Raw| raw.header("x-spark-username", "eve").header("x-spark-password", "x");
