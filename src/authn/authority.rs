@@ -48,7 +48,7 @@ impl Authority {
             issuer,
             audience: settings.audience,
             user_claim: settings.user_claim,
-            groups_claim: settings.groups_claim,
+            groups_claim: settings.groups_claim.into(),
             required_claims: settings.required_claims,
         };
         let verifier = Verifier::new(Arc::clone(&discovery), http.clone(), rules);

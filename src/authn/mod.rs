@@ -23,6 +23,7 @@ mod credentials;
 mod discovery;
 mod error;
 mod fetched;
+mod groups;
 mod jwks;
 mod jwt;
 mod key_set;
@@ -89,7 +90,7 @@ enum Mode {
     /// `skip_validation`.
     Believe {
         user_claim: String,
-        groups_claim: String,
+        groups_claim: Arc<str>,
     },
     NoProvider,
     Provider(Arc<Reception>),
@@ -138,7 +139,7 @@ impl Mode {
     fn new(settings: AuthnSettings, http: reqwest::Client) -> Self {
         if settings.skip_validation {
             let AuthnSettings { user_claim, groups_claim, .. } = settings;
-            return Self::Believe { user_claim, groups_claim };
+            return Self::Believe { user_claim, groups_claim: groups_claim.into() };
         }
         match Reception::new(settings, http) {
             Some(reception) => Self::Provider(Arc::new(reception)),
@@ -150,7 +151,7 @@ impl Mode {
 fn believe(
     credentials: &Credentials,
     user_claim: &str,
-    groups_claim: &str,
+    groups_claim: &Arc<str>,
 ) -> Result<Arc<Identity>, AuthnError> {
     let identity = match credentials {
         Credentials::Password { user, .. } => Identity::new(user.as_str()),

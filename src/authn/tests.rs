@@ -52,7 +52,7 @@ async fn a_password_login_asks_the_provider_once_and_is_remembered() {
     let credentials = anna();
     let calls = (0..20).map(|_| authenticator.authenticate(&credentials));
     for outcome in futures::future::join_all(calls).await {
-        assert_eq!(*outcome.unwrap(), Identity { user: "anna".into(), groups: vec!["dev".into()] });
+        assert_eq!(*outcome.unwrap(), Identity::new("anna").in_group("dev"));
     }
     authenticator.authenticate(&anna()).await.unwrap();
     assert_eq!(provider.requests("/t/1").await, 1);
@@ -269,7 +269,7 @@ async fn without_validation_names_and_claims_are_believed() {
     assert_eq!(authenticator.authenticate(&anna()).await.unwrap().user, "anna");
     let forged = Signer::new("ES256", "k1").token(&json!({"sub": "ben", "groups": "ops", "exp": 1}));
     let identity = authenticator.authenticate(&token(forged)).await.unwrap();
-    assert_eq!(*identity, Identity { user: "ben".into(), groups: vec!["ops".into()] });
+    assert_eq!(*identity, Identity::new("ben").in_group("ops"));
     let nameless = Credentials::password("a\nb", "");
     assert_eq!(authenticator.authenticate(&nameless).await, Err(UserNameError::ControlCharacter.into()));
 }

@@ -4,6 +4,8 @@
 //! jsonwebtoken checks the signature only: it reads the system's clock for `exp`, lets a missing
 //! `iss` or `aud` pass, and knows HMAC, so the rules are spelled out here.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
@@ -11,7 +13,7 @@ use serde_json::{Map, Value};
 use super::key_set::KeySet;
 use super::text::one_line;
 use super::user_name::UserNameError;
-use super::{claims, jwt, user_name};
+use super::{claims, groups, jwt, user_name};
 use crate::model::Identity;
 
 /// How far the provider's clock and ours may differ when `exp` and `nbf` are checked.
@@ -26,8 +28,8 @@ pub struct TokenRules {
     pub audience: Option<String>,
     /// Path of the claim that holds the user's name.
     pub user_claim: String,
-    /// Path of the claim that holds the user's groups; a token without it has none.
-    pub groups_claim: String,
+    /// Path of the claim that holds the user's groups; a token without it tells none.
+    pub groups_claim: Arc<str>,
     /// Each must be there with this value, by itself or in an array.
     pub required_claims: Vec<(String, String)>,
 }
@@ -134,7 +136,7 @@ pub fn verify(
 pub(super) fn read_unverified(
     token: &str,
     user_claim: &str,
-    groups_claim: &str,
+    groups_claim: &Arc<str>,
 ) -> Result<Identity, TokenError> {
     let jwt = jwt::parse(token).map_err(TokenError::Malformed)?;
     identity(&jwt.claims, user_claim, groups_claim)
@@ -224,11 +226,15 @@ fn check_required(claims: &Map<String, Value>, rules: &TokenRules) -> Result<(),
 fn identity(
     claims: &Map<String, Value>,
     user_claim: &str,
-    groups_claim: &str,
+    groups_claim: &Arc<str>,
 ) -> Result<Identity, TokenError> {
     let user = claims::at(claims, user_claim).and_then(Value::as_str).ok_or_else(|| missing(user_claim))?;
     user_name::check(user)?;
-    Ok(Identity { user: user.to_owned(), groups: claims::strings(claims, groups_claim) })
+    let (groups, untold) = match groups::read(claims, groups_claim) {
+        Ok(groups) => (groups, None),
+        Err(untold) => (Vec::new(), Some(untold)),
+    };
+    Ok(Identity { user: user.to_owned(), groups, untold })
 }
 
 fn missing(claim: &str) -> TokenError {

@@ -118,12 +118,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     if !may_use(&pool.spec, identity) {
-        let message = format!(
-            "User {} may not use pool {}. Ask its administrator for access.",
-            identity.user,
-            pool.name()
-        );
-        return refuse(message, None);
+        return refuse(why_not(pool, identity), None);
     }
     let request = Request { inventory, pool, identity, wait, now };
     match call {
@@ -152,6 +147,16 @@ fn may_use(spec: &SparkSessionPoolSpec, identity: &Identity) -> bool {
         access.users.contains(&identity.user)
             || access.groups.iter().any(|group| identity.groups.contains(group))
     })
+}
+
+/// Why the user may not use the pool. Where it is open to groups, it matters that the login told none.
+fn why_not(pool: &Pool, identity: &Identity) -> String {
+    let refused = format!("User {} may not use pool {}.", identity.user, pool.name());
+    let by_groups = pool.spec.access.as_ref().is_some_and(|access| !access.groups.is_empty());
+    match identity.untold.as_ref().filter(|_| by_groups) {
+        Some(untold) => format!("{refused} {untold}"),
+        None => format!("{refused} Ask its administrator for access."),
+    }
 }
 
 struct Request<'a> {
@@ -311,7 +316,14 @@ impl Request<'_> {
             in_total,
             self.now,
         )
-        .map_err(|exceeded| Denial::new(DenialKind::QuotaExceeded, exceeded.to_string()))
+        .map_err(|exceeded| {
+            let by_groups = quota::names_groups(&pool.spec.session_policy);
+            let message = match identity.untold.as_ref().filter(|_| by_groups) {
+                Some(untold) => format!("{exceeded} No quota of a group counts here. {untold}"),
+                None => exceeded.to_string(),
+            };
+            Denial::new(DenialKind::QuotaExceeded, message)
+        })
     }
 
     /// The session is not known, and the call refers to what should be there.

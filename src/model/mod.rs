@@ -34,7 +34,7 @@ pub use client_connections::{
 pub use connect_server::{InstanceToken, TokenSecret};
 pub use credentials::{Charset, Credentials, CredentialsError};
 pub use host::is_host_name;
-pub use identity::Identity;
+pub use identity::{Identity, UntoldGroups, UntoldReason};
 pub use instance::{
     DRAIN_ANNOTATION, Instance, InstancePhase, TEMPLATE_ANNOTATION, TokenState, cluster_name, instance_name,
     ordinal_of, port_setting, server_port,

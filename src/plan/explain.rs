@@ -134,6 +134,13 @@ impl Explanation {
             "quota",
             format!("{} of {limit} session(s) of the user in use{names}, by {source}", own.len()),
         );
+        if matched.is_none() && spec.groups.is_empty() && quota::names_groups(policy) {
+            self.says(
+                "quota",
+                "no quota of a group applies: the session has no groups (spec.groups), because the login that opened it \
+                 told none or because it was made without",
+            );
+        }
         let total = policy.max_total_sessions;
         self.says(
             "quota",

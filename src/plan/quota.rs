@@ -114,6 +114,11 @@ pub fn matching<'a>(policy: &'a SessionPolicy, user: &str, groups: &[String]) ->
     })
 }
 
+/// Whether the limit of a user may depend on their groups.
+pub fn names_groups(policy: &SessionPolicy) -> bool {
+    policy.quotas.iter().any(|quota| !quota.subject.groups.is_empty())
+}
+
 /// How many sessions this user may have at the same time.
 pub fn limit_of_user(policy: &SessionPolicy, user: &str, groups: &[String]) -> i32 {
     let own = matching(policy, user, groups).and_then(|matched| matched.quota.max_sessions_per_user);

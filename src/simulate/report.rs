@@ -11,6 +11,7 @@ use super::policies::Policy;
 use super::simulation::{Answer, Figures, Question};
 use super::timeline::{Detail, timeline};
 use crate::api::Sharing;
+use crate::plan::quota;
 
 /// From where it is known how long instances take to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -116,7 +117,7 @@ fn header(question: &Question, starts: &StartsFrom, answers: &[Answer]) -> Strin
     if question.percent_per_session.is_some() && answers.len() > 1 {
         text.push_str("The other operators' rules are left out: they count sessions.\n");
     }
-    if spec.session_policy.quotas.iter().any(|quota| !quota.subject.groups.is_empty()) {
+    if quota::names_groups(&spec.session_policy) {
         text.push_str(
             "A trace has no groups: quotas by group are not applied, and the pool's own count instead.\n",
         );

@@ -51,7 +51,7 @@ pub fn rules() -> TokenRules {
         issuer: "https://idp".to_owned(),
         audience: Some("spark".to_owned()),
         user_claim: "sub".to_owned(),
-        groups_claim: "groups".to_owned(),
+        groups_claim: "groups".into(),
         ..TokenRules::default()
     }
 }

@@ -6,7 +6,9 @@ use crate::model::connect_server::TOKEN_SETTING;
 use crate::model::fixtures::{
     alice, application, at, connect_pool, driver, session, thrift_pool, token_secret,
 };
-use crate::model::{ConnectHead, ConnectMethod, InstanceToken, Kind, Object, ThriftHead};
+use crate::model::{
+    ConnectHead, ConnectMethod, InstanceToken, Kind, Object, ThriftHead, UntoldGroups, UntoldReason,
+};
 
 const ID: Uuid = Uuid::from_u128(7);
 const OTHER_ID: Uuid = Uuid::from_u128(8);
@@ -396,6 +398,46 @@ fn a_pool_with_a_list_is_open_to(#[case] identity: Identity, #[case] allowed: bo
     }
 }
 
+fn without_groups(reason: UntoldReason) -> Identity {
+    Identity { untold: Some(UntoldGroups { claim: "groups".into(), reason }), ..Identity::new("bob") }
+}
+
+#[rstest]
+#[case::not_in_the_token(
+    UntoldReason::NotInToken,
+    "User bob may not use pool p. The token of this login carries no groups: it has no claim \"groups\" with names in \
+     it. If the identity provider knows groups of this user, the operator's administrator must have them put into the \
+     token (--oidc-scope, or a mapper at the provider) or name the right claim (--oidc-groups-claim)."
+)]
+#[case::too_many(
+    UntoldReason::LeftOut,
+    "User bob may not use pool p. The identity provider has left the groups out of this login's token because there are \
+     too many (claim \"groups\"). The operator's administrator must have it send fewer: only those that are assigned to \
+     the application, or roles instead of groups; or it may be that the provider's userinfo endpoint tells them \
+     (--oidc-groups-from-userinfo)."
+)]
+#[case::not_in_userinfo(
+    UntoldReason::NotInUserinfo,
+    "User bob may not use pool p. Neither the token of this login nor the identity provider's userinfo endpoint tells \
+     the user's groups: there is no claim \"groups\" with names in it. If the provider knows groups of this user, the \
+     operator's administrator must have them put there (--oidc-scope, or a mapper at the provider) or name the right \
+     claim (--oidc-groups-claim)."
+)]
+fn a_refusal_says_that_the_login_told_no_groups(#[case] reason: UntoldReason, #[case] words: &str) {
+    let inventory = world(connect_pool("p").open_to(&["alice"], &["etl"]), []);
+    let decision = asked(&inventory, &without_groups(reason), &connect(ConnectMethod::Config));
+    assert_eq!(denial(decision), (DenialKind::PermissionDenied, words.to_owned()));
+}
+
+#[test]
+fn groups_are_not_spoken_of_where_they_make_no_difference() {
+    let inventory = world(connect_pool("p").open_to(&["alice"], &[]), []);
+    let decision =
+        asked(&inventory, &without_groups(UntoldReason::NotInToken), &connect(ConnectMethod::Config));
+    let words = "User bob may not use pool p. Ask its administrator for access.".to_owned();
+    assert_eq!(denial(decision), (DenialKind::PermissionDenied, words));
+}
+
 #[test]
 fn access_that_was_withdrawn_ends_the_use_of_an_open_session() {
     let inventory =
@@ -430,6 +472,25 @@ fn the_quota_of_a_group_counts_for_a_request() {
         DenialKind::QuotaExceeded
     );
     created(first_call(&inventory));
+}
+
+#[test]
+fn a_quota_is_told_with_the_groups_that_the_login_did_not_tell() {
+    let pool = connect_pool("p").allowing_each_user(0).allowing_group("analysts", 2);
+    let inventory = world(pool, []);
+    let decision =
+        asked(&inventory, &without_groups(UntoldReason::NotInToken), &connect(ConnectMethod::Config));
+    let words = "Quota exceeded: user bob may have no session in pool p. Ask its administrator. No quota of a group \
+        counts here. The token of this login carries no groups: it has no claim \"groups\" with names in it.";
+    let (kind, message) = denial(decision);
+    assert_eq!(kind, DenialKind::QuotaExceeded);
+    assert!(message.starts_with(words), "{message}");
+    let none = world(connect_pool("p").allowing_each_user(0), []);
+    let decision = asked(&none, &without_groups(UntoldReason::NotInToken), &connect(ConnectMethod::Config));
+    assert_eq!(
+        denial(decision).1,
+        "Quota exceeded: user bob may have no session in pool p. Ask its administrator."
+    );
 }
 
 #[rstest]

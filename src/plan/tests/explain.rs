@@ -22,6 +22,21 @@ fn explained(cluster: &Cluster, name: &str) -> String {
 }
 
 #[test]
+fn a_session_without_groups_is_told_where_quotas_go_by_groups() {
+    const NO_GROUPS: &str = "no quota of a group applies: the session has no groups (spec.groups), because the login that \
+        opened it told none or because it was made without";
+    let cluster = |groups: &[&str]| {
+        let asking = session("dev-1").with_spark_id(ONE).in_groups(groups);
+        let pool = connect_pool("p").sized(1, 1).allowing_group("analysts", 2);
+        Cluster::of(pool).instance(ready("p-0")).session(asking).settled()
+    };
+    let text = explained(&cluster(&[]), "dev-1");
+    assert!(text.contains(NO_GROUPS), "{text}");
+    let text = explained(&cluster(&["sales"]), "dev-1");
+    assert!(!text.contains("no quota of a group"), "{text}");
+}
+
+#[test]
 fn everything_that_decides_about_a_session_is_named_with_its_source() {
     let mut pool = connect_pool("p").sized(1, 1).ending_idle_sessions(60).ending_sessions_after(480);
     pool = pool.allowing_user("carol", 9).allowing_group("analysts", 2);
