@@ -288,7 +288,8 @@ pub struct SessionPolicy {
     pub max_total_sessions: i32,
     /// Minutes without a request after which a session ends; an open request keeps it in use. A change applies to the
     /// sessions that there are, too. A Connect server itself ends a session after twice what this was when the server was
-    /// started, and at least 24 hours: drain older ones if it grows beyond that.
+    /// started, and at least 24 hours: drain older ones if it grows beyond that. Where the template's `sparkVersion` is 3.5,
+    /// at most 55 minutes count for a Connect session, since its server forgets it after 60.
     #[serde(default = "default_idle")]
     #[schemars(range(min = 1, max = 525_600))]
     pub idle_timeout_minutes: i32,

@@ -23,6 +23,7 @@ mod routing;
 mod session_conf;
 mod session_key;
 mod spark_side;
+pub mod spark_version;
 mod tls;
 mod utilization;
 

@@ -18,7 +18,7 @@ use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::{TOKEN_KEY, TOKEN_SECRET_TYPE};
 use crate::model::{
     Application, Certificate, DRAIN_ANNOTATION, DriverPod, FINALIZER, InstanceToken, Kind, Meta, Object,
-    Pool, Requests, Session, TEMPLATE_ANNOTATION, TlsSecret, TokenSecret,
+    Pool, Requests, Session, TEMPLATE_ANNOTATION, TlsSecret, TokenSecret, spark_version,
 };
 use crate::plan::{INSTANCE_LABEL, POOL_LABEL};
 use crate::spark::secret_words::without_secrets;
@@ -35,7 +35,8 @@ impl Watched for SparkSessionPool {
     const KIND: Kind = Kind::Pool;
 
     fn into_domain(self) -> Option<Object> {
-        let (meta, spec, status) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
+        let (meta, mut spec, status) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
+        spec.session_policy.idle_timeout_minutes = spark_version::idle_timeout_minutes(&spec);
         Some(Object::Pool(Pool { meta, spec, status }))
     }
 }

@@ -24,6 +24,30 @@ fn a_secret_is_one_for_tls_by_its_type(
     assert_eq!(problem, found);
 }
 
+#[test]
+fn a_pool_of_spark_3_ends_idle_sessions_before_spark_forgets_them() {
+    let manifest = |version: &str| {
+        json!({
+            "apiVersion": "sparkinteractive.io/v1alpha1",
+            "kind": "SparkSessionPool",
+            "metadata": { "name": "p", "uid": "u" },
+            "spec": {
+                "type": "connect",
+                "host": "h.test",
+                "sparkApplicationTemplate": { "spec": { "sparkVersion": version } },
+            },
+        })
+    };
+    let idle = |version: &str| {
+        let pool: SparkSessionPool = serde_json::from_value(manifest(version)).unwrap();
+        match pool.into_domain() {
+            Some(Object::Pool(pool)) => pool.spec.session_policy.idle_timeout_minutes,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((idle("3.5.7"), idle("4.1.4")), (55, 720));
+}
+
 #[rstest]
 #[case::as_made_here(json!({ "type": TOKEN_SECRET_TYPE, "data": { "token": "aHVudGVyMg==" } }), Some("hunter2"))]
 #[case::of_another_type(json!({ "type": "Opaque", "data": { "token": "aHVudGVyMg==" } }), None)]

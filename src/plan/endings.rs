@@ -11,7 +11,7 @@ use super::running::{Asking, MayEnd};
 use super::sessions::{Draft, Drafts, Verdict};
 use super::{Action, Observations, Plan};
 use crate::api::SessionState;
-use crate::model::{Instance, Protocol, REPLACED_BY_NEWER, ReleaseOutcome, Session};
+use crate::model::{Instance, Protocol, REPLACED_BY_NEWER, ReleaseOutcome, Session, spark_version};
 
 const RELEASED: &str = "Released";
 const DELETED: &str = "Deleted";
@@ -151,8 +151,10 @@ impl<'a> Drafts<'a> {
             }
             let session = draft.session;
             let outcome = self.view.spark_sides.get(&session.meta.uid).and_then(|side| side.release.as_ref());
-            // What its clients have released they have closed themselves, each its own part.
-            let open = outcome.is_none() && session.status.released_at.is_none();
+            // What its clients have released they have closed themselves, each its own part; Spark 3 refuses them that.
+            let closed = session.status.released_at.is_some()
+                && spark_version::clients_can_release(&self.view.pool.spec);
+            let open = outcome.is_none() && !closed;
             let server = self.server_of(session).filter(|_| open);
             let server = server.map(|instance| instance.name.clone());
             let draft = &mut self.drafts[n];

@@ -17,8 +17,8 @@ use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
 use super::connect_messages::{
-    ConfigRequest, ConfigResponse, KeyValue, Operation, ReleaseSessionRequest, ReleaseSessionResponse, Set,
-    UserContext,
+    ConfigRequest, ConfigResponse, InterruptRequest, InterruptResponse, InterruptType, KeyValue, Operation,
+    ReleaseSessionRequest, ReleaseSessionResponse, Set, UserContext,
 };
 use super::probe::innermost;
 use super::redaction;
@@ -92,6 +92,9 @@ pub async fn set_conf(
 }
 
 /// Ends the session with all that runs in it. One that the server does not have, or not any more, is ended.
+///
+/// Spark 3.5 has no such call. There, what runs in the session is interrupted, and the server forgets the session by
+/// itself, an hour after its last request (`SparkConnectService.CACHE_TIMEOUT_SECONDS` in Spark 3.5.7, no setting).
 pub async fn release_session(server: &Server, caller: &Caller) -> Result<(), CallError> {
     let mut connection = Connection::open(server, caller).await?;
     let message = ReleaseSessionRequest {
@@ -104,8 +107,21 @@ pub async fn release_session(server: &Server, caller: &Caller) -> Result<(), Cal
     match released {
         Ok(_) => Ok(()),
         Err(status) if status.code() == Code::NotFound || says_invalid_handle(&status) => Ok(()),
+        Err(status) if status.code() == Code::Unimplemented => interrupt_all(&mut connection).await,
         Err(status) => Err(connection.unwilling(&status, [])),
     }
+}
+
+async fn interrupt_all(connection: &mut Connection<'_>) -> Result<(), CallError> {
+    let message = InterruptRequest {
+        session_id: connection.caller.session_id.to_string(),
+        user_context: Some(connection.user_context()),
+        client_type: Some(CLIENT_TYPE.to_owned()),
+        interrupt_type: InterruptType::All.into(),
+    };
+    let interrupted: Result<InterruptResponse, _> =
+        connection.call("/spark.connect.SparkConnectService/Interrupt", message).await?;
+    interrupted.map(drop).map_err(|status| connection.unwilling(&status, []))
 }
 
 struct Connection<'a> {

@@ -108,6 +108,19 @@ async fn a_session_is_released_in_the_user_s_name() {
     assert_eq!(spark.state().released.iter().collect::<Vec<_>>(), [&session]);
 }
 
+#[tokio::test]
+async fn spark_3_5_which_cannot_release_a_session_interrupts_all_that_runs_in_it() {
+    let spark = FakeConnect::start().await;
+    spark.state().is_3_5 = true;
+    assert_eq!(release_session(&spark.server(), &caller()).await, Ok(()));
+    let session = ("Änne".to_owned(), caller().session_id.to_string());
+    let state = spark.state();
+    assert_eq!(state.interrupted.iter().collect::<Vec<_>>(), [&session]);
+    let methods: Vec<_> = state.calls.iter().map(|call| call.method).collect();
+    assert_eq!(methods, ["ReleaseSession", "Interrupt"]);
+    assert_eq!(state.calls[1].headers["x-spark-session-id"], session.1);
+}
+
 #[rstest]
 #[case::unknown(Code::NotFound, "no such session")]
 #[case::closed(Code::Internal, "[INVALID_HANDLE.SESSION_CLOSED] The handle is invalid. Session was closed.")]

@@ -157,3 +157,31 @@ pub struct StreamingQueryInstanceId {
     #[prost(string, tag = "1")]
     pub id: String,
 }
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct InterruptRequest {
+    #[prost(string, tag = "1")]
+    pub session_id: String,
+    #[prost(message, optional, tag = "2")]
+    pub user_context: Option<UserContext>,
+    #[prost(string, optional, tag = "3")]
+    pub client_type: Option<String>,
+    #[prost(enumeration = "InterruptType", tag = "4")]
+    pub interrupt_type: i32,
+}
+
+/// Spark has two more, for operations that are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum InterruptType {
+    Unspecified = 0,
+    All = 1,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct InterruptResponse {
+    #[prost(string, tag = "1")]
+    pub session_id: String,
+}

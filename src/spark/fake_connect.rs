@@ -18,9 +18,9 @@ use tonic_prost::ProstCodec;
 
 use super::connect_client::Server;
 use super::connect_messages::{
-    ActiveResult, ConfigRequest, ConfigResponse, ExecutePlanRequest, ExecutePlanResponse,
-    ReleaseSessionRequest, ReleaseSessionResponse, StreamingQueryInstance, StreamingQueryInstanceId,
-    StreamingQueryManagerCommandResult, UserContext,
+    ActiveResult, ConfigRequest, ConfigResponse, ExecutePlanRequest, ExecutePlanResponse, InterruptRequest,
+    InterruptResponse, InterruptType, ReleaseSessionRequest, ReleaseSessionResponse, StreamingQueryInstance,
+    StreamingQueryInstanceId, StreamingQueryManagerCommandResult, UserContext,
 };
 
 #[derive(Clone)]
@@ -35,7 +35,7 @@ pub struct State {
     pub refused: BTreeMap<&'static str, &'static str>,
     /// Answers everything so.
     pub broken: Option<(Code, &'static str)>,
-    /// Does not know what `silent` is.
+    /// Does not know what `silent` is, and has no ReleaseSession.
     pub is_3_5: bool,
     /// Takes calls and never answers.
     pub hangs: bool,
@@ -47,6 +47,8 @@ pub struct State {
     pub streaming_queries: Vec<(&'static str, Option<&'static str>)>,
     /// As our interceptor tells it.
     pub executions: Option<usize>,
+    /// Sessions in which everything was interrupted.
+    pub interrupted: BTreeSet<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,8 +186,27 @@ impl FakeConnect {
         let session = (call.user.clone(), call.session_id.clone());
         self.state().calls.push(call);
         self.until_it_answers().await?;
+        if self.state().is_3_5 {
+            let words = "Method not found: spark.connect.SparkConnectService/ReleaseSession";
+            return Err(Status::unimplemented(words));
+        }
         self.state().released.insert(session);
         Ok(Response::new(ReleaseSessionResponse { session_id: message.session_id }))
+    }
+
+    async fn interrupt(
+        self,
+        request: Request<InterruptRequest>,
+    ) -> Result<Response<InterruptResponse>, Status> {
+        let (headers, _, message) = request.into_parts();
+        let head = (message.session_id.clone(), message.user_context);
+        let call = self.call("Interrupt", head, &headers.into_headers());
+        let session = (call.user.clone(), call.session_id.clone());
+        self.state().calls.push(call);
+        self.until_it_answers().await?;
+        assert_eq!(message.interrupt_type, i32::from(InterruptType::All));
+        self.state().interrupted.insert(session);
+        Ok(Response::new(InterruptResponse { session_id: message.session_id }))
     }
 }
 
@@ -210,6 +231,7 @@ impl tonic::codegen::Service<http::Request<tonic::body::Body>> for FakeConnect {
                 Some("ExecutePlan") => {
                     Grpc::new(ProstCodec::default()).server_streaming(Execute(fake), request).await
                 }
+                Some("Interrupt") => Grpc::new(ProstCodec::default()).unary(Interrupt(fake), request).await,
                 _ => Grpc::new(ProstCodec::default()).unary(Release(fake), request).await,
             })
         }
@@ -219,6 +241,7 @@ impl tonic::codegen::Service<http::Request<tonic::body::Body>> for FakeConnect {
 
 struct Config(FakeConnect);
 struct Execute(FakeConnect);
+struct Interrupt(FakeConnect);
 struct Release(FakeConnect);
 
 impl ServerStreamingService<ExecutePlanRequest> for Execute {
@@ -237,6 +260,15 @@ impl UnaryService<ConfigRequest> for Config {
 
     fn call(&mut self, request: Request<ConfigRequest>) -> Self::Future {
         self.0.clone().config(request).boxed()
+    }
+}
+
+impl UnaryService<InterruptRequest> for Interrupt {
+    type Response = InterruptResponse;
+    type Future = BoxFuture<'static, Result<Response<InterruptResponse>, Status>>;
+
+    fn call(&mut self, request: Request<InterruptRequest>) -> Self::Future {
+        self.0.clone().interrupt(request).boxed()
     }
 }
 

@@ -1,4 +1,4 @@
-"""The four commands: up, down, status, env. Reads flags and prints; what is done stands in the other modules."""
+"""The commands: up, down, status, env, spark-3.5. Reads flags and prints; what is done stands in the other modules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .settings import CLIENT_ID, Settings
 
 
 def main(argv: list[str]) -> int:
-    commands = {"up": up, "down": down, "status": show_status, "env": show_env}
+    commands = {"up": up, "down": down, "status": show_status, "env": show_env, "spark-3.5": obtain_spark_3_5}
     args = flags.parse(argv)
     # `kill` then takes the same way out as Ctrl-C, and builds are ended with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -105,6 +105,14 @@ def show_env(args: argparse.Namespace) -> int:
     chosen = _required(args)
     for name, value in variables(chosen).items():
         print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def obtain_spark_3_5(args: argparse.Namespace) -> int:
+    chosen = _required(args)
+    venv = parts.Parts(chosen, Tools(prerequisites.find_java(), None)).spark_3_5()
+    for name, value in {"SPARK_3_5_HOME": spark.home(venv), "SPARK_3_5_PYTHON": venv / "bin" / "python"}.items():
+        print(f"export {name}={shlex.quote(str(value))}")
     return 0
 
 

@@ -26,6 +26,11 @@ users     alice (group data-science), password alice-password; bob (group analys
 state     target/local: ports, logs, databases
 """
 
+SPARK_3_5 = """\
+Obtains Spark 3.5 (pip, Maven), once per machine, and prints its folder and its Python as export lines. The drivers of pools
+whose template says `sparkVersion: 3.5.…` wait for it, as they would for an image that is being pulled.
+"""
+
 CONTEXT = """\
 use the cluster of this kubeconfig context, which has the Spark Operator, instead of etcd, kube-apiserver and the dev node:
 CRDs, RBAC and pools are applied there; the operator, Envoy and Keycloak run on this machine. The cluster's Pod addresses
@@ -39,6 +44,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     down = _command(commands, "down", "Stops everything that `up` started, Spark's JVMs included. Keeps databases and logs.")
     down.add_argument("--purge", action="store_true", help="remove the state folder too; the cache stays")
     _command(commands, "status", "Shows each part's pid, health, address and log. Exit code 0 when all is well.")
+    _command(commands, "spark-3.5", SPARK_3_5)
     _command(commands, "env", 'Prints export lines for a shell: eval "$(deploy/local/env)"')
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-# Finds a Python and hands over to the package. Sourced by up, down, status and env; in sh, because it is what tells
+# Finds a Python and hands over to the package. Sourced by up, down, status, env and spark-3.5; in sh, because it is what tells
 # a machine without Python that Python is missing.
 
 launch() {

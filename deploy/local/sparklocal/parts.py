@@ -23,6 +23,9 @@ from .settings import LOCAL, REPOSITORY, Settings
 KUBERNETES = "1.34.4"
 SPARK_OPERATOR = "v2.4.0"
 KEYCLOAK = "26.4.0"
+SPARK_3_5 = "3.5.7"  # the same as in requirements-spark-3.5.txt
+
+SPARK_3_5_REQUIREMENTS = LOCAL / "requirements-spark-3.5.txt"
 
 STAMP = ".complete"
 
@@ -101,14 +104,27 @@ class Parts:
     def python(self) -> Path:
         """The virtual environment's folder."""
         requirements = LOCAL / "requirements.txt"
-        version = f"{sys.version_info.major}.{sys.version_info.minor}-{digest(requirements)}"
+        return self.obtain("python", _venv_version(requirements), lambda folder, log: _venv(requirements, folder, log))
+
+    # Spark 3.5, whose Python package has everything but the Connect server
+
+    def spark_3_5(self) -> Path:
+        """The virtual environment's folder."""
 
         def build(folder: Path, log: Path) -> None:
-            commands.build([sys.executable, "-m", "venv", str(folder)], log)
-            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-            commands.build([*pip, "--requirement", str(requirements)], log)
+            _venv(SPARK_3_5_REQUIREMENTS, folder, log)
+            jars = next(folder.glob("lib/python3*/site-packages/pyspark")) / "jars"
+            artifact = f"org.apache.spark:spark-connect_2.12:{SPARK_3_5}:jar"
+            copy = ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={jars}"]
+            commands.build(copy, log, cwd=folder, env={"JAVA_HOME": str(self.tools.java_home)})
 
-        return self.obtain("python", version, build)
+        return self.obtain("spark-3.5", _venv_version(SPARK_3_5_REQUIREMENTS), build)
+
+    def spark_3_5_home(self) -> Path:
+        """Where it lies, or would."""
+        venv = self.settings.cache / f"spark-3.5-{_venv_version(SPARK_3_5_REQUIREMENTS)}"
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return venv / "lib" / python / "site-packages" / "pyspark"
 
     def pod_address_library(self) -> Path:
         source = LOCAL / "sparklocal" / "dev_node" / "pod_address.c"
@@ -155,6 +171,16 @@ class Parts:
                 temporary.replace(mine)  # a running one keeps its old file
                 self.built.add("operator")
         return mine
+
+
+def _venv_version(requirements: Path) -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}-{digest(requirements)}"
+
+
+def _venv(requirements: Path, folder: Path, log: Path) -> None:
+    commands.build([sys.executable, "-m", "venv", str(folder)], log)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    commands.build([*pip, "--requirement", str(requirements)], log)
 
 
 def digest(*files: Path) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from . import commands, ports, processes
 from .dev_node.addresses import listening, network
@@ -28,7 +29,7 @@ def home(venv: Path) -> Path:
 
 def remote_url(settings: Settings, user: str) -> str:
     """PySpark sends `token=` without TLS only to the host called localhost. The token is base64 of user:password."""
-    token = base64.b64encode(f"{user}:{settings.passwords[user]}".encode()).decode().replace("=", "%3D")
+    token = quote(base64.b64encode(f"{user}:{settings.passwords[user]}".encode()), safe="")
     return f"sc://localhost:{settings.ports['envoy']}/;token={token}"
 
 
@@ -79,6 +80,7 @@ def _run(argv: list[str], timeout: float, name: str) -> str:
 def installation(parts: Parts, archives: dict[str, Path]) -> Installation:
     return Installation(
         spark_home=home(parts.python()),
+        other_spark_homes={"3.5": parts.spark_3_5_home()},
         java_home=parts.tools.java_home,
         python=parts.python() / "bin" / "python",
         pod_address_library=parts.pod_address_library(),
@@ -154,6 +156,7 @@ def dev_node_command(settings: Settings, with_: Installation) -> list[str]:
         *("--state", str(settings.state)),
         *("--seed", settings.seed),
         *("--spark-home", str(with_.spark_home)),
+        *(f"--other-spark-home={version}={folder}" for version, folder in with_.other_spark_homes.items()),
         *("--java-home", str(with_.java_home)),
         *("--python", str(with_.python)),
         *("--pod-address-library", str(with_.pod_address_library)),

@@ -165,6 +165,17 @@ fn what_its_client_has_released_is_over_at_once() {
 }
 
 #[test]
+fn what_its_client_could_not_release_on_spark_3_is_released_for_it() {
+    let mut pool = connect_pool("p");
+    pool.spec.spark_application_template.spec.insert("sparkVersion".to_owned(), "3.5.7".into());
+    let ending = of_pool(pool, placed().released(5)).settled().at(6).settled();
+    assert_eq!(ending.told("s"), (Terminating, "Released", "The client ended the session."));
+    assert_eq!(ending.releases["s"], "p-0");
+    let over = ending.released("s", ReleaseOutcome::Released).settled();
+    assert_eq!(over.told("s"), (Terminated, "Released", "The client ended the session."));
+}
+
+#[test]
 fn a_deleted_session_is_released_on_spark_before_its_object_goes() {
     let mut cluster = cluster(placed()).settled();
     cluster.delete_session("s");

@@ -24,6 +24,9 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder for drivers/ and logs/")
     parser.add_argument("--seed", required=True, help="hexadecimal; gives the environment its loopback network")
     parser.add_argument("--spark-home", type=Path, required=True)
+    parser.add_argument(
+        "--other-spark-home", action="append", default=[], metavar="VERSION=DIR", help="for applications whose sparkVersion starts so"
+    )
     parser.add_argument("--java-home", type=Path, required=True)
     parser.add_argument("--python", type=Path, required=True, help="interpreter of Spark's Python workers")
     parser.add_argument("--pod-address-library", type=Path, required=True)
@@ -38,6 +41,7 @@ def main() -> None:
     archives = {CONNECT: args.connect_archive, THRIFT: args.thrift_archive}
     installation = Installation(
         spark_home=args.spark_home,
+        other_spark_homes={version: Path(folder) for version, _, folder in (it.partition("=") for it in args.other_spark_home)},
         java_home=args.java_home,
         python=args.python,
         pod_address_library=args.pod_address_library,

@@ -17,11 +17,19 @@ class Installation:
     """What is the same for every driver of an environment."""
 
     spark_home: Path
+    # Beginning of a SparkApplication's sparkVersion -> where that Spark lies, or will.
+    other_spark_homes: dict[str, Path]
     java_home: Path
     python: Path  # for Spark's Python workers; has what PySpark's Connect client needs
     pod_address_library: Path
     master: str
-    archives: dict[str, Path]  # main class -> class-data-sharing archive
+    archives: dict[str, Path]  # main class -> class-data-sharing archive; of spark_home
+
+    def home_of(self, app: dict) -> Path:
+        """What the application's image would have."""
+        version = str(app["spec"].get("sparkVersion") or "")
+        found = (folder for start, folder in self.other_spark_homes.items() if f"{version}.".startswith(f"{start}."))
+        return next(found, self.spark_home)
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,8 @@ def driver_command(app: dict, address: str, folder: Path, variables: dict[str, s
     spec = app["spec"]
     driver = spec.get("driver") or {}
     main_class = spec.get("mainClass")
-    argv = [str(with_.spark_home / "bin" / "spark-submit"), "--master", with_.master]
+    home = with_.home_of(app)
+    argv = [str(home / "bin" / "spark-submit"), "--master", with_.master]
     if driver.get("memory"):
         argv += ["--driver-memory", driver["memory"]]
     if main_class:
@@ -47,7 +56,7 @@ def driver_command(app: dict, address: str, folder: Path, variables: dict[str, s
         argv += ["--conf", f"{key}={value}"]
     argv.append(_application_file(spec))
     argv += spec.get("arguments") or []
-    return Command(argv, _environment(variables, address, with_))
+    return Command(argv, _environment(variables, address, home, with_))
 
 
 def _confs(app: dict, address: str, folder: Path, with_: Installation) -> dict[str, str]:
@@ -66,7 +75,7 @@ def _confs(app: dict, address: str, folder: Path, with_: Installation) -> dict[s
     if driver.get("javaOptions"):
         confs["spark.driver.extraJavaOptions"] = driver["javaOptions"]
     archive = with_.archives.get(spec.get("mainClass", ""))
-    if archive:
+    if archive and with_.home_of(app) == with_.spark_home:
         sharing = f"-XX:SharedArchiveFile={archive} -Xlog:cds=off"
         confs["spark.driver.defaultJavaOptions"] = f"{sharing} {confs.get('spark.driver.defaultJavaOptions', '')}".strip()
     confs.update(
@@ -90,15 +99,15 @@ def _application_file(spec: dict) -> str:
     return file.removeprefix("local://")
 
 
-def _environment(variables: dict[str, str], address: str, with_: Installation) -> dict[str, str]:
+def _environment(variables: dict[str, str], address: str, home: Path, with_: Installation) -> dict[str, str]:
     return {
         # As an image would set it, which a template can override.
         "PYSPARK_PYTHON": str(with_.python),
         **variables,
         "JAVA_HOME": str(with_.java_home),
-        "SPARK_HOME": str(with_.spark_home),
+        "SPARK_HOME": str(home),
         # On the class path, and a class-data-sharing archive fits one class path only, so not a folder per driver.
-        "SPARK_CONF_DIR": str(with_.spark_home / "conf"),
+        "SPARK_CONF_DIR": str(home / "conf"),
         "SPARK_LOCAL_IP": address,
         "POD_ADDRESS": address,
         "LD_PRELOAD": str(with_.pod_address_library),

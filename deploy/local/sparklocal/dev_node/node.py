@@ -125,13 +125,17 @@ class Node:
         self._start(app, self.drivers[meta["uid"]], None)
 
     def _start(self, app: dict, driver: Driver, pod: dict | None) -> None:
-        """As soon as the Secrets are there that it names."""
+        """As soon as the Secrets are there that it names, and its Spark."""
         record = driver.record
         if record.waits_for and (pod is None or pod["metadata"].get("deletionTimestamp")):
             self._finish_failed(app, "driver pod not found")
             if pod:
                 self._delete(pod)
             self._phase(driver, "ENDED")
+            return
+        home = self.installation.home_of(app)
+        if not any(home.glob("jars/spark-connect_*.jar")):  # the last part that comes there
+            self._wait(app, driver, f"Spark {app['spec']['sparkVersion']} is not on this machine: deploy/local/spark-3.5 obtains it")
             return
         try:
             variables = environment.variables(app, self.secrets.snapshot())
