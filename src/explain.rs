@@ -87,7 +87,8 @@ fn first_one(mut view: PoolView, user: &str, groups: &[String], now: Timestamp) 
         pool: view.pool.name().to_owned(),
         groups: groups.to_vec(),
         spark_conf: Default::default(),
-        session_id: None,
+        cloned_from: None,
+            session_id: None,
         name: None,
     };
     let meta = Meta {

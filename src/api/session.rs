@@ -58,6 +58,11 @@ pub struct SparkInteractiveSessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"))]
     pub session_id: Option<String>,
+    /// Name of the session of which this one is a copy (`spark.cloneSession()`): it gets a place on that session's instance or
+    /// none at all, and has that session's configuration instead of the pool's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub cloned_from: Option<String>,
     /// Name among the user's sessions: the last part of `/cliservice/<name>`, or the header `x-spark-session`. Without it a
     /// Thrift session is called `default`, and a Connect session has no name, only its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -356,6 +356,7 @@ impl Request<'_> {
                 groups: self.identity.groups.clone(),
                 spark_conf: std::collections::BTreeMap::new(),
                 session_id,
+                cloned_from: None,
                 name: name
                     .filter(|name| self.pool.protocol() == Protocol::Connect || name != DEFAULT_SESSION_NAME),
             },

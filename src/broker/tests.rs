@@ -125,7 +125,7 @@ fn broker_with(stores: &Arc<Stores>, api_server: &Arc<ApiServer>, settings: Auth
 }
 
 fn first_call() -> Check {
-    let head = ConnectHead { session_id: ID, observed_server_session_id: None };
+    let head = ConnectHead { session_id: ID, observed_server_session_id: None, clone: None };
     Check {
         since: None,
         node: None,
@@ -189,7 +189,7 @@ async fn the_first_calls_of_one_session_create_it_once() {
 fn sessions(broker: &Arc<Broker>) -> Vec<JoinHandle<Verdict>> {
     let call = |n| {
         let (broker, mut check) = (Arc::clone(broker), first_call());
-        let head = ConnectHead { session_id: Uuid::from_u128(n), observed_server_session_id: None };
+        let head = ConnectHead { session_id: Uuid::from_u128(n), observed_server_session_id: None, clone: None };
         check.call = Call::Connect { method: ConnectMethod::Config, head, session_name: None };
         tokio::spawn(async move { broker.check(check).await })
     };
@@ -368,7 +368,7 @@ async fn a_session_is_in_use_while_it_is_waited_for_and_worked_in_but_not_by_cle
     api_server.answers();
     let broker = broker(&stores, &api_server);
     let call = |method| {
-        let head = ConnectHead { session_id: ID, observed_server_session_id: None };
+        let head = ConnectHead { session_id: ID, observed_server_session_id: None, clone: None };
         Check { call: Call::Connect { method, head, session_name: None }, ..first_call() }
     };
     let held = tokio::spawn({

@@ -14,12 +14,17 @@ use crate::xds::{
     ACTIVITY, CLUSTER_HEADER, COUNTS, OPEN_SESSION_HEADER, SESSION_ID_HEADER, THRIFT_PATH, USER_HEADER,
 };
 
+/// Key of the metadata that holds the id for a clone.
+pub const CLONE: &str = "clone";
+
 /// What a route can be given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
     /// The session is the one that the request was checked for.
+    /// A CloneSession call whose client leaves the clone's id to the server is given `clone`, by `open_session`.
     Connect {
         session_id: Uuid,
+        clone: Option<Uuid>,
     },
     Thrift,
     /// The one Thrift call that goes through `open_session` on its way.
@@ -30,7 +35,10 @@ impl Allowed {
     /// `None` for a call that could not be read: it is never let through.
     pub fn by(call: &Call) -> Option<Self> {
         match call {
-            Call::Connect { head, .. } => Some(Self::Connect { session_id: head.session_id }),
+            Call::Connect { head, .. } => {
+                let clone = head.clone.filter(|clone| !clone.chosen_by_client);
+                Some(Self::Connect { session_id: head.session_id, clone: clone.map(|clone| clone.session_id) })
+            }
             Call::Thrift { head: Some(head), .. } if head.method == "OpenSession" => {
                 Some(Self::ThriftOpenSession)
             }
@@ -62,7 +70,7 @@ pub fn response(route: &Route, allowed: Allowed, counts: bool) -> Result<CheckRe
         ..OkHttpResponse::default()
     };
     match allowed {
-        Allowed::Connect { session_id } => {
+        Allowed::Connect { session_id, .. } => {
             match &route.token {
                 Some(token) => {
                     let bearer = format!("Bearer {}", token.expose());
@@ -79,7 +87,11 @@ pub fn response(route: &Route, allowed: Allowed, counts: bool) -> Result<CheckRe
             ok.headers.push(headers::set(":path", THRIFT_PATH));
         }
     }
-    if allowed == Allowed::ThriftOpenSession {
+    let clone = match allowed {
+        Allowed::Connect { clone, .. } => clone.map(|id| id.to_string()),
+        Allowed::Thrift | Allowed::ThriftOpenSession => None,
+    };
+    if allowed == Allowed::ThriftOpenSession || clone.is_some() {
         ok.headers.push(headers::set(OPEN_SESSION_HEADER, "1"));
     }
     let about = [
@@ -90,9 +102,10 @@ pub fn response(route: &Route, allowed: Allowed, counts: bool) -> Result<CheckRe
     ];
     let activity = counts.then_some((ACTIVITY, COUNTS));
     let cluster = (allowed == Allowed::ThriftOpenSession).then_some(("cluster", &*route.cluster));
+    let clone = clone.as_deref().map(|id| (CLONE, id));
     Ok(CheckResponse {
         status: Some(Status::default()),
-        dynamic_metadata: headers::metadata(about.into_iter().chain(activity).chain(cluster)),
+        dynamic_metadata: headers::metadata(about.into_iter().chain(activity).chain(cluster).chain(clone)),
         http_response: Some(HttpResponse::OkResponse(ok)),
     })
 }
@@ -113,7 +126,7 @@ mod tests {
     use super::*;
     use crate::model::{InstanceToken, ThriftHead};
 
-    const CONNECT: Allowed = Allowed::Connect { session_id: Uuid::from_u128(7) };
+    const CONNECT: Allowed = Allowed::Connect { session_id: Uuid::from_u128(7), clone: None };
 
     fn route(user: &str) -> Route {
         let token = Some(InstanceToken::new("tok"));

@@ -8,12 +8,13 @@ use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::address::socket;
 use crate::authn::{read_credentials, read_user_id};
 use crate::model::{
-    Call, Check, ClientConnection, Credentials, CredentialsError, DEFAULT_SESSION_NAME, Protocol,
-    UsedConnection,
+    Call, Check, ClientConnection, CloneId, ConnectMethod, Credentials, CredentialsError, DEFAULT_SESSION_NAME,
+    Protocol, UsedConnection,
 };
 use crate::spark::{connect_head, thrift_head};
 use crate::xds::{NODE_LABEL, PROXIED_HEADER, THRIFT_PATH};
@@ -156,7 +157,12 @@ fn call(request: &Request<'_>) -> Call {
             return malformed(Protocol::Connect, problem);
         }
         return match connect_head::read(method, request.body()) {
-            Ok(head) => Call::Connect { method, head, session_name },
+            Ok(mut head) => {
+                if method == ConnectMethod::CloneSession && head.clone.is_none() {
+                    head.clone = Some(clone_id(request, head.session_id));
+                }
+                Call::Connect { method, head, session_name }
+            }
             Err(error) => malformed(Protocol::Connect, error.to_string()),
         };
     }
@@ -173,6 +179,13 @@ fn sent_once(value: &str) -> &str {
         Some((first, rest)) if rest.split(',').all(|other| other.trim() == first.trim()) => first.trim(),
         _ => value,
     }
+}
+
+/// The same each time that Envoy asks about the same request, so that one clone is one session.
+fn clone_id(request: &Request<'_>, parent: Uuid) -> CloneId {
+    let id = request.http.map_or("", |http| http.id.as_str());
+    let name = format!("{id}/{}", request.since.map_or(0, Timestamp::as_nanosecond));
+    CloneId { session_id: Uuid::new_v5(&parent, name.as_bytes()), chosen_by_client: false }
 }
 
 fn user_id_credentials(request: &Request<'_>) -> Option<Credentials> {

@@ -239,6 +239,7 @@ pub fn session(name: &str) -> Session {
             pool: "p".to_owned(),
             groups: Vec::new(),
             spark_conf: Default::default(),
+            cloned_from: None,
             session_id: None,
             name: None,
         },

@@ -90,6 +90,16 @@ pub struct ConnectHead {
     pub session_id: Uuid,
     /// What the client believes the server's side of the session to be, if it has seen one.
     pub observed_server_session_id: Option<String>,
+    /// Of a CloneSession call: the session that it makes.
+    pub clone: Option<CloneId>,
+}
+
+/// Spark Connect's id of a session that is made as a copy of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloneId {
+    pub session_id: Uuid,
+    /// It stands in the call. Else Spark would choose one that nobody here knows, and is given this one.
+    pub chosen_by_client: bool,
 }
 
 /// The head of a Thrift binary-protocol message.
@@ -179,7 +189,7 @@ mod tests {
     #[test]
     fn cleaning_up_is_no_activity() {
         let connect = |method| {
-            let head = ConnectHead { session_id: Uuid::nil(), observed_server_session_id: None };
+            let head = ConnectHead { session_id: Uuid::nil(), observed_server_session_id: None, clone: None };
             Call::Connect { method, head, session_name: None }.counts_as_activity()
         };
         use ConnectMethod::*;

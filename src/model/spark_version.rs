@@ -1,7 +1,7 @@
 //! What the version of Spark that a pool's template names means for its Connect sessions.
 //!
-//! Only Spark 3 is told apart, whose Connect server has neither a ReleaseSession call nor a setting for how long it keeps
-//! sessions (read and run: 3.5.7). Not here: what the image really holds. A template that names another version than its
+//! Spark 3's Connect server has neither a ReleaseSession call nor a setting for how long it keeps sessions (read and run:
+//! 3.5.7); CloneSession came with 4.1. Not here: what the image really holds. A template that names another version than its
 //! image has is believed.
 
 use super::Protocol;
@@ -13,15 +13,22 @@ const LONGEST_IDLE_MINUTES_ON_SPARK_3: i32 = 55;
 
 /// Whether the servers end a session, and what runs in it, when its client ends it. Thrift Servers always do.
 pub fn clients_can_release(spec: &SparkSessionPoolSpec) -> bool {
-    let version =
-        spec.spark_application_template.spec.get("sparkVersion").and_then(|version| version.as_str());
-    spec.protocol == Protocol::Thrift || !version.is_some_and(|version| version.starts_with("3."))
+    spec.protocol == Protocol::Thrift || !version(spec).is_some_and(|version| version.starts_with("3."))
+}
+
+/// Whether the servers can copy a session (since Spark 4.1).
+pub fn has_clone_session(spec: &SparkSessionPoolSpec) -> bool {
+    !version(spec).is_some_and(|version| version.starts_with("3.") || version.starts_with("4.0."))
 }
 
 /// The pool's own `idleTimeoutMinutes`, as far as its servers keep sessions for that long.
 pub fn idle_timeout_minutes(spec: &SparkSessionPoolSpec) -> i32 {
     let minutes = spec.session_policy.idle_timeout_minutes;
     if clients_can_release(spec) { minutes } else { minutes.min(LONGEST_IDLE_MINUTES_ON_SPARK_3) }
+}
+
+fn version(spec: &SparkSessionPoolSpec) -> Option<&str> {
+    spec.spark_application_template.spec.get("sparkVersion")?.as_str()
 }
 
 #[cfg(test)]
@@ -42,6 +49,18 @@ mod tests {
         let mut pool = connect_pool("p");
         pool.spec.spark_application_template.spec.insert("sparkVersion".to_owned(), version);
         assert_eq!(clients_can_release(&pool.spec), expected);
+    }
+
+    #[rstest]
+    #[case("3.5.7", false)]
+    #[case("4.0.1", false)]
+    #[case("4.1.4", true)]
+    #[case("4.10.0", true)]
+    fn sessions_can_be_cloned_since_spark_4_1(#[case] version: &str, #[case] expected: bool) {
+        let mut pool = connect_pool("p");
+        assert!(has_clone_session(&pool.spec), "of no version");
+        pool.spec.spark_application_template.spec.insert("sparkVersion".to_owned(), version.into());
+        assert_eq!(has_clone_session(&pool.spec), expected);
     }
 
     #[rstest]

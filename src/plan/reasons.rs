@@ -309,6 +309,12 @@ const SESSION: &[Reason] = &[
         "failed: its user, or the pool, has as many as allowed",
         "end another one, or raise the quota",
     ),
+    wrong(
+        "Ready",
+        "CloneRefused",
+        "failed: it is a copy of a session whose instance takes no new sessions, is full, or is gone",
+        "none; its user can open a session of its own",
+    ),
     wrong("Ready", "PoolNotFound", "failed: there is no such pool", "correct `spec.pool`"),
     usual("Ready", false, "Released", "ended by its client, as by `spark.stop()`"),
     usual("Ready", false, "Deleted", "ended by `kubectl delete`"),

@@ -13,8 +13,13 @@ use crate::spark::start_conf;
 
 /// What `session` is given by the policy of its pool and by itself.
 ///
+/// A clone has what its parent has, by Spark itself: nothing is set in it.
+///
 /// One key that Spark refuses would make it refuse the session: such keys are left out and named in `refused`.
 pub fn session_conf(policy: &SessionPolicy, session: &Session) -> SessionConf {
+    if session.spec.cloned_from.is_some() {
+        return SessionConf::default();
+    }
     let mut conf =
         SessionConf { protected: ProtectedConf(policy.protected_conf.clone()), ..SessionConf::default() };
     for (asked_by, entries) in layers(policy, session) {

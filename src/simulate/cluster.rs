@@ -110,6 +110,7 @@ impl Cluster {
             pool: self.pool.clone(),
             groups: Vec::new(),
             spark_conf: BTreeMap::new(),
+            cloned_from: None,
             session_id: None,
             name: None,
         };

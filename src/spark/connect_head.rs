@@ -10,10 +10,13 @@
 use uuid::Uuid;
 
 use super::protobuf::{self, Value};
-use crate::model::{ConnectHead, ConnectMethod};
+use crate::model::{CloneId, ConnectHead, ConnectMethod};
 
 /// All of Spark Connect lives under this path.
 pub const SERVICE_PATH: &str = "/spark.connect.SparkConnectService/";
+
+/// `CloneSessionRequest.new_session_id`.
+const CLONE_FIELD: u64 = 4;
 
 /// Why a request's head cannot be used, in words for the person who sent it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +39,8 @@ pub enum HeadError {
     NoSession(usize),
     #[error("The request names its session or its user twice, which Spark Connect clients never do.")]
     Duplicate,
+    #[error("The request to clone a session is longer than {0} bytes, so that the clone's id cannot be told.")]
+    LongClone(usize),
     /// Spark's own words for this mistake, so that a search for them helps.
     #[error(
         "[INVALID_HANDLE.FORMAT] The handle {0} is invalid. Handle must be an UUID string of the format \
@@ -69,7 +74,11 @@ pub fn method(path: &str) -> Option<ConnectMethod> {
 /// `x-envoy-auth-partial-body`: the frame is what Spark will go by.
 pub fn read(method: ConnectMethod, body: &[u8]) -> Result<ConnectHead, HeadError> {
     let (message, complete) = first_message(body)?;
-    let mut session = None;
+    let clones = method == ConnectMethod::CloneSession;
+    if clones && !complete {
+        return Err(HeadError::LongClone(body.len()));
+    }
+    let (mut session, mut clone) = (None, None);
     let mut user_seen = false;
     let mut observed = None;
     for field in protobuf::fields(message) {
@@ -77,11 +86,15 @@ pub fn read(method: ConnectMethod, body: &[u8]) -> Result<ConnectHead, HeadError
         match field.number {
             1 if session.is_some() => return Err(HeadError::Duplicate),
             2 if user_seen => return Err(HeadError::Duplicate),
+            CLONE_FIELD if clone.is_some() => return Err(HeadError::Duplicate),
             2 => user_seen = true,
             _ => {}
         }
         match field.value {
             Value::Bytes(value) if field.number == 1 => session = Some(parse_session(value)?),
+            Value::Bytes(value) if clones && field.number == CLONE_FIELD => {
+                clone = Some(CloneId { session_id: parse_session(value)?, chosen_by_client: true });
+            }
             Value::Bytes(value) if Some(field.number) == observed_field(method) => {
                 observed = std::str::from_utf8(value).ok().filter(|id| !id.is_empty()).map(str::to_owned);
             }
@@ -91,11 +104,25 @@ pub fn read(method: ConnectMethod, body: &[u8]) -> Result<ConnectHead, HeadError
         }
     }
     match session {
-        Some(session_id) => Ok(ConnectHead { session_id, observed_server_session_id: observed }),
+        Some(session_id) => Ok(ConnectHead { session_id, observed_server_session_id: observed, clone }),
         // An empty string is not sent at all in proto3: Spark would see the handle "".
         None if complete => Err(HeadError::NotUuid(String::new())),
         None => Err(HeadError::NoSession(body.len())),
     }
+}
+
+/// A CloneSession call in which the client leaves the clone's id to the server, as one that asks for this id.
+pub fn with_clone_id(body: &[u8], id: Uuid) -> Result<Vec<u8>, HeadError> {
+    if read(ConnectMethod::CloneSession, body)?.clone.is_some() {
+        return Err(HeadError::Duplicate);
+    }
+    let (message, _) = first_message(body)?;
+    let id = id.to_string();
+    // The field's number and that it is bytes, then their number, which is less than 128.
+    let field = [(CLONE_FIELD << 3 | 2) as u8, id.len() as u8];
+    let message = [message, &field, id.as_bytes()].concat();
+    let length = u32::try_from(message.len()).map_err(|_| HeadError::LongClone(body.len()))?;
+    Ok([&[0], &length.to_be_bytes()[..], &message].concat())
 }
 
 /// The `user_id` in the request's user context, as far as it can be read. Some people write a login there: not to be

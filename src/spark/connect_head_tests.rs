@@ -149,7 +149,7 @@ proptest! {
         let whole = read(ConnectMethod::ExecutePlan, &body);
         prop_assert_eq!(
             whole,
-            Ok(ConnectHead { session_id: id, observed_server_session_id: Some(observed) })
+            Ok(ConnectHead { session_id: id, observed_server_session_id: Some(observed), clone: None })
         );
         let session_end = 5 + ordered.iter().take_while(|field| field[0] != 0x0a).map(Vec::len).sum::<usize>() + 38;
         let part = &body[..body.len().min(session_end + cut)];

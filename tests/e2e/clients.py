@@ -26,9 +26,10 @@ from urllib.parse import urlsplit
 from pyspark.sql import SparkSession
 url, authority, host = sys.argv[1], urlsplit(sys.argv[1]).netloc, urlsplit(sys.argv[1]).hostname
 if host.endswith(".test"):
-    from pyspark.sql.connect.client import DefaultChannelBuilder
+    from pyspark.sql.connect import client
     from pyspark.sql.connect.session import SparkSession
-    channel = DefaultChannelBuilder(url.replace(host, "127.0.0.1", 1), [("grpc.default_authority", authority)])
+    builder = getattr(client, "DefaultChannelBuilder", client.ChannelBuilder)  # the second is PySpark 3.5's
+    channel = builder(url.replace(host, "127.0.0.1", 1), [("grpc.default_authority", authority)])
     builder = SparkSession.builder.channelBuilder(channel)
 else:
     builder = SparkSession.builder.remote(url)
@@ -208,7 +209,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def template(main_class: str, **more) -> dict:
-    """The spec of a SparkApplication, as in deploy/local/pools.yaml."""
+    """The spec of a SparkApplication, as in deploy/local/pools.yaml. Its `sparkVersion` decides what the dev node starts."""
     return {
         "type": "Scala",
         "mode": "cluster",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import signal
 import time
 import urllib.parse
@@ -117,11 +118,14 @@ def remote_url(environment) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def pyspark(environment) -> Callable[..., Ran]:
-    """pyspark(script, url, *args) runs a script with `spark` connected to `url`, in a process of its own."""
+    """pyspark(script, url, *args, python=None) runs a script with `spark` connected to `url`, in a process of its own."""
 
-    def call(script: str, url: str, *args: str, timeout: float = 120, stop: bool = True) -> Ran:
+    def call(
+        script: str, url: str, *args: str, timeout: float = 120, stop: bool = True, python: str | None = None
+    ) -> Ran:
         end = "\nspark.stop()\n" if stop else "\n"
-        return run([environment["PYTHON"], "-W", "ignore", "-c", PYSPARK + script + end, url, *args], timeout)
+        python = python or environment["PYTHON"]
+        return run([python, "-W", "ignore", "-c", PYSPARK + script + end, url, *args], timeout)
 
     return call
 
@@ -186,7 +190,7 @@ def pyhive(environment) -> Callable[..., Ran]:
 @pytest.fixture
 def shells(environment, beeline_command) -> Iterator[Callable[..., Conversation]]:
     """shells("pyspark", url), shells("beeline", user) and shells("pyhive", user) run the SQL that they are told, and end
-    with the test. The latter two take path="cliservice" and host="localhost"."""
+    with the test. The latter two take path="cliservice" and host="localhost", the first python=None."""
     yield from _shells(environment, beeline_command)
 
 
@@ -199,10 +203,12 @@ def module_shells(environment, beeline_command) -> Iterator[Callable[..., Conver
 def _shells(environment, beeline_command) -> Iterator[Callable[..., Conversation]]:
     opened: list[Conversation] = []
 
-    def call(program: str, login: str, path: str = "cliservice", host: str = "localhost") -> Conversation:
+    def call(
+        program: str, login: str, path: str = "cliservice", host: str = "localhost", python: str | None = None
+    ) -> Conversation:
         env: dict[str, str] = {}
         if program == "pyspark":
-            argv = [environment["PYTHON"], "-W", "ignore", "-c", PYSPARK + PYSPARK_SHELL, login]
+            argv = [python or environment["PYTHON"], "-W", "ignore", "-c", PYSPARK + PYSPARK_SHELL, login]
         elif program == "pyhive":
             argv = [environment["PYTHON"], "-W", "ignore", "-c", PYHIVE + PYHIVE_SHELL, host, environment.port, path, ""]
             argv += [login, environment.password(login)]
@@ -214,6 +220,14 @@ def _shells(environment, beeline_command) -> Iterator[Callable[..., Conversation
     yield call
     for shell in opened:
         shell.end()
+
+
+@pytest.fixture(scope="session")
+def pyspark_3_5(environment) -> str:
+    """The Python that has PySpark 3.5. From now on drivers can run on a Spark of that version, too."""
+    said = run([LOCAL / "spark-3.5", "--state", environment.state], timeout=600).succeeded().out
+    (line,) = [line for line in said.splitlines() if "SPARK_3_5_PYTHON=" in line]
+    return shlex.split(line.partition("=")[2])[0]
 
 
 @pytest.fixture(scope="session")

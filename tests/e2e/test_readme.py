@@ -221,25 +221,31 @@ def test_tls(kubectl, readme_pool, pool_name, shell, tmp_path):
 def certificate(host: str, folder, key: str, cert: str) -> list[str]:
     """Signed by itself, so that it is its own CA."""
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
-    names = ["-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
+    names = ["-subj", "/CN=spark", "-addext", f"subjectAltName=DNS:{host}"]
     return [*command, *names, "-keyout", str(folder / key), "-out", str(folder / cert)]
 
 
-@pytest.fixture
-def tls_of_localhost(environment, kubectl, tmp_path):
-    """-> the folder with ca.crt. The pools of `localhost` have this certificate meanwhile."""
-    run(certificate("localhost", tmp_path, "ca.key", "ca.crt")).succeeded()
-    kubectl("create", "secret", "tls", "internal-ca", f"--cert={tmp_path}/ca.crt", f"--key={tmp_path}/ca.key")
-    for pool in ("connect", "thrift"):
-        kubectl("patch", "ssp", pool, "--type=merge", "-p", '{"spec": {"tls": {"secretName": "internal-ca"}}}')
+@pytest.fixture(scope="module")
+def tls_of_localhost(kubectl, module_pool, tmp_path_factory):
+    """-> the folder with ca.crt, and another host with this certificate: Java asks no server by name (SNI) whose name has
+    no dot. The pools of `localhost` have the certificate meanwhile."""
+    folder = tmp_path_factory.mktemp("ca")
+    host = f"internal-{uuid.uuid4().hex[:5]}.test"
+    run(certificate(f"localhost,DNS:{host}", folder, "ca.key", "ca.crt")).succeeded()
+    secret = {"tls": {"secretName": host}}
+    kubectl("create", "secret", "tls", host, f"--cert={folder}/ca.crt", f"--key={folder}/ca.key")
+    pools = ["connect", "thrift", module_pool("internal", "thrift", host=host, **secret)]
+    for pool in pools[:2]:
+        kubectl("patch", "ssp", pool, "--type=merge", "-p", json.dumps({"spec": secret}))
     try:
-        for pool in ("connect", "thrift"):
-            kubectl("wait", f"ssp/{pool}", "--for=condition=CertificateReady", "--for=condition=Programmed")
-        yield tmp_path
+        for pool in pools:
+            for ready in ("CertificateReady", "Programmed"):
+                kubectl("wait", f"ssp/{pool}", f"--for=condition={ready}")
+        yield folder, host
     finally:
-        for pool in ("connect", "thrift"):
+        for pool in pools[:2]:
             kubectl("patch", "ssp", pool, "--type=json", "-p", '[{"op": "remove", "path": "/spec/tls"}]')
-        kubectl("delete", "secret", "internal-ca")
+        kubectl("delete", "secret", host)
 
 
 @pytest.fixture
@@ -251,12 +257,16 @@ def test_internal_ca(environment, users, shell, tls_of_localhost, tls_port):
     user = users[0]
     password = environment.password(user)
     login = quote(base64.b64encode(f"{user}:{password}".encode()), safe="")
+    folder, host = tls_of_localhost
+    (folder / "hosts").write_text(f"127.0.0.1 {host}\n")
     table = {
-        "spark.example.com:443": f"localhost:{tls_port}",
+        "sc://spark.example.com:443": f"sc://localhost:{tls_port}",
+        "jdbc:hive2://spark.example.com:443": f"jdbc:hive2://{host}:{tls_port}",
         "YWxpY2U6bXktcGFzc3dvcmQ": login,
         "-n alice -p my-password": f"--silent=true -n {user} -p {password}",
     }
-    ran = shell(snippets.replaced(snippet("internal_ca"), table), tls_of_localhost)
+    resolved = f"export SPARK_BEELINE_OPTS=-Djdk.net.hosts.file={folder}/hosts\n"
+    ran = shell(resolved + snippets.replaced(snippet("internal_ca"), table), folder)
     assert ran.rows() == [["1"], ["1"], ["1"], ["1"]], ran.text
 
 
@@ -267,7 +277,7 @@ def test_pyhive_and_an_internal_ca(environment, users, tls_of_localhost, tls_por
         EXAMPLE_LOGIN: login,
         '"http://spark.example.com:80/cliservice"': f'"https://localhost:{tls_port}/cliservice", cafile="ca.crt"',
     }
-    program = f"import os\nos.chdir({str(tls_of_localhost)!r})\n" + snippets.replaced(snippet("pyhive"), table)
+    program = f"import os\nos.chdir({str(tls_of_localhost[0])!r})\n" + snippets.replaced(snippet("pyhive"), table)
     assert run([environment["PYTHON"], "-W", "ignore", "-c", program], 150).succeeded().out == "[(1,)]\n"
 
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{Decision, Request, deny, refuse, why_ended, why_failed};
 use crate::api::SessionState;
-use crate::model::{ConnectHead, ConnectMethod, DenialKind, Route, Session, SessionKey};
+use crate::model::{ConnectHead, ConnectMethod, DenialKind, Route, Session, SessionKey, spark_version};
 
 impl Request<'_> {
     pub(super) fn connect(&self, method: ConnectMethod, head: &ConnectHead) -> Decision {
@@ -16,9 +16,12 @@ impl Request<'_> {
             if session.spec.user != self.identity.user {
                 return another_users(id, session);
             }
-            return match &session.spec.name {
-                Some(_) => self.use_named(session, method, id),
-                None => self.use_unnamed(session, method, id),
+            if session.spec.name.is_some() {
+                return self.use_named(session, method, id);
+            }
+            return match (self.use_unnamed(session, method, id), head.clone) {
+                (Decision::Route(route), Some(clone)) => self.clone_of(session, clone.session_id, route),
+                (decision, _) => decision,
             };
         }
         if let Some(closed) = self.unknown_id(method, head) {
@@ -76,6 +79,30 @@ impl Request<'_> {
         }
         let ended = departed.filter(|ended| !is_failed(ended) && self.is_within(super::END_STANDS, ended))?;
         Some(Decision::Deny(why_ended(ended)))
+    }
+
+    /// The clone has a place before Spark makes it: on its parent's instance, since no other one could. A clone of a named
+    /// session needs none of its own: its client comes with the name, too, and joins.
+    fn clone_of(&self, parent: &Session, id: Uuid, route: Route) -> Decision {
+        if !spark_version::has_clone_session(&self.pool.spec) {
+            return Decision::Route(route);
+        }
+        let sessions = self.inventory.sessions_with_spark_id(self.pool.name(), id);
+        match sessions.iter().find(|session| !session.is_finished()).or(sessions.last()) {
+            None => self.start(|request| {
+                let mut draft = request.draft(&request.key_of(id));
+                draft.spec.cloned_from = Some(parent.meta.name.clone());
+                Decision::Create(draft)
+            }),
+            Some(session) if session.spec.user != self.identity.user => another_users(id, session),
+            // Its id is taken, which Spark says itself.
+            Some(session) if session.spec.cloned_from.as_deref() != Some(parent.name()) => Decision::Route(route),
+            Some(session) => match session.status.state {
+                SessionState::Pending => self.wait(session),
+                SessionState::Failed => Decision::Deny(why_failed(session)),
+                _ => Decision::Route(route),
+            },
+        }
     }
 
     fn use_unnamed(&self, session: &Session, method: ConnectMethod, id: Uuid) -> Decision {

@@ -37,7 +37,7 @@ fn thrift_world(sessions: impl IntoIterator<Item = Session>) -> Inventory {
 fn connect(method: ConnectMethod) -> Call {
     Call::Connect {
         method,
-        head: ConnectHead { session_id: ID, observed_server_session_id: None },
+        head: ConnectHead { session_id: ID, observed_server_session_id: None, clone: None },
         session_name: None,
     }
 }

@@ -7,7 +7,7 @@ use crate::api::SetupFailure;
 use crate::model::fixtures::time;
 
 fn asks(inventory: &Inventory, method: ConnectMethod, id: Uuid) -> Decision {
-    let head = ConnectHead { session_id: id, observed_server_session_id: None };
+    let head = ConnectHead { session_id: id, observed_server_session_id: None, clone: None };
     let call = Call::Connect { method, head, session_name: Some("etl".to_owned()) };
     asked(inventory, &alice(), &call)
 }
@@ -29,7 +29,7 @@ fn the_first_client_creates_it_and_its_id_is_not_the_session_s() {
 
 #[test]
 fn it_may_be_called_default() {
-    let head = ConnectHead { session_id: ID, observed_server_session_id: None };
+    let head = ConnectHead { session_id: ID, observed_server_session_id: None, clone: None };
     let call =
         Call::Connect { method: ConnectMethod::Config, head, session_name: Some("default".to_owned()) };
     let draft = created(asked(&connect_world([session("made-by-kubectl")]), &alice(), &call));

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 
 fn observed(method: ConnectMethod) -> Call {
-    let head = ConnectHead { session_id: ID, observed_server_session_id: Some("server".to_owned()) };
+    let head = ConnectHead { session_id: ID, observed_server_session_id: Some("server".to_owned()), clone: None };
     Call::Connect { method, head, session_name: None }
 }
 
@@ -156,7 +156,7 @@ fn nobody_gets_into_a_session_that_its_last_client_has_left() {
     let left = session("s").on("p-0").released(900);
     assert!(matches!(opened(&thrift_world([left]), "default"), Decision::Wait { uid: None, .. }));
     let left = session("s").shared_by_clients(&[OTHER_ID]).named("etl").on("p-0").released(900);
-    let head = ConnectHead { session_id: ID, observed_server_session_id: None };
+    let head = ConnectHead { session_id: ID, observed_server_session_id: None, clone: None };
     let joins = Call::Connect { method: ConnectMethod::Config, head, session_name: Some("etl".to_owned()) };
     let decision = asked(&connect_world([left]), &alice(), &joins);
     assert!(matches!(decision, Decision::Wait { uid: None, .. }), "{decision:?}");
