@@ -88,7 +88,7 @@ fn first_one(mut view: PoolView, user: &str, groups: &[String], now: Timestamp) 
         groups: groups.to_vec(),
         spark_conf: Default::default(),
         cloned_from: None,
-            session_id: None,
+        session_id: None,
         name: None,
     };
     let meta = Meta {

@@ -43,7 +43,7 @@ pub async fn measure(size: Size) {
     };
     let mut ours = ControlPlane::with_broker(&world.stores);
     let mut no_op = ControlPlane::with_no_op(
-        allow::response(&route, Allowed::Connect { session_id: session }, true).unwrap(),
+        allow::response(&route, Allowed::Connect { session_id: session, clone: None }, true).unwrap(),
     );
     let mut envoys = Vec::new();
     for (node, plane) in [("ours", &mut ours), ("no-op", &mut no_op)] {

@@ -189,7 +189,8 @@ async fn the_first_calls_of_one_session_create_it_once() {
 fn sessions(broker: &Arc<Broker>) -> Vec<JoinHandle<Verdict>> {
     let call = |n| {
         let (broker, mut check) = (Arc::clone(broker), first_call());
-        let head = ConnectHead { session_id: Uuid::from_u128(n), observed_server_session_id: None, clone: None };
+        let head =
+            ConnectHead { session_id: Uuid::from_u128(n), observed_server_session_id: None, clone: None };
         check.call = Call::Connect { method: ConnectMethod::Config, head, session_name: None };
         tokio::spawn(async move { broker.check(check).await })
     };

@@ -37,7 +37,10 @@ impl Allowed {
         match call {
             Call::Connect { head, .. } => {
                 let clone = head.clone.filter(|clone| !clone.chosen_by_client);
-                Some(Self::Connect { session_id: head.session_id, clone: clone.map(|clone| clone.session_id) })
+                Some(Self::Connect {
+                    session_id: head.session_id,
+                    clone: clone.map(|clone| clone.session_id),
+                })
             }
             Call::Thrift { head: Some(head), .. } if head.method == "OpenSession" => {
                 Some(Self::ThriftOpenSession)

@@ -174,3 +174,17 @@ fn an_empty_request_is_read_as_something_unknown() {
     assert_eq!((check.host.as_str(), check.path.as_str(), check.node), ("", "", None));
     assert_eq!(check.call, Call::Other { grpc: false });
 }
+
+#[test]
+fn a_clone_whose_client_leaves_its_id_to_the_server_has_one_id_however_often_envoy_asks() {
+    let clone = |request_id: &str| {
+        let path = "/spark.connect.SparkConnectService/CloneSession";
+        match call_of(Asked::connect().to(path).request_id(request_id)) {
+            Call::Connect { head, .. } => head.clone.unwrap(),
+            call => panic!("{call:?}"),
+        }
+    };
+    assert!(!clone("a").chosen_by_client);
+    assert_eq!(clone("a"), clone("a"));
+    assert_ne!(clone("a"), clone("b"));
+}

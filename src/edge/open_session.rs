@@ -1,5 +1,6 @@
-//! The gRPC service to which Envoy brings OpenSession calls (ext_proc), and no others: it puts the session's Spark
-//! configuration into them, and reads the handle in their answers. `xds::open_session` says what reaches it.
+//! The gRPC service to which Envoy brings the calls that open a session (ext_proc), and no others. `xds::open_session` says
+//! what reaches it. Into Thrift's OpenSession it puts the session's Spark configuration, and reads the handle in the
+//! answer; into Spark Connect's CloneSession it puts the clone's id, where the client leaves that to the server.
 //!
 //! Which session it is comes from the check of the same request, as the metadata that `allow` gave it, never from the
 //! client. What cannot be answered is refused: to end Envoy's stream without an error would let the request pass as it
@@ -8,6 +9,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
 };
@@ -23,13 +25,14 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::allow::CLONE;
 use super::ext_authz::defect;
 use super::{deny, headers};
 use crate::model::{
     ConfRefusal, ConfSource, Denial, DenialKind, Opening, RefusedConf, SessionConf, ThriftHead,
 };
 use crate::spark::thrift_session::{self, SessionHandle};
-use crate::spark::{thrift_head, thrift_open_session, thrift_open_session_conf};
+use crate::spark::{connect_head, thrift_head, thrift_open_session, thrift_open_session_conf};
 use crate::telemetry::panic_text;
 use crate::xds::EXT_AUTHZ;
 
@@ -100,7 +103,10 @@ impl<O: Openings> Exchange<O> {
     async fn answer(&mut self, message: ProcessingRequest) -> Result<ProcessingResponse, Status> {
         let opening = opening(&message);
         let answer = match message.request {
-            Some(Part::RequestBody(body)) => self.request(opening, &body).await,
+            Some(Part::RequestBody(body)) => match text(message.metadata_context.as_ref(), CLONE) {
+                Some(id) => clone(&id, &body)?,
+                None => self.request(opening, &body).await,
+            },
             Some(Part::ResponseBody(body)) => self.response(&body).await,
             _ => return Err(Status::invalid_argument("only bodies are looked at here")),
         };
@@ -142,6 +148,17 @@ impl<O: Openings> Exchange<O> {
         }
         Answer::ResponseBody(pass(None))
     }
+}
+
+/// The call with the id that the check of the same request gave a place to. What cannot be read has been refused there.
+fn clone(id: &str, body: &HttpBody) -> Result<Answer, Status> {
+    let id = id.parse().map_err(|_| Status::internal("the clone's id is none"))?;
+    if !body.end_of_stream {
+        return Err(Status::invalid_argument("a CloneSession call does not come whole"));
+    }
+    let call = connect_head::with_clone_id(&body.body, id);
+    let call = call.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Ok(Answer::RequestBody(pass(Some(call))))
 }
 
 /// The call as the server shall see it, or `None` if it is right already; and the sign that it is on its way.
@@ -192,13 +209,16 @@ fn tell<'a>(opening: &Opening, conf: &SessionConf, withheld: impl IntoIterator<I
 
 /// What the check of this request found out; `None` if it did not go with it.
 fn opening(request: &ProcessingRequest) -> Option<Opening> {
-    let metadata = &request.metadata_context.as_ref()?.filter_metadata.get(EXT_AUTHZ)?.fields;
-    let text = |key: &str| match metadata.get(key)?.kind.as_ref()? {
-        Kind::StringValue(text) if !text.is_empty() => Some(text.clone()),
-        _ => None,
-    };
+    let text = |key: &str| text(request.metadata_context.as_ref(), key);
     let cluster = text("cluster");
     Some(Opening { session: text("session")?, pool: text("pool")?, user: text("user")?, cluster })
+}
+
+fn text(metadata: Option<&Metadata>, key: &str) -> Option<String> {
+    match metadata?.filter_metadata.get(EXT_AUTHZ)?.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    }
 }
 
 fn pass(replacement: Option<Vec<u8>>) -> BodyResponse {

@@ -1,7 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::service::ext_proc::v3::HttpHeaders;
 use uuid::Uuid;
 
@@ -65,6 +64,31 @@ fn message(session: &str, body: Vec<u8>) -> ProcessingRequest {
         metadata_context: Some(Metadata { filter_metadata, ..Metadata::default() }),
         request: Some(Part::RequestBody(HttpBody { body, end_of_stream: true, ..HttpBody::default() })),
         ..ProcessingRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_clone_gets_the_id_that_has_a_place() {
+    let (parent, id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let [cluster, pool, user, session] = ["c", "p", "ana", "s"].map(str::to_owned);
+    let route = Route { cluster, session, pool, user, token: None };
+    let checked = allow::response(&route, Allowed::Connect { session_id: parent, clone: Some(id) }, true);
+    let filter_metadata = HashMap::from([(EXT_AUTHZ.to_owned(), checked.unwrap().dynamic_metadata.unwrap())]);
+    let field = [&[10, 36][..], parent.to_string().as_bytes()].concat();
+    let body = [&[0, 0, 0, 0, 38][..], &field].concat();
+    let of = |body: &[u8], end_of_stream| ProcessingRequest {
+        metadata_context: Some(Metadata { filter_metadata: filter_metadata.clone(), ..Metadata::default() }),
+        request: Some(Part::RequestBody(HttpBody {
+            body: body.to_vec(),
+            end_of_stream,
+            ..HttpBody::default()
+        })),
+        ..ProcessingRequest::default()
+    };
+    let expected = [&[0, 0, 0, 0, 76][..], &field, &[34, 36], id.to_string().as_bytes()].concat();
+    assert_eq!(replaced(answered(of(&body, true)).await), Some(expected.clone()));
+    for (body, end_of_stream) in [(&body[..], false), (&expected, true), (&body[..20], true), (&[], true)] {
+        assert!(exchange().answer(of(body, end_of_stream)).await.is_err(), "it never passes without the id");
     }
 }
 

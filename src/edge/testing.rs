@@ -38,6 +38,16 @@ impl Asked {
             .body(b"\x80\x01\0\x01\0\0\0\x0bOpenSession\0\0\0\x01")
     }
 
+    pub fn to(mut self, path: &str) -> Self {
+        self.0.path = path.into();
+        self
+    }
+
+    pub fn request_id(mut self, id: &str) -> Self {
+        self.0.id = id.into();
+        self
+    }
+
     pub fn host(mut self, host: &str) -> Self {
         self.0.host = host.into();
         self

@@ -270,6 +270,11 @@ impl Session {
         self
     }
 
+    pub fn clone_of(mut self, parent: &str) -> Self {
+        self.spec.cloned_from = Some(parent.to_owned());
+        self
+    }
+
     pub fn with_spark_id(mut self, id: Uuid) -> Self {
         self.spec.session_id = Some(id.to_string());
         self

@@ -44,7 +44,9 @@ pub use inventory::{Inventory, Kind, LeavingDriver, Object, PoolView};
 pub use objects::{Application, DriverPod, FINALIZER, Meta, Pool, Session};
 pub use policy::Policy;
 pub use protocol::Protocol;
-pub use request::{Call, Check, CloneId, ConnectHead, ConnectMethod, Denial, DenialKind, Route, ThriftHead, Verdict};
+pub use request::{
+    Call, Check, CloneId, ConnectHead, ConnectMethod, Denial, DenialKind, Route, ThriftHead, Verdict,
+};
 pub use routing::{Endpoint, Routing, VirtualHost};
 pub use session_conf::{
     ConfRefusal, ConfSource, ConfToSet, Opening, ProtectedConf, RefusedConf, SessionConf, is_text,

@@ -12,6 +12,9 @@ use super::{quota, size};
 use crate::api::{SessionState, Sharing};
 use crate::model::{Instance, InstancePhase, Session};
 
+/// Of a clone that has no place where its parent is.
+const CLONE_REFUSED: &str = "CloneRefused";
+
 impl<'a> Drafts<'a> {
     /// Sessions that have a place keep it; of the others, those that were let in before are counted first. A user at a
     /// limit gets the place of a session of theirs whose client has gone.
@@ -82,6 +85,7 @@ impl<'a> Drafts<'a> {
             .collect();
         let (rolling, target) = (!outlook.outdated.is_empty(), size::target(spec));
         for n in self.queue() {
+            let home = self.home_of_clone(self.drafts[n].session);
             let draft = &mut self.drafts[n];
             let user = draft.session.spec.user.as_str();
             let load = |instance: &Instance| users.get(instance.name.as_str()).map_or(0, Vec::len);
@@ -98,15 +102,35 @@ impl<'a> Drafts<'a> {
             // While a new template is rolled out, instances that stay before those that go, as long as they have fewer
             // sessions than they are meant to have.
             let goes = |i: &Instance| rolling && (outlook.outdated.contains(&i.name) || load(i) >= target);
+            let fits = |instance: &Instance| match home {
+                Some(home) => home == Some(&*instance.name),
+                None => shares(instance),
+            };
             let chosen = ready
                 .iter()
-                .filter(|instance| shares(instance) && has_place(instance))
+                .filter(|instance| fits(instance) && has_place(instance))
                 .min_by_key(|i| (goes(i), not_own(i), load(i), i.ordinal));
-            if let Some(instance) = chosen {
-                draft.instance = Some(&instance.name);
-                users.entry(&instance.name).or_default().push(user);
+            match (chosen, home) {
+                (Some(instance), _) => {
+                    draft.instance = Some(&instance.name);
+                    users.entry(&instance.name).or_default().push(user);
+                }
+                (None, Some(home)) => {
+                    let message = why_no_clone(draft.session, home);
+                    draft.end(SessionState::Failed, CLONE_REFUSED, message);
+                }
+                (None, None) => {}
             }
         }
+    }
+
+    /// Of a clone, where its parent is, if that has a place still: what Spark copies is there and nowhere else.
+    fn home_of_clone(&self, session: &Session) -> Option<Option<&'a str>> {
+        let parent = session.spec.cloned_from.as_deref()?;
+        let is_it = |draft: &&Draft<'_>| {
+            draft.session.name() == parent && draft.session.spec.user == session.spec.user && draft.goes_on()
+        };
+        Some(self.drafts.iter().find(is_it).and_then(|draft| draft.instance))
     }
 
     /// The waiting sessions in fair order.
@@ -118,6 +142,19 @@ impl<'a> Drafts<'a> {
         let waiting: Vec<usize> = (0..self.drafts.len()).filter(|n| self.drafts[*n].waits()).collect();
         let users: Vec<&str> = waiting.iter().map(|n| self.drafts[*n].session.spec.user.as_str()).collect();
         fair_order(&in_use, &users).into_iter().map(|n| waiting[n]).collect()
+    }
+}
+
+fn why_no_clone(session: &Session, home: Option<&str>) -> String {
+    let parent = session.spec.cloned_from.as_deref().unwrap_or_default();
+    match home {
+        Some(instance) => format!(
+            "Session {parent} cannot be cloned: its instance {instance} takes no more sessions, and a clone can be \
+             nowhere else. Open a new session instead."
+        ),
+        None => format!(
+            "Session {parent} cannot be cloned: it has no place any more. Open a new session instead."
+        ),
     }
 }
 

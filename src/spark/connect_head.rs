@@ -39,7 +39,9 @@ pub enum HeadError {
     NoSession(usize),
     #[error("The request names its session or its user twice, which Spark Connect clients never do.")]
     Duplicate,
-    #[error("The request to clone a session is longer than {0} bytes, so that the clone's id cannot be told.")]
+    #[error(
+        "The request to clone a session is longer than {0} bytes, so that the clone's id cannot be told."
+    )]
     LongClone(usize),
     /// Spark's own words for this mistake, so that a search for them helps.
     #[error(

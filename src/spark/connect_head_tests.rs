@@ -130,6 +130,32 @@ fn the_method_is_told_by_the_path() {
     assert_eq!(method("/grpc.health.v1.Health/Check"), None);
 }
 
+#[test]
+fn a_clone_s_id_is_read_where_the_client_chooses_it() {
+    let clone = |fields: &[Vec<u8>]| read(ConnectMethod::CloneSession, &frame(fields)).map(|head| head.clone);
+    let (parent, id) = (text(1, SESSION.as_bytes()), Uuid::from_u128(9));
+    let own = text(4, id.to_string().as_bytes());
+    assert_eq!(clone(&[parent.clone(), user()]), Ok(None));
+    let expected = CloneId { session_id: id, chosen_by_client: true };
+    assert_eq!(clone(&[parent.clone(), own.clone()]), Ok(Some(expected)));
+    assert_eq!(clone(&[parent.clone(), own.clone(), own.clone()]), Err(HeadError::Duplicate));
+    assert_eq!(clone(&[parent.clone(), text(4, b"")]), Err(HeadError::NotUuid(String::new())));
+    let config = read(ConnectMethod::Config, &frame(&[parent.clone(), own]));
+    assert_eq!(config.map(|head| head.clone), Ok(None), "a field of that number is something else there");
+    // It could stand in what is not seen.
+    let long = frame(&[parent, text(3, &[b'x'; 100])]);
+    let cut = read(ConnectMethod::CloneSession, &long[..80]);
+    assert_eq!(cut, Err(HeadError::LongClone(80)));
+}
+
+#[test]
+fn a_clone_is_given_an_id_unless_it_has_one() {
+    let (fields, id) = ([text(1, SESSION.as_bytes()), user()], Uuid::from_u128(9));
+    let given = with_clone_id(&frame(&fields), id).unwrap();
+    assert_eq!(given, frame(&[fields.concat(), text(4, id.to_string().as_bytes())]));
+    assert_eq!(with_clone_id(&given, Uuid::from_u128(10)), Err(HeadError::Duplicate));
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

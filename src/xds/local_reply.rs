@@ -38,13 +38,13 @@ pub fn in_words(settings: &EnvoySettings) -> LocalReplyConfig {
     let limited = limited.iter().flat_map(|denial| in_every_form(rate_limit::LIMITED, denial));
     let unchecked = listener::unchecked();
     let unchecked = in_every_form(listener::UNCHECKED, &unchecked);
-    // Only OpenSession calls come there.
-    let unopened = denied(&open_session::refusal(), &Form::unread_thrift());
-    let unopened = mapper(open_session::FAILED.to_owned(), unopened);
+    // Only calls that open a session come there.
+    let unopened = open_session::refusal();
+    let unopened = in_every_form(open_session::FAILED, &unopened);
     // gRPC clients take Envoy's own answer for UNAVAILABLE, come back by themselves, and hear more from the check.
     let broken_off = denied(&broken_off(), &Form::unread_thrift());
     let broken_off = mapper(format!("{BROKEN_OFF}{IS_THRIFT}"), broken_off);
-    let mappers = limited.chain(unchecked).chain([unopened, broken_off]).collect();
+    let mappers = limited.chain(unchecked).chain(unopened).chain([broken_off]).collect();
     LocalReplyConfig { mappers, ..Default::default() }
 }
 

@@ -1,6 +1,7 @@
-//! How OpenSession calls and their answers, and nothing else, come to the operator as a whole (`edge::open_session`).
+//! How the calls that open a session, and nothing else, come to the operator as a whole (`edge::open_session`): Thrift's
+//! OpenSession with its answer, and Spark Connect's CloneSession where the client leaves the clone's id to the server.
 //!
-//! The check marks them with a header, Envoy matches anew, and the route for marked calls is the only one on which the
+//! The check marks them with a header, Envoy matches anew, and the routes for marked calls are the only ones on which the
 //! ext_proc filter is on. It is off for all others by a setting of routes: `disabled` of the filter itself is looked at
 //! before the check, when no call is marked yet, and would leave it out of the chain for good.
 
@@ -28,7 +29,7 @@ use crate::model::{Denial, DenialKind};
 /// The name by which routes address the filter.
 pub const EXT_PROC: &str = "envoy.filters.http.ext_proc";
 
-/// By this header ext_authz marks an OpenSession call. As with the cluster's header, a client's own is removed before
+/// By this header ext_authz marks a call that opens a session. As with the cluster's header, a client's own is removed before
 /// any route is matched, and nobody upstream sees it.
 pub const OPEN_SESSION_HEADER: &str = "x-spark-open-session";
 
@@ -62,16 +63,7 @@ pub fn processor(settings: &EnvoySettings) -> ExternalProcessor {
         // Or whoever opens a session while the operator is away would get one without its pool's configuration, and
         // with what `protectedConf` forbids. `refusal` says so instead.
         failure_mode_allow: false,
-        processing_mode: Some(ProcessingMode {
-            request_header_mode: HeaderSendMode::Skip.into(),
-            // Buffered, but the beginning of a body that is too long comes, too: so it can be refused in words.
-            request_body_mode: BodySendMode::BufferedPartial.into(),
-            request_trailer_mode: HeaderSendMode::Skip.into(),
-            response_header_mode: HeaderSendMode::Skip.into(),
-            // Holds the handle of what was opened. It comes whole, as long as it is not longer than any real one.
-            response_body_mode: BodySendMode::BufferedPartial.into(),
-            response_trailer_mode: HeaderSendMode::Skip.into(),
-        }),
+        processing_mode: Some(processing_mode()),
         message_timeout: seconds(TIMEOUT_SECONDS),
         // Which session it is, as the check found it.
         metadata_options: Some(MetadataOptions {
@@ -85,15 +77,35 @@ pub fn processor(settings: &EnvoySettings) -> ExternalProcessor {
     }
 }
 
+fn processing_mode() -> ProcessingMode {
+    ProcessingMode {
+        request_header_mode: HeaderSendMode::Skip.into(),
+        // Buffered, but the beginning of a body that is too long comes, too: so it can be refused in words.
+        request_body_mode: BodySendMode::BufferedPartial.into(),
+        request_trailer_mode: HeaderSendMode::Skip.into(),
+        response_header_mode: HeaderSendMode::Skip.into(),
+        // Holds the handle of what was opened. It comes whole, as long as it is not longer than any real one.
+        response_body_mode: BodySendMode::BufferedPartial.into(),
+        response_trailer_mode: HeaderSendMode::Skip.into(),
+    }
+}
+
 /// What the client hears when nobody answers in time.
 pub fn refusal() -> Denial {
-    let message = "The session was not opened: the gateway could not ask the Spark session operator for its \
-                   configuration. Connect again in a few seconds; if this lasts, tell the administrators.";
+    let message = "The session was not opened: the gateway could not ask the Spark session operator about it. Try again \
+                   in a few seconds; if this lasts, tell the administrators.";
     Denial::new(DenialKind::Unavailable, message)
 }
 
 pub fn on() -> (String, Any) {
     per_route(Override::Overrides(ExtProcOverrides::default()))
+}
+
+/// The same, for requests alone.
+pub fn on_for_requests() -> (String, Any) {
+    let processing_mode =
+        Some(ProcessingMode { response_body_mode: BodySendMode::None.into(), ..processing_mode() });
+    per_route(Override::Overrides(ExtProcOverrides { processing_mode, ..Default::default() }))
 }
 
 pub fn off() -> (String, Any) {

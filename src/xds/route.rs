@@ -76,6 +76,7 @@ fn virtual_host(name: &str, host: &VirtualHost) -> EnvoyHost {
         name: name.to_owned(),
         domains: vec![name.to_owned()],
         routes: vec![
+            connect_clone_session_route(host),
             connect_route(host),
             thrift_route_with_query(host),
             thrift_open_session_route(host),
@@ -96,6 +97,17 @@ fn connect_route(host: &VirtualHost) -> Route {
         action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance())),
         ..Default::default()
     }
+}
+
+/// A CloneSession call after its check, which has chosen the clone's id.
+fn connect_clone_session_route(host: &VirtualHost) -> Route {
+    let mut route = connect_route(host);
+    route.name = "connect-clone-session".to_owned();
+    if let Some(matching) = &mut route.r#match {
+        matching.headers = vec![open_session::marked()];
+    }
+    route.typed_per_filter_config.extend([open_session::on_for_requests()]);
+    route
 }
 
 /// No query string may reach Spark: `?doAs=eve` makes HiveServer2 run as someone else. None of Envoy's

@@ -193,7 +193,7 @@ def test_kubectl(kubectl, thing, readme_pool, pool_name, shell):
         f"sparkapplication.sparkoperator.k8s.io/{pool_name}-0 annotated",
     ):
         assert words in ran.out, ran.text
-    assert "Events:" in ran.out and f"Session {session}" in ran.out, ran.text
+    assert "Events:" in ran.out and f"session   {session} of user alice" in ran.out, ran.text
 
 
 def test_simulate(readme_pool, pool_name, shell, tmp_path):

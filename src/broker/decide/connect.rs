@@ -96,7 +96,9 @@ impl Request<'_> {
             }),
             Some(session) if session.spec.user != self.identity.user => another_users(id, session),
             // Its id is taken, which Spark says itself.
-            Some(session) if session.spec.cloned_from.as_deref() != Some(parent.name()) => Decision::Route(route),
+            Some(session) if session.spec.cloned_from.as_deref() != Some(parent.name()) => {
+                Decision::Route(route)
+            }
             Some(session) => match session.status.state {
                 SessionState::Pending => self.wait(session),
                 SessionState::Failed => Decision::Deny(why_failed(session)),

@@ -7,7 +7,7 @@ use crate::model::fixtures::{
     alice, application, at, connect_pool, driver, session, thrift_pool, token_secret,
 };
 use crate::model::{
-    ConnectHead, ConnectMethod, InstanceToken, Kind, Object, ThriftHead, UntoldGroups, UntoldReason,
+    CloneId, ConnectHead, ConnectMethod, InstanceToken, Kind, Object, ThriftHead, UntoldGroups, UntoldReason,
 };
 
 const ID: Uuid = Uuid::from_u128(7);
@@ -53,6 +53,14 @@ fn asked(inventory: &Inventory, identity: &Identity, call: &Call) -> Decision {
 
 fn waited(since: i64, session: Option<&str>) -> Wait {
     Wait { since: at(since), session: session.map(str::to_owned), refreshed: true }
+}
+
+/// A CloneSession call about ID that makes OTHER_ID.
+fn cloned(inventory: &Inventory) -> Decision {
+    let clone = Some(CloneId { session_id: OTHER_ID, chosen_by_client: false });
+    let head = ConnectHead { session_id: ID, observed_server_session_id: None, clone };
+    let call = Call::Connect { method: ConnectMethod::CloneSession, head, session_name: None };
+    asked(inventory, &alice(), &call)
 }
 
 fn first_call(inventory: &Inventory) -> Decision {
@@ -557,5 +565,6 @@ fn a_refusal_names_the_session_of_another_user_and_none_where_the_pool_is_refuse
     assert_eq!(refused(&world(connect_pool("p").open_to(&["eve"], &[]), [hers])), None);
 }
 
+mod clones;
 mod named;
 mod over;

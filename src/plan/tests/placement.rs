@@ -4,8 +4,8 @@ use rstest::rstest;
 
 use super::cluster::Cluster;
 use crate::api::{SessionState, Sharing};
-use crate::model::Instance;
 use crate::model::fixtures::{connect_pool, failed, going, ready, session, starting};
+use crate::model::{Instance, Pool, Session};
 
 #[test]
 fn the_least_loaded_instance_that_answers_takes_the_session() {
@@ -128,3 +128,42 @@ fn a_user_with_a_driver_of_her_own_takes_no_second_one_from_others() {
     assert_eq!(cluster.place_of("a2"), Some("p-0"));
     assert_eq!(cluster.place_of("b"), Some("p-1"));
 }
+
+#[rstest]
+#[case::though_another_one_is_less_loaded(connect_pool("p"))]
+#[case::though_a_driver_has_one_session(connect_pool("p").shared_by(Sharing::Session))]
+fn a_clone_gets_its_parent_s_instance(#[case] pool: Pool) {
+    let cluster = Cluster::of(pool.sized(2, 5))
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .session(session("parent").on("p-1"))
+        .session(session("clone").clone_of("parent"))
+        .settled();
+    assert_eq!((cluster.state_of("clone"), cluster.place_of("clone")), (SessionState::Active, Some("p-1")));
+}
+
+#[rstest]
+#[case::full(
+    connect_pool("p").with_places_per_instance(1), session("parent").on("p-0"),
+    "Session parent cannot be cloned: its instance p-0 takes no more sessions, and a clone can be nowhere else. Open a \
+     new session instead."
+)]
+#[case::of_another_user(connect_pool("p"), session("parent").on("p-0").of("bob"), NO_PLACE)]
+#[case::not_there(connect_pool("p"), session("other").on("p-0"), NO_PLACE)]
+#[case::over(connect_pool("p"), session("parent").ended(SessionState::Terminated, "Released", "", 0), NO_PLACE)]
+fn a_clone_without_a_place_there_fails_at_once(
+    #[case] pool: Pool,
+    #[case] parent: Session,
+    #[case] words: &str,
+) {
+    let cluster = Cluster::of(pool.sized(2, 5))
+        .instance(ready("p-0"))
+        .instance(ready("p-1"))
+        .session(parent)
+        .session(session("clone").clone_of("parent"))
+        .settled();
+    assert_eq!(cluster.told("clone"), (SessionState::Failed, "CloneRefused", words));
+}
+
+const NO_PLACE: &str =
+    "Session parent cannot be cloned: it has no place any more. Open a new session instead.";

@@ -97,3 +97,9 @@ fn what_is_no_text_is_refused_before_spark_sees_it() {
         "b\\u{1b}[31m of the session's sparkConf is not set, because it holds a character that no configuration can have"
     );
 }
+
+#[test]
+fn a_clone_has_what_its_parent_has_and_is_given_nothing() {
+    let conf = session_conf(&policy(), &asking(&[("y", "2")]).clone_of("parent"));
+    assert_eq!(conf, SessionConf::default());
+}

@@ -5,7 +5,8 @@ use rstest::rstest;
 use super::*;
 
 fn observed(method: ConnectMethod) -> Call {
-    let head = ConnectHead { session_id: ID, observed_server_session_id: Some("server".to_owned()), clone: None };
+    let head =
+        ConnectHead { session_id: ID, observed_server_session_id: Some("server".to_owned()), clone: None };
     Call::Connect { method, head, session_name: None }
 }
 
