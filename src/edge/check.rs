@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::address::socket;
 use crate::authn::{read_credentials, read_user_id};
 use crate::model::{
-    Call, Check, ClientConnection, CloneId, ConnectMethod, Credentials, CredentialsError, DEFAULT_SESSION_NAME,
-    Protocol, UsedConnection,
+    Call, Check, ClientConnection, CloneId, ConnectMethod, Credentials, CredentialsError,
+    DEFAULT_SESSION_NAME, Protocol, UsedConnection,
 };
 use crate::spark::{connect_head, thrift_head};
 use crate::xds::{NODE_LABEL, PROXIED_HEADER, THRIFT_PATH};
