@@ -36,7 +36,8 @@ public class Batches {
 """
 # With the server's own classes on the class path the client would start a Spark of its own.
 SERVER = ("spark-sql_", "spark-catalyst_", "spark-connect_", "spark-hive", "spark-mllib", "spark-pipelines")
-OPENED = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.nio", "java.lang", "java.lang.invoke", "java.util")]
+PACKAGES = ("java.nio", "java.lang", "java.lang.invoke", "java.util")
+OPENED = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in PACKAGES]
 
 
 def test_foreach_batch_of_a_jvm_client_works(environment, users, tmp_path):

@@ -100,7 +100,8 @@ class Source(DataSource):
 spark.dataSource.register(Source)
 frame = spark.read.format("mine").load()
 print(frame.columns[1], *frame.collect()[0])
-spark.readStream.format("mine").load().writeStream.format("memory").queryName("streamed").trigger(once=True).start().awaitTermination()
+writer = spark.readStream.format("mine").load().writeStream.format("memory").queryName("streamed")
+writer.trigger(once=True).start().awaitTermination()
 print(*spark.table("streamed").collect()[0])
 from pyspark.sql.connect.functions import udf
 print(*spark.range(1).select(udf(lambda: str(os.environ.get("%(token)s")))()).collect()[0])
@@ -242,9 +243,12 @@ def test_nothing_else_that_a_worker_sees_opens_anything(worker, victim, server, 
         assert server("Config", config_get(victim, KEY), headers).code == "UNAUTHENTICATED"
 
 
-@pytest.mark.parametrize(("method", "request_type"), [("CloneSession", pb.CloneSessionRequest), ("ReleaseSession", pb.ReleaseSessionRequest)])
-def test_a_worker_makes_and_ends_no_session(worker, server, method, request_type):
-    answer = server(method, request_type(**head(worker.session)).SerializeToString(), worker.login)
+CLOSED = {"CloneSession": pb.CloneSessionRequest, "ReleaseSession": pb.ReleaseSessionRequest}
+
+
+@pytest.mark.parametrize("method", CLOSED)
+def test_a_worker_makes_and_ends_no_session(worker, server, method):
+    answer = server(method, CLOSED[method](**head(worker.session)).SerializeToString(), worker.login)
     assert answer.refused("PERMISSION_DENIED") == (
         "The Python code of a streaming query works inside its session: it can neither end it nor clone it."
         f" {method} is for the program that opened the session."

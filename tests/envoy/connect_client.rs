@@ -95,6 +95,16 @@ impl ConnectClient {
         Self { session: Uuid::new_v4(), ..self.clone() }
     }
 
+    /// The same user on the same connection, back in a session that there is.
+    pub fn of_session(self, session: Uuid) -> Self {
+        Self { session, ..self }
+    }
+
+    /// Its program ends without a word. Of several clients on one connection, the last one closes it.
+    pub fn leave(self) -> Uuid {
+        self.session
+    }
+
     /// What every Spark Connect client asks first.
     pub async fn config(&self) -> Result<Arrived, Status> {
         self.unary("Config", &[]).await

@@ -38,6 +38,7 @@ mod cold_start;
 mod connections;
 mod control_channel;
 mod crowd;
+mod disconnected;
 mod failover;
 mod held_checks;
 mod large_and_long;

@@ -5,8 +5,8 @@ import org.sparkproject.connect.protobuf.Descriptors.FieldDescriptor;
 import org.sparkproject.connect.protobuf.Message;
 
 /**
- * The session and the user that a call is for, as the gateway or a worker's token vouches. Knows requests by the names of their fields only, so that one
- * class serves every request of every Spark version; a request without these fields is refused.
+ * The session and the user that a call is for, as the gateway or the token of a worker says. Knows requests by the names of
+ * their fields only, so that one class serves every request of every Spark version; a request without these fields is refused.
  */
 final class Caller {
   private final String session;

@@ -76,7 +76,8 @@ final class PythonWorkers {
   private Map<String, String> variables(String upToUser, Object session) throws ReflectiveOperationException {
     String token = tokens.of(session);
     // Spark writes the name as it is, and a name with one of ;=/#? in it would make another URL of it.
-    String url = upToUser + URLEncoder.encode(ConnectSessions.caller(session).user(), StandardCharsets.UTF_8).replace("+", "%20");
+    String user = ConnectSessions.caller(session).user();
+    String url = upToUser + URLEncoder.encode(user, StandardCharsets.UTF_8).replace("+", "%20");
     Map<String, String> variables = new HashMap<>();
     if (SparkSession.active().version().startsWith("3.")) {
       url += ";authorization=Bearer%20" + token; // PySpark 3.5 knows no other way, and prints the URL to the driver's log
