@@ -188,9 +188,9 @@ pub struct ClientConnectionStatus {
 /// How a client's last connection ended.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DisconnectCause {
-    /// The client closed the connection in order, as the operating system does for a program that ends.
+    /// The client closed or reset the connection, as the operating system does for a program that ends.
     ClosedByClient,
-    /// The connection was reset, or Envoy closed it: the client did not answer, or sent nothing for an hour.
+    /// Envoy closed the connection, because the client did not answer any more.
     ConnectionLost,
 }
 

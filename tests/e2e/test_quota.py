@@ -22,16 +22,17 @@ def exceeded(user: str, pool: str, session: str) -> str:
     )
 
 
-def test_a_second_spark_session(one_each, pyspark, remote_url, kubectl, objects, users):
+def test_a_second_spark_session(one_each, pyspark, shells, remote_url, kubectl, objects, users):
     pool, user = one_each["connect"], users[0]
     ids = [str(uuid.uuid4()) for _ in range(3)]
     first, second, third = (remote_url(user, more={"session_id": i}, host=f"{pool}.test") for i in ids)
     count = "print(spark.range(3).count())"
-    assert pyspark(count, first, stop=False).succeeded().out == "3\n"
+    kernel = shells("pyspark", first)
+    kernel.says("SELECT 'alive'", "alive", 60)
     told = exceeded(user, pool, f"{pool}-{ids[0]}")
     assert pyspark(count, second).complaint().endswith(f"SparkConnectGrpcException: {told}")
     assert len(objects("sis", f"--field-selector=spec.pool={pool}")) == 1, "a refused session leaves nothing behind"
-    assert pyspark(count, first, stop=False).succeeded().out == "3\n", "the first one goes on"
+    kernel.says("SELECT 'well'", "well", 60)
 
     kubectl("delete", "sis", f"{pool}-{ids[0]}")
     assert pyspark(count, second, stop=True).succeeded().out == "3\n", "what the text says helps"
