@@ -5,11 +5,12 @@ import socket
 import subprocess
 import uuid
 
+import grpc
 import pyspark.sql.connect.proto as pb
 import pytest
 
 from clients import CONNECT_CLASS, run
-from connect_wire import again, artifact, call, config_get, config_set, head
+from connect_wire import SERVICE, again, artifact, call, config_get, config_set, head
 
 TOKEN = "t0ken-of-this-instance"
 KEY = "spark.sql.session.mine"
@@ -156,6 +157,41 @@ def headers(session, user="alice", token=TOKEN):
 def other_session(method, session):
     """What a message for another session than `session` is answered."""
     return f"This {method}Request names another session than the one that was checked, {session}."
+
+
+def running(address, session, asks="?", user="alice"):
+    """What the head of an answer says of executions that are under way in the session."""
+    context = pb.UserContext(user_id="whoever")
+    command = pb.Command(streaming_query_manager_command=pb.StreamingQueryManagerCommand(active=True))
+    plan = pb.Plan(command=command)
+    question = pb.ExecutePlanRequest(session_id=session, user_context=context, plan=plan, client_type="spark-session-operator")
+    metadata = [*headers(session, user), *([("x-spark-session-running", asks)] if asks else [])]
+    with grpc.insecure_channel(address) as channel:
+        answer = channel.unary_stream(f"/{SERVICE}/ExecutePlan")(question.SerializeToString(), metadata=metadata)
+        list(answer)
+        return dict(answer.initial_metadata()).get("x-spark-session-running")
+
+
+def test_it_tells_who_asks_what_runs_in_their_own_session(server, session, eventually):
+    assert (running(server, session), running(server, session, asks=None)) == ("0", None)
+    sleep = pb.SQL(query="SELECT java_method('java.lang.Thread', 'sleep', 5000L)")
+    options = pb.ExecutePlanRequest.RequestOption(reattach_options=pb.ReattachOptions(reattachable=True))
+    plan = pb.ExecutePlanRequest(
+        session_id=session,
+        user_context=pb.UserContext(user_id="whoever"),
+        operation_id=str(uuid.uuid4()),
+        plan=pb.Plan(root=pb.Relation(sql=sleep)),
+        request_options=[options],
+    )
+    with grpc.insecure_channel(server) as channel:
+        execution = channel.unary_stream(f"/{SERVICE}/ExecutePlan")(plan.SerializeToString(), metadata=headers(session))
+        eventually(lambda: running(server, session) == "1", 5, "it runs")
+        execution.cancel()
+    # Its client has gone, and Spark goes on.
+    assert running(server, session) == "1"
+    assert (running(server, str(uuid.uuid4())), running(server, session, user="bob")) == ("0", "0")
+    # Spark keeps the result for five minutes, in case that its client comes back.
+    eventually(lambda: running(server, session) == "0", 30, "it has ended")
 
 
 def test_a_call_without_the_token_is_refused(server, session):

@@ -21,6 +21,11 @@ final class Caller {
     return user;
   }
 
+  /** Whether this is their session, as Spark writes both. */
+  boolean is(String user, String session) {
+    return this.user.equals(user) && this.session.equalsIgnoreCase(session);
+  }
+
   /** The message as this caller says it: in this session, or not at all, and as this user. */
   <Q> Q says(Q request) throws Refusal {
     if (!(request instanceof Message)) {

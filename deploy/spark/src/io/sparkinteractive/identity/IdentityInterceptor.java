@@ -70,7 +70,9 @@ public final class IdentityInterceptor implements ServerInterceptor {
       return new ServerCall.Listener<Q>() {};
     }
     // Reflection and health checks know no sessions.
-    return caller == null ? next.startCall(call, headers) : checked(call, headers, next, caller);
+    return caller == null
+        ? next.startCall(call, headers)
+        : checked(Running.told(call, headers, caller), headers, next, caller);
   }
 
   private static <Q, R> ServerCall.Listener<Q> checked(
