@@ -286,7 +286,8 @@ pub struct SessionPolicy {
     #[serde(default = "default_total")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_total_sessions: i32,
-    /// Minutes without a request after which a session ends; an open request keeps it in use. A change applies to the
+    /// Minutes without a request after which a session ends; an open request keeps it in use, and so does what runs in it,
+    /// by `runningQueriesKeepSessions`. A change applies to the
     /// sessions that there are, too. A Connect server itself ends a session after twice what this was when the server was
     /// started, and at least 24 hours: drain older ones if it grows beyond that. Where the template's `sparkVersion` is 3.5,
     /// at most 55 minutes count for a Connect session, since its server forgets it after 60.
@@ -305,8 +306,8 @@ pub struct SessionPolicy {
     pub max_lifetime_minutes: Option<i32>,
     /// Whether a Connect session that no client uses is kept by what runs in it: a streaming query, or a query whose
     /// client has gone. Spark is asked before `idleTimeoutMinutes` end a session, and `maxLifetimeMinutes` end it all the
-    /// same: without them a streaming query keeps its session, and its instance, for as long as it runs. Sessions of a
-    /// Thrift Server are not asked about.
+    /// same: without them a streaming query keeps its session, and its instance, for as long as it runs. A Thrift Server is
+    /// not asked.
     #[serde(default = "default_true")]
     pub running_queries_keep_sessions: bool,
     /// Seconds that a session may wait for an instance before it fails, with the cause. Default 900.

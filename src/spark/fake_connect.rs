@@ -45,6 +45,8 @@ pub struct State {
     pub released: BTreeSet<(String, String)>,
     /// Id and name of what runs, in every session.
     pub streaming_queries: Vec<(&'static str, Option<&'static str>)>,
+    /// Ends its answer to that question before it has said it.
+    pub says_nothing: bool,
     /// As our interceptor tells it.
     pub executions: Option<usize>,
     /// Sessions in which everything was interrupted.
@@ -165,11 +167,14 @@ impl FakeConnect {
             name: name.map(str::to_owned),
         });
         let active = Some(ActiveResult { active_queries: active_queries.collect() });
-        let answer = ExecutePlanResponse {
-            session_id: message.session_id,
+        let progress =
+            ExecutePlanResponse { session_id: message.session_id, ..ExecutePlanResponse::default() };
+        let result = ExecutePlanResponse {
             streaming_query_manager_command_result: Some(StreamingQueryManagerCommandResult { active }),
+            ..progress.clone()
         };
-        let mut answer = Response::new(tokio_stream::iter(vec![Ok(answer)]));
+        let parts = if state.says_nothing { vec![Ok(progress)] } else { vec![Ok(progress), Ok(result)] };
+        let mut answer = Response::new(tokio_stream::iter(parts));
         if let Some(executions) = state.executions {
             answer.metadata_mut().insert("x-spark-session-running", executions.to_string().parse().unwrap());
         }

@@ -19,8 +19,6 @@ use crate::spark::probe::innermost;
 
 /// In the request it asks our interceptor, in the answer's head it has the number of executions.
 const RUNNING_HEADER: &str = "x-spark-session-running";
-/// An answer has one part; Spark may send reports of progress besides.
-const PARTS: usize = 16;
 
 /// What runs in one Spark session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,12 +71,13 @@ impl Connection<'_> {
                 let executions = answer.metadata().get(RUNNING_HEADER);
                 let executions = executions.and_then(|value| value.to_str().ok()?.parse().ok());
                 let mut parts = answer.into_inner();
-                let mut streaming_queries = Vec::new();
-                for _ in 0..PARTS {
-                    let Some(part) = parts.message().await? else { break };
-                    streaming_queries.extend(part.active_queries());
+                // Spark may report progress before, and its answer may end without the result.
+                while let Some(part) = parts.message().await? {
+                    if let Some(streaming_queries) = part.active_queries() {
+                        return Ok(Running { streaming_queries, executions });
+                    }
                 }
-                Ok(Running { streaming_queries, executions })
+                Err(Status::unknown("the answer does not say which streaming queries are active"))
             };
             match read.await {
                 Ok(running) => Ok(Ok(running)),
@@ -96,13 +95,13 @@ impl Connection<'_> {
 }
 
 impl ExecutePlanResponse {
-    fn active_queries(self) -> impl Iterator<Item = String> {
-        let active = self.streaming_query_manager_command_result.and_then(|result| result.active);
-        let queries = active.map(|active| active.active_queries).unwrap_or_default();
-        queries.into_iter().map(|query| match query.name.filter(|name| !name.is_empty()) {
+    fn active_queries(self) -> Option<Vec<String>> {
+        let queries = self.streaming_query_manager_command_result?.active?.active_queries;
+        let named = queries.into_iter().map(|query| match query.name.filter(|name| !name.is_empty()) {
             Some(name) => name,
             None => query.id.map(|id| id.id).unwrap_or_default(),
-        })
+        });
+        Some(named.collect())
     }
 }
 

@@ -42,6 +42,15 @@ async fn a_server_without_the_interceptor_tells_its_streaming_queries_alone() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_say_it_is_no_answer() {
+    let spark = FakeConnect::start().await;
+    spark.state().says_nothing = true;
+    let error = running(&spark.server(), &caller()).await.unwrap_err();
+    let words = "the answer does not say which streaming queries are active";
+    assert_eq!(error.to_string(), format!("Spark at {} answers Unknown: {words}", spark.address));
+}
+
+#[tokio::test]
 async fn in_a_session_that_spark_has_closed_nothing_runs() {
     let spark = FakeConnect::start().await;
     spark.breaks(Code::Internal, "[INVALID_HANDLE.SESSION_CLOSED] Session was closed.");
