@@ -36,8 +36,8 @@ const UNCHECKED: &str = "The Spark session operator does not answer, and nothing
                          this lasts, tell the administrators.";
 const BROKEN_OFF: &str = "The Spark server cannot be reached, or broke off before it had answered: it is not known \
                           whether it did what was asked. Try again; if it is gone, the answer says so.";
-const UNOPENED: &str = "The session was not opened: the gateway could not ask the Spark session operator for its \
-                     configuration. Connect again in a few seconds; if this lasts, tell the administrators.";
+const UNOPENED: &str = "The session was not opened: the gateway could not ask the Spark session operator about it. Try \
+                        again in a few seconds; if this lasts, tell the administrators.";
 
 /// What becomes of each try of Envoy's to ask.
 #[derive(Clone, Copy)]
