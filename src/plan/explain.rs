@@ -199,6 +199,9 @@ impl Explanation {
     }
 
     fn conf(&mut self, view: &PoolView, session: &Session) {
+        if let Some(parent) = &session.spec.cloned_from {
+            return self.says("conf", format!("as session {parent} had it when this one was cloned from it"));
+        }
         let policy = &view.pool.spec.session_policy;
         let quota = quota::matching(policy, &session.spec.user, &session.spec.groups);
         let source = |source: ConfSource| match (source, quota) {

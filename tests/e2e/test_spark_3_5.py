@@ -1,4 +1,7 @@
-"""Servers of Spark 3.5: they load the interceptor, have no ReleaseSession, and keep sessions as they please."""
+"""Servers of Spark 3.5: they load the interceptor, have no ReleaseSession, and keep sessions as they please.
+
+Two ends take more than a minute: what they look at begins before all others. What kills the driver comes last.
+"""
 
 import json
 import time
@@ -6,7 +9,7 @@ import uuid
 
 import pytest
 
-from clients import MAIN_CLASS, NAMES, condition, fetch, template
+from clients import MAIN_CLASS, NAMES, Conversation, condition, fetch, template
 from connect_wire import again, config_get, config_set
 from test_identity import driver, through_envoy  # noqa: F401  (fixtures)
 from test_life_ends import CLOSED, DELETED, JOB, TOO_OLD, UI, WORD, ended, named  # noqa: F401  (two fixtures)
@@ -37,17 +40,30 @@ def thrift(module_pool, pyspark_3_5) -> str:
     return new(module_pool, "thrift")
 
 
-@pytest.fixture
-def begin(shells, remote_url, pool, pyspark_3_5, users):
+@pytest.fixture(scope="module")
+def begin(module_shells, remote_url, pool, pyspark_3_5, users):
     """begin(python=PySpark 3.5's) -> a session of PySpark that has run a query, and the name of its object."""
 
-    def call(python: str = pyspark_3_5):
+    def call(python: str = pyspark_3_5) -> tuple[Conversation, str]:
         session_id = str(uuid.uuid4())
-        shell = shells("pyspark", remote_url(users[0], more={"session_id": session_id}, host=pool + NAMES), python=python)
+        url = remote_url(users[0], more={"session_id": session_id}, host=pool + NAMES)
+        shell = module_shells("pyspark", url, python=python)
         shell.says("!print(spark.range(3).count(), 'rows', flush=True)", "3 rows\n", 90)
         return shell, f"{pool}-{session_id}"
 
     return call
+
+
+@pytest.fixture(scope="module")
+def unused(begin) -> tuple[Conversation, str]:
+    return begin()
+
+
+@pytest.fixture(scope="module")
+def busy(begin) -> tuple[Conversation, str]:
+    shell, name = begin()
+    shell.say(JOB.replace("range(0, 60,", "range(0, 600,"))
+    return shell, name
 
 
 def running_jobs(session: dict) -> list[str]:
@@ -55,6 +71,10 @@ def running_jobs(session: dict) -> list[str]:
     api = f"http://{session['status']['endpoint'].rpartition(':')[0]}:4040/api/v1/applications"
     (application,) = json.loads(fetch(api))
     return [job["name"] for job in json.loads(fetch(f"{api}/{application['id']}/jobs?status=running"))]
+
+
+def test_sessions_begin_whose_end_takes_a_while(unused, busy, thing):
+    assert {thing("sis", name)["status"]["state"] for _, name in (unused, busy)} == {"Active"}
 
 
 @pytest.fixture
@@ -110,33 +130,6 @@ def test_kubectl_delete_ends_the_query_that_runs(begin, runs, kubectl, eventuall
     assert shell.fails(15).endswith(f"{CLOSED}{DELETED}")
 
 
-def test_a_session_that_nobody_uses_ends(begin, ended):  # noqa: F811
-    shell, name = begin()
-    reason, message = ended(name, 90)
-    assert reason == "IdleTimeout"
-    shell.say("SELECT 1")
-    assert shell.fails(15).endswith(f"{CLOSED}{message}")
-
-
-def test_the_maximum_lifetime_ends_the_query_that_runs(begin, runs, pool, kubectl, ended, eventually):  # noqa: F811
-    shell, name = begin()
-    session = runs(shell, name)
-
-    def lifetime(minutes: int | None) -> None:
-        policy = {"spec": {"sessionPolicy": {"maxLifetimeMinutes": minutes}}}
-        kubectl("patch", "ssp", pool, "--type=merge", "-p", json.dumps(policy))
-
-    lifetime(1)
-    try:
-        assert ended(name, 75) == ("LifetimeExceeded", TOO_OLD)
-    finally:
-        lifetime(None)
-    eventually(lambda: not running_jobs(session), 5, "the query is over on Spark")
-    shell.fails(15)
-    shell.say("SELECT 1")
-    assert shell.fails(15).endswith(f"{CLOSED}{TOO_OLD}")
-
-
 def test_spark_stop_of_a_newer_client_ends_what_still_runs(begin, environment, thing, ended, eventually):  # noqa: F811
     """PySpark 4.1 does much against such a server, but not `spark.sql`: Spark's protocol has changed there."""
     shell, name = begin(environment["PYTHON"])
@@ -155,6 +148,34 @@ def test_spark_stop_of_pyspark_3_5_tells_nobody(begin, thing):
     shell.says("!spark.stop(); print('stopped', flush=True)", "stopped\n", 20)
     status = thing("sis", name)["status"]
     assert status["state"] == "Active" and "releasedAt" not in status
+
+
+def test_a_session_that_nobody_uses_ends(unused, ended):  # noqa: F811
+    shell, name = unused
+    reason, message = ended(name, 90)
+    assert reason == "IdleTimeout"
+    shell.say("SELECT 1")
+    assert shell.fails(15).endswith(f"{CLOSED}{message}")
+
+
+def test_the_maximum_lifetime_ends_the_query_that_runs(busy, thing, pool, kubectl, ended, eventually):  # noqa: F811
+    shell, name = busy
+    session = thing("sis", name)
+    assert running_jobs(session), "it runs for longer than a session may be unused"
+
+    def lifetime(minutes: int | None) -> None:
+        policy = {"spec": {"sessionPolicy": {"maxLifetimeMinutes": minutes}}}
+        kubectl("patch", "ssp", pool, "--type=merge", "-p", json.dumps(policy))
+
+    lifetime(1)
+    try:
+        assert ended(name) == ("LifetimeExceeded", TOO_OLD)
+    finally:
+        lifetime(None)
+    eventually(lambda: not running_jobs(session), 5, "the query is over on Spark")
+    shell.fails(15)
+    shell.say("SELECT 1")
+    assert shell.fails(15).endswith(f"{CLOSED}{TOO_OLD}")
 
 
 def test_a_lost_driver_is_told(begin, thing, kill_driver, ended):  # noqa: F811

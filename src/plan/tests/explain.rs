@@ -108,3 +108,16 @@ fn an_unknown_session_has_no_explanation() {
     let cluster = Cluster::of(connect_pool("p"));
     assert_eq!(explain(&cluster.view(), "s", at(0)), None);
 }
+
+#[test]
+fn a_clone_has_the_configuration_of_its_original() {
+    let mut pool = connect_pool("p");
+    pool.spec.session_policy.default_session_conf = conf(&[("spark.sql.shuffle.partitions", "8")]);
+    let cluster = Cluster::of(pool)
+        .instance(ready("p-0"))
+        .session(session("s").on("p-0"))
+        .session(session("clone").clone_of("s").on("p-0"));
+    let lines = explained(&cluster, "clone");
+    let told: Vec<&str> = lines.lines().filter(|line| line.starts_with("conf")).collect();
+    assert_eq!(told, ["conf      as session s had it when this one was cloned from it"]);
+}
