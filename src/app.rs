@@ -103,6 +103,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let thrift_sessions = ThriftSessions::new(stores.clone(), writer.clone())?;
     background.spawn(thrift_sessions.clone().run());
     let authenticator = Authenticator::new(settings.authn, http);
+    if let Some(revoker) = authenticator.revoker(metrics.login_revocations.clone()) {
+        servers.spawn(revoker.run(stop.clone()));
+    }
     let broker = Broker::new(
         stores.clone(),
         authenticator,

@@ -16,11 +16,17 @@ mod world;
 mod accepted;
 #[path = "authn/forged.rs"]
 mod forged;
+#[path = "authn/groups.rs"]
+mod groups;
 #[path = "authn/herd.rs"]
 mod herd;
 #[path = "authn/key_sets.rs"]
 mod key_sets;
 #[path = "authn/outages.rs"]
 mod outages;
+#[path = "authn/password_tokens.rs"]
+mod password_tokens;
+#[path = "authn/revocations.rs"]
+mod revocations;
 #[path = "authn/rotation.rs"]
 mod rotation;

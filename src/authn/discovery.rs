@@ -30,6 +30,12 @@ pub(super) struct Metadata {
     /// Empty when the provider does not say.
     #[serde(default)]
     pub token_endpoint_auth_methods_supported: Vec<String>,
+    /// RFC 7009; not all providers have it.
+    pub revocation_endpoint: Option<String>,
+    /// Empty when the provider does not say.
+    #[serde(default)]
+    pub revocation_endpoint_auth_methods_supported: Vec<String>,
+    pub userinfo_endpoint: Option<String>,
 }
 
 pub(super) type Discovery = Fetched<Metadata>;
@@ -49,8 +55,8 @@ async fn fetch(issuer: String, http: Client) -> Result<Metadata, ProviderError> 
 }
 
 /// Refuses the document of another issuer (§4.3), and endpoints that would carry passwords or keys
-/// in the clear although the issuer is `https`.
-fn check(issuer: &str, metadata: Metadata) -> Result<Metadata, ProviderError> {
+/// in the clear although the issuer is `https`. An endpoint that logins can do without only counts as missing then.
+fn check(issuer: &str, mut metadata: Metadata) -> Result<Metadata, ProviderError> {
     if !same_issuer(issuer, &metadata.issuer) {
         return Err(ProviderError::Misconfigured(format!(
             "the issuer is set to \"{issuer}\", but its discovery document names \"{}\"; set that one",
@@ -59,14 +65,27 @@ fn check(issuer: &str, metadata: Metadata) -> Result<Metadata, ProviderError> {
     }
     let endpoints = [Some(&metadata.jwks_uri), metadata.token_endpoint.as_ref()];
     for endpoint in endpoints.into_iter().flatten() {
-        let scheme = Url::parse(endpoint).map(|url| url.scheme().to_owned()).unwrap_or_default();
-        if scheme != "https" && (scheme != "http" || issuer.starts_with("https:")) {
+        if !is_safe(issuer, endpoint) {
             return Err(ProviderError::Misconfigured(format!(
                 "the discovery document of \"{issuer}\" names \"{endpoint}\", which is not an https URL"
             )));
         }
     }
+    for endpoint in [&mut metadata.revocation_endpoint, &mut metadata.userinfo_endpoint] {
+        if let Some(unsafe_one) = endpoint.take_if(|endpoint| !is_safe(issuer, endpoint)) {
+            tracing::warn!(
+                issuer,
+                endpoint = unsafe_one,
+                "the provider's endpoint is not used: it is not https"
+            );
+        }
+    }
     Ok(metadata)
+}
+
+fn is_safe(issuer: &str, endpoint: &str) -> bool {
+    let scheme = Url::parse(endpoint).map(|url| url.scheme().to_owned()).unwrap_or_default();
+    scheme == "https" || (scheme == "http" && !issuer.starts_with("https:"))
 }
 
 #[cfg(test)]
@@ -90,16 +109,28 @@ mod tests {
         #[case] jwks_uri: &str,
         #[case] problem: Option<&str>,
     ) {
-        let metadata = Metadata {
-            issuer: named.into(),
-            jwks_uri: jwks_uri.into(),
-            token_endpoint: None,
-            token_endpoint_auth_methods_supported: vec![],
-        };
-        match (check(issuer, metadata), problem) {
+        match (check(issuer, metadata(named, jwks_uri)), problem) {
             (Ok(_), None) => {}
             (Err(error), Some(problem)) => assert!(error.to_string().contains(problem), "{error}"),
             (outcome, _) => panic!("{outcome:?}"),
         }
+    }
+
+    fn metadata(issuer: &str, jwks_uri: &str) -> Metadata {
+        serde_json::from_value(serde_json::json!({"issuer": issuer, "jwks_uri": jwks_uri})).unwrap()
+    }
+
+    #[test]
+    fn an_endpoint_in_the_clear_is_not_used_where_logins_can_do_without() {
+        let named = |scheme: &str| Metadata {
+            revocation_endpoint: Some(format!("{scheme}://idp/r")),
+            userinfo_endpoint: Some(format!("{scheme}://idp/u")),
+            ..metadata("https://idp", "https://idp/keys")
+        };
+        let checked = check("https://idp", named("http")).unwrap();
+        assert_eq!((checked.revocation_endpoint, checked.userinfo_endpoint), (None, None));
+        let checked = check("https://idp", named("https")).unwrap();
+        assert_eq!(checked.userinfo_endpoint.as_deref(), Some("https://idp/u"));
+        assert_eq!(checked.revocation_endpoint.as_deref(), Some("https://idp/r"));
     }
 }

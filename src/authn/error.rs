@@ -2,6 +2,7 @@
 //!
 //! What only an administrator can use (URLs, network errors) is logged where it happens instead.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::provider::ProviderError;
@@ -77,11 +78,30 @@ pub enum AuthnError {
          logins (direct access grants) allowed. A token may work meanwhile."
     )]
     ClientRefused { code: String },
+    /// `scope` has all scopes that are asked for.
     #[error(
-        "The password was right, but the access token that the identity provider gave to the operator cannot be \
+        "The identity provider does not give the operator's client the scope \"{scope}\" (invalid_scope), so nobody \
+         can log in with a password. Tell the operator's administrator: the provider must know each of these scopes \
+         and allow them to the client. A token may work meanwhile."
+    )]
+    ScopeRefused { scope: String },
+    /// `token` is "access token" or "ID token".
+    #[error(
+        "The password was right, but the {token} that the identity provider gave to the operator cannot be \
          used: {problem} Tell the operator's administrator. A token may work meanwhile."
     )]
-    AccessTokenUnusable { problem: String },
+    GrantUnusable { token: &'static str, problem: String },
+    /// The token is the user's own.
+    #[error(
+        "The token tells no groups (there is no claim \"{claim}\" with names in it), and the identity provider's \
+         userinfo endpoint does not tell them for it: {problem}. Get an access token with the scope openid."
+    )]
+    GroupsRefused { claim: Arc<str>, problem: String },
+    #[error(
+        "The login is right, but its token tells no groups, and the identity provider's userinfo endpoint, which is \
+         asked for them (--oidc-groups-from-userinfo), cannot be used: {problem}. Tell the operator's administrator."
+    )]
+    UserinfoUnusable { problem: String },
 }
 
 impl AuthnError {
@@ -113,7 +133,10 @@ impl AuthnError {
             Self::NoProvider => "NoProvider",
             Self::Provider => "ProviderMisconfigured",
             Self::ClientRefused { .. } => "ClientRefused",
-            Self::AccessTokenUnusable { .. } => "AccessTokenUnusable",
+            Self::ScopeRefused { .. } => "ScopeRefused",
+            Self::GrantUnusable { .. } => "GrantUnusable",
+            Self::GroupsRefused { .. } => "GroupsRefused",
+            Self::UserinfoUnusable { .. } => "UserinfoUnusable",
         }
     }
 
@@ -127,13 +150,16 @@ impl AuthnError {
             | Self::NoPassword
             | Self::AccountRefused { .. }
             | Self::InteractiveLoginNeeded
-            | Self::PasswordLoginOff => AuthnErrorKind::Rejected,
+            | Self::PasswordLoginOff
+            | Self::GroupsRefused { .. } => AuthnErrorKind::Rejected,
             Self::Unavailable | Self::Busy | Self::TooManyLogins => AuthnErrorKind::Unavailable,
             Self::Limited { .. } => AuthnErrorKind::Limited,
             Self::NoProvider
             | Self::Provider
             | Self::ClientRefused { .. }
-            | Self::AccessTokenUnusable { .. } => AuthnErrorKind::Misconfigured,
+            | Self::ScopeRefused { .. }
+            | Self::GrantUnusable { .. }
+            | Self::UserinfoUnusable { .. } => AuthnErrorKind::Misconfigured,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use moka::Expiry;
+use moka::notification::RemovalCause;
 use secrecy::ExposeSecret;
 
 use super::error::AuthnError;
@@ -56,9 +57,26 @@ struct Entry {
     ttl: Duration,
 }
 
+impl Entry {
+    fn give_back(&self) {
+        if let Remembered::Proven(proven) = &self.remembered {
+            proven.give_back(None);
+        }
+    }
+}
+
 impl Logins {
     pub fn new() -> Self {
-        let entries = moka::sync::Cache::builder().max_capacity(MAX_ENTRIES).expire_after(OwnTtl).build();
+        let entries = moka::sync::Cache::builder()
+            .max_capacity(MAX_ENTRIES)
+            .expire_after(OwnTtl)
+            .eviction_listener(|_key, entry: Entry, cause| {
+                // Whoever replaces an entry knows whether the login goes on.
+                if cause != RemovalCause::Replaced {
+                    entry.give_back();
+                }
+            })
+            .build();
         Self { hash_key: rand::random(), entries, flights: Mutex::default() }
     }
 
@@ -68,6 +86,19 @@ impl Logins {
 
     pub fn remember(&self, key: Key, remembered: Remembered, ttl: Duration) {
         self.entries.insert(key, Entry { remembered, ttl });
+    }
+
+    /// Gives back the logins of which `is_over` is true, and lets go of what has expired. Takes some milliseconds with
+    /// all the entries that there can be.
+    pub fn give_back_if(&self, is_over: impl Fn(&Proven) -> bool) {
+        self.entries.run_pending_tasks();
+        for (_, entry) in &self.entries {
+            if let Remembered::Proven(proven) = &entry.remembered
+                && is_over(proven)
+            {
+                proven.give_back(None);
+            }
+        }
     }
 
     pub fn forget(&self, key: &Key) {

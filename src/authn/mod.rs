@@ -1,11 +1,12 @@
 //! Who is asking: credentials in, [`Identity`] out.
 //!
 //! ```text
-//! headers ─► credentials ─► logins ──► limits ─► token_endpoint ─► access token ─┐
-//!                             │ ▲      password, refresh token                   │
-//!                             │ └───── remembered, outage                        │
-//!                             └─────── token ────────────────────────────────────┴► jwks ─► token ─► Identity
-//!                                                 discovery ─► endpoints, key URL ─┘
+//! headers ─► credentials ─► logins ──► limits ─► token_endpoint ─► access or ID token ─┐
+//!                           │ ▲ │      password, refresh token                         │
+//!                           │ │ └────► grant ─► revocations                            │
+//!                           │ └─────── remembered, outage                              │
+//!                           └───────── token ──────────────────────────────────────────┴► jwks ─► token ─► groups ─► Identity
+//!                                                     discovery ─► endpoints, key URL ─────┘      userinfo ─┘
 //! ```
 //!
 //! Decides nothing about what a user may do, and knows no Envoy protobuf.
@@ -23,22 +24,28 @@ mod credentials;
 mod discovery;
 mod error;
 mod fetched;
+mod grant;
 mod groups;
 mod jwks;
 mod jwt;
 mod key_set;
 mod limits;
 mod logins;
+mod oauth_client;
 mod one_login;
 mod outage;
+mod passwords;
 mod provider;
 mod reception;
 mod remembered;
+mod revocations;
 mod settings;
 mod text;
 mod token;
 mod token_endpoint;
+mod turns;
 mod user_name;
+mod userinfo;
 
 #[cfg(test)]
 mod renewal_tests;
@@ -53,16 +60,20 @@ pub use error::{AuthnError, AuthnErrorKind};
 pub use key_set::KeySet;
 pub use limits::FailureLimits;
 pub use provider::{client, client_builder};
-pub use settings::AuthnSettings;
+pub use revocations::Revoker;
+pub use settings::{AuthnSettings, PasswordToken};
 pub use token::{LEEWAY, TokenError, TokenRules, VerifiedToken, verify};
 pub use user_name::UserNameError;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use secrecy::ExposeSecret;
 
 use crate::model::{Credentials, Identity};
+use crate::telemetry::Outcome;
 use reception::Reception;
 
 /// To be logged, as a warning, when the operator starts with [`AuthnSettings::skip_validation`].
@@ -108,6 +119,15 @@ impl Authenticator {
         self.takes_user_id
     }
 
+    /// The task that gives logins back to the provider when they are not needed any more, and counts what became of
+    /// them in `outcomes`. `None` without password logins. Until it runs, the newest thousand wait.
+    pub fn revoker(&self, outcomes: Family<Outcome, Counter>) -> Option<Revoker> {
+        match &self.mode {
+            Mode::Provider(reception) => Revoker::new(Arc::clone(reception), outcomes),
+            Mode::Believe { .. } | Mode::NoProvider => None,
+        }
+    }
+
     /// [`Self::log_in`] from nowhere in particular.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<Identity>, AuthnError> {
         self.log_in(credentials, Origin::default()).await
@@ -115,8 +135,8 @@ impl Authenticator {
 
     /// Who presents `credentials`. Concurrent calls with the same ones ask the provider once.
     ///
-    /// Takes up to about 40 s when the provider hangs (20 s for a turn, four requests of 5 s), some microseconds
-    /// when the login is remembered. Dropping the future is safe.
+    /// Takes up to about 65 s when the provider hangs (20 s for a turn, twice with userinfo, five requests of 5 s), some
+    /// microseconds when the login is remembered. Dropping the future is safe.
     pub async fn log_in(
         &self,
         credentials: &Credentials,

@@ -115,6 +115,9 @@ impl OneLogin {
                 }
                 self.tell_refusal(error.reason());
                 reception.logins.remember(self.key, Remembered::Refused(error.clone()), REFUSAL_TTL);
+                if let Some(before) = &self.before {
+                    before.give_back(None);
+                }
             }
         }
         Err(error)
@@ -138,6 +141,10 @@ impl OneLogin {
 
     fn remember(&self, proven: Proven) {
         let ttl = proven.kept_until(self.reception.authority.terms).saturating_duration_since(Instant::now());
-        self.reception.logins.remember(self.key, Remembered::Proven(Arc::new(proven)), ttl);
+        let proven = Arc::new(proven);
+        self.reception.logins.remember(self.key, Remembered::Proven(Arc::clone(&proven)), ttl);
+        if let Some(before) = &self.before {
+            before.give_back(Some(&proven));
+        }
     }
 }

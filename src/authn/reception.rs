@@ -40,6 +40,11 @@ impl Reception {
         })
     }
 
+    /// The provider may forget logins whose password has to be shown again before they count.
+    pub fn give_back_old_logins(&self, now: Instant) {
+        self.logins.give_back_if(|proven| proven.is_past_refreshing(now, self.authority.terms));
+    }
+
     pub async fn log_in(self: &Arc<Self>, credentials: &Credentials, origin: Origin<'_>) -> Outcome {
         let key = self.logins.key(credentials);
         if let Some(known) = self.logins.get(&key)

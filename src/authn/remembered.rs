@@ -11,6 +11,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
+use super::grant::Grant;
 use crate::model::Identity;
 
 /// After an attempt without an answer, the login counts for this long before it is tried again.
@@ -28,9 +29,8 @@ pub(super) struct Terms {
 /// What the provider gave for a password or for a refresh token, verified.
 pub(super) struct Granted {
     pub identity: Identity,
-    /// What is left of the access token's life.
+    /// What is left of the verified token's life.
     pub life: Duration,
-    pub refresh_token: Option<SecretString>,
 }
 
 #[derive(Clone)]
@@ -41,8 +41,8 @@ pub(super) struct Proven {
     counts_until: Instant,
     /// The end of the grace.
     usable_until: Instant,
-    /// Zeroised when dropped, as `SecretString` is.
-    refresh_token: Option<SecretString>,
+    /// `None` where the provider gave no refresh token.
+    grant: Option<Arc<Grant>>,
 }
 
 /// What a login needs before it is used.
@@ -53,36 +53,41 @@ pub(super) enum Next {
 }
 
 impl Proven {
-    /// A verified token. There is no grace: it expires for everybody when it says so.
-    pub fn by_token(identity: Identity, life: Duration, now: Instant, terms: Terms) -> Self {
-        let counts_until = now + life.min(terms.ttl);
+    /// A verified token, and for how much longer it counts while the provider does not answer. It expires for
+    /// everybody when it says so.
+    pub fn by_token(identity: Identity, life: Duration, now: Instant, terms: Terms, grace: Duration) -> Self {
         Self {
             identity: Arc::new(identity),
             proven_at: now,
-            counts_until,
-            usable_until: counts_until,
-            refresh_token: None,
+            counts_until: now + life.min(terms.ttl),
+            usable_until: now + life.min(terms.ttl + grace),
+            grant: None,
         }
     }
 
-    pub fn by_password(granted: Granted, now: Instant, terms: Terms) -> Self {
-        Self::granted(granted, now, now, terms)
+    pub fn by_password(granted: Granted, grant: Option<Arc<Grant>>, now: Instant, terms: Terms) -> Self {
+        Self::granted(granted, grant, now, now, terms)
     }
 
-    /// After a refresh. A provider that rotates refresh tokens sends a new one, others mean that the old one goes on.
+    /// After a refresh.
     pub fn renewed(&self, granted: Granted, now: Instant, terms: Terms) -> Self {
-        let refresh_token = granted.refresh_token.clone().or_else(|| self.refresh_token.clone());
-        Self::granted(Granted { refresh_token, ..granted }, self.proven_at, now, terms)
+        Self::granted(granted, self.grant.clone(), self.proven_at, now, terms)
     }
 
-    fn granted(granted: Granted, proven_at: Instant, now: Instant, terms: Terms) -> Self {
+    fn granted(
+        granted: Granted,
+        grant: Option<Arc<Grant>>,
+        proven_at: Instant,
+        now: Instant,
+        terms: Terms,
+    ) -> Self {
         let counts_until = (now + granted.life.min(terms.ttl)).min(proven_at + terms.ttl);
         Self {
             identity: Arc::new(granted.identity),
             proven_at,
             counts_until,
             usable_until: counts_until + terms.grace,
-            refresh_token: granted.refresh_token,
+            grant,
         }
     }
 
@@ -96,10 +101,32 @@ impl Proven {
         if now < self.counts_until {
             return Next::Nothing;
         }
-        match &self.refresh_token {
-            Some(token) if now < self.proven_at + terms.ttl => Next::Refresh(token.clone()),
+        match self.grant.as_ref().and_then(|grant| grant.refresh_token()) {
+            Some(token) if now < self.proven_at + terms.ttl => Next::Refresh(token),
             _ => Next::LogIn,
         }
+    }
+
+    /// The provider has sent another refresh token with the answer to a refresh.
+    pub fn rotate(&self, refresh_token: SecretString) {
+        if let Some(grant) = &self.grant {
+            grant.rotate(refresh_token);
+        }
+    }
+
+    /// The provider may forget this login, unless `successor` goes on with it.
+    pub fn give_back(&self, successor: Option<&Self>) {
+        let goes_on = |grant: &Arc<Grant>| {
+            successor.and_then(|it| it.grant.as_ref()).is_some_and(|its| Arc::ptr_eq(its, grant))
+        };
+        if let Some(grant) = self.grant.as_ref().filter(|grant| !goes_on(grant)) {
+            grant.give_back();
+        }
+    }
+
+    /// Whether the password has to be shown again in any case, so that the refresh token is of no use.
+    pub fn is_past_refreshing(&self, now: Instant, terms: Terms) -> bool {
+        now >= self.proven_at + terms.ttl
     }
 
     /// Whether it counts although the provider does not answer.
@@ -109,7 +136,7 @@ impl Proven {
 
     /// After that nothing of it is of use.
     pub fn kept_until(&self, terms: Terms) -> Instant {
-        match self.refresh_token {
+        match self.grant {
             Some(_) => self.usable_until.max(self.proven_at + terms.ttl),
             None => self.usable_until,
         }

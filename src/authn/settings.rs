@@ -7,6 +7,15 @@ use secrecy::SecretString;
 
 use super::limits::FailureLimits;
 
+/// Which of the tokens that the provider gives for a password says who has logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordToken {
+    /// It must be a JWT that fits `audience`.
+    AccessToken,
+    /// Its audience must be the operator's client, whatever `audience` says.
+    IdToken,
+}
+
 #[derive(Clone, Debug)]
 pub struct AuthnSettings {
     /// The OIDC issuer's URL. Without it nobody can log in, unless validation is skipped.
@@ -29,6 +38,11 @@ pub struct AuthnSettings {
     pub client_secret_file: Option<PathBuf>,
     /// Whether the secret stands in the list of processes.
     pub client_secret_in_arguments: bool,
+    /// What is asked for with passwords, separated by spaces.
+    pub scope: String,
+    pub password_token: PasswordToken,
+    /// Whether the provider is asked for the groups where a token does not tell them.
+    pub groups_from_userinfo: bool,
     /// Believes every name and every token; for development only.
     pub skip_validation: bool,
     /// How long a login is remembered at most; shorter if its token expires earlier.
@@ -53,6 +67,9 @@ impl Default for AuthnSettings {
             client_secret: None,
             client_secret_file: None,
             client_secret_in_arguments: false,
+            scope: "openid".to_owned(),
+            password_token: PasswordToken::AccessToken,
+            groups_from_userinfo: false,
             skip_validation: false,
             cache_ttl: Duration::from_secs(300),
             outage_grace: Duration::from_secs(900),

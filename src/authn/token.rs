@@ -28,6 +28,8 @@ pub struct TokenRules {
     pub audience: Option<String>,
     /// Path of the claim that holds the user's name.
     pub user_claim: String,
+    /// If the token says to which client it was issued (`azp`), it must be this one. `None`: to any.
+    pub authorized_party: Option<String>,
     /// Path of the claim that holds the user's groups; a token without it tells none.
     pub groups_claim: Arc<str>,
     /// Each must be there with this value, by itself or in an array.
@@ -38,6 +40,8 @@ pub struct TokenRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedToken {
     pub identity: Identity,
+    /// `sub`: the provider's own name of the user.
+    pub subject: Option<String>,
     /// `exp`, without the leeway.
     pub expires_at: Timestamp,
 }
@@ -67,6 +71,8 @@ pub enum TokenError {
          Ask the identity provider for a token with this audience."
     )]
     WrongAudience { expected: String },
+    #[error("The token was issued to another client than \"{expected}\" (azp).")]
+    WrongAuthorizedParty { expected: String },
     #[error("The token expired at {at}; get a new one.")]
     Expired { at: Timestamp },
     #[error("The token is valid from {from} on only; check the clock of the machine that made it.")]
@@ -100,7 +106,7 @@ impl TokenError {
             Self::UnsupportedAlgorithm => "TokenAlgorithm",
             Self::NotForLogin => "TokenNotForLogin",
             Self::WrongIssuer { .. } => "TokenIssuer",
-            Self::WrongAudience { .. } => "TokenAudience",
+            Self::WrongAudience { .. } | Self::WrongAuthorizedParty { .. } => "TokenAudience",
             Self::Expired { .. } => "TokenExpired",
             Self::NotYetValid { .. } => "TokenNotYetValid",
             Self::UnknownKey => "TokenKeyUnknown",
@@ -127,9 +133,11 @@ pub fn verify(
     let expires_at = check_times(&jwt.claims, now)?;
     check_signature(&jwt, keys, algorithm)?;
     check_audience(&jwt.claims, rules)?;
+    check_authorized_party(&jwt.claims, rules)?;
     check_required(&jwt.claims, rules)?;
     let identity = identity(&jwt.claims, &rules.user_claim, &rules.groups_claim)?;
-    Ok(VerifiedToken { identity, expires_at })
+    let subject = jwt.claims.get("sub").and_then(Value::as_str).map(str::to_owned);
+    Ok(VerifiedToken { identity, subject, expires_at })
 }
 
 /// Reads the user out of a token **without verifying anything**: for `--oidc-skip-validation`.
@@ -214,6 +222,16 @@ fn check_audience(claims: &Map<String, Value>, rules: &TokenRules) -> Result<(),
         return Ok(());
     }
     Err(TokenError::WrongAudience { expected: audience.clone() })
+}
+
+/// OpenID Connect Core §3.1.3.7.
+fn check_authorized_party(claims: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenError> {
+    match (&rules.authorized_party, claims.get("azp")) {
+        (Some(expected), Some(found)) if found.as_str() != Some(expected) => {
+            Err(TokenError::WrongAuthorizedParty { expected: expected.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_required(claims: &Map<String, Value>, rules: &TokenRules) -> Result<(), TokenError> {

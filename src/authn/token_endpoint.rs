@@ -4,52 +4,43 @@
 //! Neither verifies tokens nor remembers anything: `authority` and `logins` do.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::HeaderValue;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
-use super::client_secret::ClientSecret;
-use super::discovery::{Discovery, Metadata};
+use super::discovery::Discovery;
 use super::error::AuthnError;
+use super::oauth_client::OauthClient;
 use super::provider;
 use super::text::one_line;
-
-/// Logins at the same time: hashing a password is the dearest thing that the provider does, and everybody comes at nine.
-const MAX_AT_ONCE: usize = 32;
-/// How long one waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::turns::Turns;
 
 pub(super) struct TokenEndpoint {
     discovery: Arc<Discovery>,
-    http: Client,
-    turns: Semaphore,
-    client_id: String,
-    client_secret: Option<ClientSecret>,
+    client: Arc<OauthClient>,
+    /// Separated by spaces.
+    scope: String,
+    turns: Arc<Turns>,
 }
 
 /// What the endpoint gives; unverified.
 #[derive(Debug, Deserialize)]
 pub(super) struct Tokens {
     pub access_token: SecretString,
+    pub id_token: Option<SecretString>,
     pub refresh_token: Option<SecretString>,
 }
 
 impl TokenEndpoint {
+    /// `scope` has all scopes to ask for, separated by spaces.
     pub fn new(
         discovery: Arc<Discovery>,
-        http: Client,
-        client_id: String,
-        client_secret: Option<ClientSecret>,
+        client: Arc<OauthClient>,
+        scope: String,
+        turns: Arc<Turns>,
     ) -> Self {
-        Self { discovery, http, turns: Semaphore::new(MAX_AT_ONCE), client_id, client_secret }
+        Self { discovery, client, scope, turns }
     }
 
     pub async fn log_in(&self, user: &str, password: &SecretString) -> Result<Tokens, AuthnError> {
@@ -58,14 +49,15 @@ impl TokenEndpoint {
             return Err(AuthnError::NoPassword);
         }
         let password = password.expose_secret();
-        let form =
-            [("grant_type", "password"), ("scope", "openid"), ("username", user), ("password", password)];
+        let scope = ("scope", self.scope.as_str());
+        let form = [("grant_type", "password"), scope, ("username", user), ("password", password)];
         self.ask(&form, password).await
     }
 
+    /// Names the scope again: without it Microsoft's answer has no ID token.
     pub async fn refresh(&self, token: &SecretString) -> Result<Tokens, AuthnError> {
-        let token = token.expose_secret();
-        self.ask(&[("grant_type", "refresh_token"), ("refresh_token", token)], token).await
+        let (token, scope) = (token.expose_secret(), ("scope", self.scope.as_str()));
+        self.ask(&[("grant_type", "refresh_token"), scope, ("refresh_token", token)], token).await
     }
 
     /// `secret` only serves to keep it out of what is shown.
@@ -75,60 +67,35 @@ impl TokenEndpoint {
             tracing::warn!(issuer = %metadata.issuer, "the identity provider has no token endpoint");
             return Err(AuthnError::PasswordLoginOff);
         };
-        let request = self.request(endpoint, &metadata, form);
-        let Ok(_turn) = timeout(PATIENCE, self.turns.acquire()).await else {
-            tracing::warn!(at_once = MAX_AT_ONCE, "a login did not get its turn at the identity provider");
-            return Err(AuthnError::TooManyLogins);
-        };
+        let request = self.client.post(endpoint, &metadata.token_endpoint_auth_methods_supported, form);
+        let _turn = self.turns.take().await?;
         let (status, body) = provider::send(request).await.map_err(|error| {
             tracing::warn!(%error, "a login got no answer");
             AuthnError::from(error)
         })?;
-        let outcome = read_answer(status, &body, secret);
+        let outcome = read_answer(status, &body, secret).map_err(|error| self.of_scope(error));
         if let Err(
             error @ (AuthnError::ClientRefused { .. }
+            | AuthnError::ScopeRefused { .. }
             | AuthnError::Provider
             | AuthnError::Unavailable
             | AuthnError::Busy),
         ) = &outcome
         {
-            tracing::warn!(%status, %endpoint, client_id = %self.client_id, code = %error_code(&body), %error,
+            tracing::warn!(%status, %endpoint, client_id = %self.client.id, code = %error_code(&body), %error,
                 "the identity provider does not let the operator log users in");
         }
         outcome
     }
 
-    fn request(&self, endpoint: &str, metadata: &Metadata, form: &[(&str, &str)]) -> RequestBuilder {
-        let mut form = form.to_vec();
-        let request = self.http.post(endpoint).header("accept", "application/json");
-        let Some(secret) = self.client_secret.as_ref().map(ClientSecret::current) else {
-            form.push(("client_id", &self.client_id));
-            return request.form(&form);
-        };
-        // Basic is what every server must know (RFC 6749 §2.3.1), but servers disagree on the
-        // encoding of special characters in it: the body is safer where it is supported.
-        let methods = &metadata.token_endpoint_auth_methods_supported;
-        if methods.iter().any(|method| method == "client_secret_post") {
-            form.push(("client_id", &self.client_id));
-            form.push(("client_secret", secret.expose_secret()));
-            return request.form(&form);
+    fn of_scope(&self, error: AuthnError) -> AuthnError {
+        match error {
+            AuthnError::ClientRefused { code } if code == "invalid_scope" => {
+                AuthnError::ScopeRefused { scope: self.scope.clone() }
+            }
+            error => error,
         }
-        let request = match basic(&self.client_id, secret.expose_secret()) {
-            Some(value) => request.header("authorization", value),
-            None => request,
-        };
-        request.form(&form)
     }
-}
-
-/// Client authentication by Basic, both parts percent-encoded first.
-fn basic(id: &str, secret: &str) -> Option<HeaderValue> {
-    let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
-    let secret = utf8_percent_encode(secret, NON_ALPHANUMERIC);
-    let mut value =
-        HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// RFC 6749 §5.2.
@@ -143,8 +110,10 @@ struct Refusal {
 /// Maps the provider's answer. `secret` only serves to keep it out of what is shown.
 fn read_answer(status: StatusCode, body: &[u8], secret: &str) -> Result<Tokens, AuthnError> {
     if status.is_success() {
-        return serde_json::from_slice(body)
-            .map_err(|_| AuthnError::AccessTokenUnusable { problem: "the answer has none.".to_owned() });
+        return serde_json::from_slice(body).map_err(|_| AuthnError::GrantUnusable {
+            token: "access token",
+            problem: "the answer has none.".to_owned(),
+        });
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Err(AuthnError::Busy);

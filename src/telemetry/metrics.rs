@@ -19,6 +19,8 @@ pub struct Metrics {
     pub check_seconds: Histogram,
     /// Entries of Envoys' access logs, which are about requests that are open for long.
     pub access_log_entries: Counter,
+    /// Logins that were given back to the identity provider, or were to be, by outcome.
+    pub login_revocations: Family<Outcome, Counter>,
     /// 1 while this replica plans and writes. Over all replicas the sum is at most 1.
     pub leader: Gauge,
 }
@@ -56,9 +58,23 @@ impl Metrics {
             "Entries of Envoy's access log, about requests that are open for long",
             access_log_entries.clone(),
         );
+        let login_revocations = Family::default();
+        registry.register(
+            "login_revocations",
+            "Logins that the identity provider was told to forget",
+            login_revocations.clone(),
+        );
         let leader = Gauge::default();
         registry.register("leader", "1 while this replica plans and writes", leader.clone());
-        Self { registry: all, checks, checks_in_flight, check_seconds, access_log_entries, leader }
+        Self {
+            registry: all,
+            checks,
+            checks_in_flight,
+            check_seconds,
+            access_log_entries,
+            login_revocations,
+            leader,
+        }
     }
 
     /// With what `collector` finds whenever the metrics are asked for.

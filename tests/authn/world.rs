@@ -21,24 +21,30 @@ impl World {
     /// Its key is made once: that takes longer than all the rest.
     pub async fn with_rsa() -> Self {
         static SIGNER: LazyLock<Arc<Signer>> = LazyLock::new(|| Arc::new(Signer::rsa("r1")));
-        Self::new(SIGNER.clone()).await
+        Self::new(SIGNER.clone(), |_| {}).await
     }
 
     pub async fn with_ec() -> Self {
-        Self::new(Arc::new(Signer::ec("e1"))).await
+        Self::with(|_| {}).await
     }
 
-    async fn new(signer: Arc<Signer>) -> Self {
+    /// With an elliptic key, and other settings.
+    pub async fn with(change: impl FnOnce(&mut AuthnSettings)) -> Self {
+        Self::new(Arc::new(Signer::ec("e1")), change).await
+    }
+
+    async fn new(signer: Arc<Signer>, change: impl FnOnce(&mut AuthnSettings)) -> Self {
         let provider = OidcServer::start(signer, Some(BASE)).await;
         // Another test of this process may have installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http = client_builder().no_proxy().resolve("idp.test", provider.address).build().unwrap();
-        let settings = AuthnSettings {
+        let mut settings = AuthnSettings {
             issuer_url: Some(provider.issuer()),
             audience: Some("spark".into()),
             client_id: Some("operator".into()),
             ..AuthnSettings::default()
         };
+        change(&mut settings);
         Self { authenticator: Authenticator::new(settings, http), provider }
     }
 

@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -24,6 +24,9 @@ use super::signer::Signer;
 pub const DISCOVERY: &str = "/acme/.well-known/openid-configuration";
 pub const KEYS: &str = "/k/1";
 pub const TOKEN: &str = "/t/1";
+/// Discovery does not name the following two unless it is told to.
+pub const USERINFO: &str = "/u/1";
+pub const REVOCATION: &str = "/r/1";
 
 /// What one path answers.
 #[derive(Clone)]
@@ -57,6 +60,15 @@ struct Shared {
     refresh_token: String,
     answers: Mutex<BTreeMap<String, Answer>>,
     hits: Mutex<BTreeMap<String, usize>>,
+    /// By path, in their order.
+    requests: Mutex<BTreeMap<String, Vec<Asked>>>,
+}
+
+/// What it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub authorization: Option<String>,
+    pub body: String,
 }
 
 impl OidcServer {
@@ -71,6 +83,7 @@ impl OidcServer {
             refresh_token: format!("refresh.{}", "r".repeat(700)),
             answers: Mutex::default(),
             hits: Mutex::default(),
+            requests: Mutex::default(),
         });
         let mut server = Self { address, shared, runtime: None };
         server.set(DISCOVERY, Answer::Json(server.document()));
@@ -95,6 +108,18 @@ impl OidcServer {
     /// What discovery says unless told otherwise.
     pub fn document(&self) -> Value {
         json!({ "issuer": self.issuer(), "jwks_uri": self.url(KEYS), "token_endpoint": self.url(TOKEN) })
+    }
+
+    /// Lets discovery say more, or something else.
+    pub fn discovers(&self, more: &Value) {
+        let mut document = self.document();
+        document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.set(DISCOVERY, Answer::Json(document));
+    }
+
+    /// What this path was asked, in its order.
+    pub fn requests(&self, path: &str) -> Vec<Asked> {
+        lock(&self.shared.requests).get(path).cloned().unwrap_or_default()
     }
 
     /// The claims of a token that it would issue now.
@@ -203,7 +228,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let path = request.uri().path().to_owned();
     *lock(&shared.hits).entry(path.clone()).or_default() += 1;
     let answer = lock(&shared.answers).get(&path).cloned();
+    let authorization =
+        request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
+    let asked = Asked { authorization, body: String::from_utf8_lossy(&body).into_owned() };
+    lock(&shared.requests).entry(path).or_default().push(asked);
     match answer {
         Some(answer) => shared.answer(answer, body).await,
         None => StatusCode::NOT_FOUND.into_response(),
