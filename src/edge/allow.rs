@@ -1,5 +1,7 @@
 //! A route as Envoy's permission: where the request goes, and with which credentials.
 
+use std::collections::HashMap;
+
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
@@ -8,7 +10,7 @@ use envoy_types::pb::google::rpc::Status;
 
 use uuid::Uuid;
 
-use super::headers;
+use super::{forwarded_headers, headers};
 use crate::model::{Call, Denial, DenialKind, Protocol, Route};
 use crate::xds::{
     ACTIVITY, CLUSTER_HEADER, COUNTS, OPEN_SESSION_HEADER, SESSION_ID_HEADER, THRIFT_PATH, USER_HEADER,
@@ -60,27 +62,32 @@ impl Allowed {
 
 /// The answer that lets a request pass, or the refusal of a user whom Spark would take for somebody else.
 ///
-/// It decides about `authorization` and `:path`; the route itself takes off the other headers that Spark has no
-/// business to see (`xds::route`). A Connect server is told the user and the session that were checked, which count for
+/// `headers` are the request's own, of which Spark gets those that it reads ([`forwarded_headers`]); if they are too long,
+/// the request is refused, too. A Connect server is told the user and the session that were checked, which count for
 /// it because the instance's token comes with them (`deploy/spark`). A Thrift request loses the session's name and its
 /// query string: the Thrift Server takes `?doAs=eve` as an order to act as eve.
 ///
 /// `counts`: whether the session is in use for as long as the request takes (`Call::counts_as_activity`), which Envoy's
 /// access log is to know (`xds::access_log`).
-pub fn response(route: &Route, allowed: Allowed, counts: bool) -> Result<CheckResponse, Denial> {
+pub fn response(
+    route: &Route,
+    allowed: Allowed,
+    counts: bool,
+    headers: &HashMap<String, String>,
+) -> Result<CheckResponse, Denial> {
+    let protocol = allowed.protocol();
     let mut ok = OkHttpResponse {
         headers: vec![headers::set(CLUSTER_HEADER, &route.cluster)],
+        headers_to_remove: forwarded_headers::withheld(protocol, headers),
         ..OkHttpResponse::default()
     };
     match allowed {
         Allowed::Connect { session_id, .. } => {
-            match &route.token {
-                Some(token) => {
-                    let bearer = format!("Bearer {}", token.expose());
-                    ok.headers.push(headers::set("authorization", bearer));
-                }
-                None => ok.headers_to_remove.push("authorization".to_owned()),
+            if let Some(token) = &route.token {
+                ok.headers.push(headers::set("authorization", format!("Bearer {}", token.expose())));
             }
+            // For any other value than this, which is all that gRPC knows, Spark ends the connection.
+            ok.headers.push(headers::set("te", "trailers"));
             ok.headers.push(headers::set(SESSION_ID_HEADER, session_id.to_string()));
             // Binary metadata of gRPC: a user's name may hold what a header may not.
             ok.headers.push(headers::set(USER_HEADER, BASE64_STANDARD_NO_PAD.encode(&route.user)));
@@ -97,11 +104,15 @@ pub fn response(route: &Route, allowed: Allowed, counts: bool) -> Result<CheckRe
     if allowed == Allowed::ThriftOpenSession || clone.is_some() {
         ok.headers.push(headers::set(OPEN_SESSION_HEADER, "1"));
     }
+    // Envoy removes after it has set.
+    ok.headers_to_remove
+        .retain(|name| ok.headers.iter().all(|set| set.header.as_ref().is_none_or(|set| set.key != *name)));
+    forwarded_headers::check_length(protocol, headers, &ok.headers)?;
     let about = [
         ("session", route.session.as_str()),
         ("pool", &route.pool),
         ("user", &route.user),
-        ("protocol", allowed.protocol().as_str()),
+        ("protocol", protocol.as_str()),
     ];
     let activity = counts.then_some((ACTIVITY, COUNTS));
     let cluster = (allowed == Allowed::ThriftOpenSession).then_some(("cluster", &*route.cluster));
@@ -136,6 +147,10 @@ mod tests {
         Route { cluster: "p/i/u".into(), session: "s".into(), pool: "p".into(), user: user.into(), token }
     }
 
+    fn none() -> HashMap<String, String> {
+        HashMap::new()
+    }
+
     fn parts(response: CheckResponse) -> (OkHttpResponse, Vec<(String, String)>) {
         let Some(HttpResponse::OkResponse(ok)) = response.http_response else { panic!("not allowed") };
         let set =
@@ -145,10 +160,11 @@ mod tests {
 
     #[test]
     fn connect_is_told_user_and_session_and_gets_in_by_the_instance_s_token() {
-        let (ok, set) = parts(response(&route("Änne"), CONNECT, true).unwrap());
+        let (ok, set) = parts(response(&route("Änne"), CONNECT, true, &none()).unwrap());
         let expected = [
             ("x-spark-session-cluster", "p/i/u"),
             ("authorization", "Bearer tok"),
+            ("te", "trailers"),
             ("x-spark-session-id", "00000000-0000-0000-0000-000000000007"),
             ("x-spark-session-user-bin", "w4RubmU"),
         ];
@@ -158,7 +174,9 @@ mod tests {
 
     #[test]
     fn an_instance_that_asks_for_no_token_sees_no_credentials_at_all() {
-        let (ok, set) = parts(response(&Route { token: None, ..route("ana") }, CONNECT, true).unwrap());
+        let sent = HashMap::from([("authorization".to_owned(), "Bearer ana's".to_owned())]);
+        let (ok, set) =
+            parts(response(&Route { token: None, ..route("ana") }, CONNECT, true, &sent).unwrap());
         assert!(set.iter().all(|(key, _)| key != "authorization"));
         assert_eq!(ok.headers_to_remove, ["authorization"]);
     }
@@ -166,7 +184,7 @@ mod tests {
     #[test]
     #[allow(deprecated)]
     fn a_client_s_own_value_of_a_header_is_never_kept() {
-        let (ok, _) = parts(response(&route("ana"), Allowed::Thrift, true).unwrap());
+        let (ok, _) = parts(response(&route("ana"), Allowed::Thrift, true, &none()).unwrap());
         for option in ok.headers {
             assert_eq!(option.append.map(|append| append.value), Some(false));
             assert_eq!(option.append_action, 2, "OVERWRITE_IF_EXISTS_OR_ADD");
@@ -175,7 +193,7 @@ mod tests {
 
     #[test]
     fn thrift_is_told_the_user_and_nothing_else() {
-        let (ok, set) = parts(response(&route("ana"), Allowed::Thrift, true).unwrap());
+        let (ok, set) = parts(response(&route("ana"), Allowed::Thrift, true, &none()).unwrap());
         assert_eq!(set[1], ("authorization".to_owned(), "Basic YW5hOng=".to_owned()));
         assert_eq!(set[2], (":path".to_owned(), "/cliservice".to_owned()));
         assert!(ok.headers_to_remove.is_empty());
@@ -188,7 +206,7 @@ mod tests {
             head: Some(ThriftHead { method: method.into(), sequence_id: 1, session_handle: None }),
         };
         let marked = |call: &Call| {
-            let (_, set) = parts(response(&route("ana"), Allowed::by(call).unwrap(), true).unwrap());
+            let (_, set) = parts(response(&route("ana"), Allowed::by(call).unwrap(), true, &none()).unwrap());
             set.contains(&(OPEN_SESSION_HEADER.to_owned(), "1".to_owned()))
         };
         assert!(marked(&call("OpenSession")));
@@ -199,20 +217,41 @@ mod tests {
     }
 
     #[test]
+    fn what_spark_does_not_read_is_taken_off_but_nothing_that_we_set() {
+        let sent =
+            ["authorization", "baggage", "content-type", "x-spark-session-id", "x-spark-session-user-bin"];
+        let sent: HashMap<_, _> = sent.map(|name| (name.to_owned(), "x".to_owned())).into();
+        let (ok, _) = parts(response(&route("ana"), CONNECT, true, &sent).unwrap());
+        assert_eq!(ok.headers_to_remove, ["baggage"]);
+        let (ok, _) = parts(response(&route("ana"), Allowed::Thrift, true, &sent).unwrap());
+        assert_eq!(ok.headers_to_remove, ["baggage", "x-spark-session-id", "x-spark-session-user-bin"]);
+    }
+
+    #[test]
+    fn headers_that_are_too_long_for_spark_are_refused() {
+        let sent = HashMap::from([("user-agent".to_owned(), "x".repeat(20_000))]);
+        for allowed in [CONNECT, Allowed::Thrift] {
+            let denial = response(&route("ana"), allowed, true, &sent).unwrap_err();
+            assert_eq!(denial.kind, DenialKind::BadRequest);
+        }
+    }
+
+    #[test]
     fn a_user_whose_name_holds_another_user_s_is_refused() {
         for user in ["ana:eve", "", "ana\n"] {
             assert_eq!(
-                response(&route(user), Allowed::Thrift, true).unwrap_err().kind,
+                response(&route(user), Allowed::Thrift, true, &none()).unwrap_err().kind,
                 DenialKind::PermissionDenied
             );
-            assert!(response(&route(user), CONNECT, true).is_ok());
+            assert!(response(&route(user), CONNECT, true, &none()).is_ok());
         }
     }
 
     #[test]
     fn access_logs_learn_session_pool_and_user_and_whether_it_counts() {
         let keys = |counts| {
-            let metadata = response(&route("ana"), CONNECT, counts).unwrap().dynamic_metadata.unwrap();
+            let metadata =
+                response(&route("ana"), CONNECT, counts, &none()).unwrap().dynamic_metadata.unwrap();
             let mut keys: Vec<_> = metadata.fields.into_keys().collect();
             keys.sort_unstable();
             keys

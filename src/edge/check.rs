@@ -25,6 +25,10 @@ const SESSION_NAME_HEADER: &str = "x-spark-session";
 /// Headers that proxies add. Envoy takes a client's `x-forwarded-for` off, and puts it into [`PROXIED_HEADER`] first.
 const PROXY_HEADERS: [&str; 3] = [PROXIED_HEADER, "forwarded", "via"];
 
+/// Spark answers a HEAD with a body, for which Envoy ends the connection to it, with the requests of others.
+const NOT_POSTED: &str =
+    "Clients of Spark send POST requests only: connect with a Spark Connect or a JDBC client.";
+
 /// Reads what Envoy says of a request. Never fails: what cannot be understood is part of the answer.
 pub fn read(request: &CheckRequest) -> Check {
     let request = Request::of(request);
@@ -98,7 +102,11 @@ impl<'a> Request<'a> {
         self.header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"))
     }
 
-    fn headers(&self) -> Option<&'a HashMap<String, String>> {
+    fn is_post(&self) -> bool {
+        self.http.is_some_and(|http| http.method == "POST")
+    }
+
+    pub fn headers(&self) -> Option<&'a HashMap<String, String>> {
         self.http.map(|http| &http.headers)
     }
 
@@ -144,6 +152,9 @@ fn call(request: &Request<'_>) -> Call {
         if !request.is_grpc() {
             let problem = "Spark Connect speaks gRPC: connect with PySpark or another Spark Connect client.";
             return malformed(Protocol::Connect, problem);
+        }
+        if !request.is_post() {
+            return malformed(Protocol::Connect, NOT_POSTED);
         }
         let session_name = request.header(SESSION_NAME_HEADER).map(|value| sent_once(value).to_owned());
         if session_name.as_deref().is_some_and(|name| name.contains(',')) {
@@ -197,6 +208,9 @@ fn thrift_call(name: &str, request: &Request<'_>) -> Call {
     let session_name = name.to_owned();
     if request.body().is_empty() {
         return Call::Thrift { session_name, head: None };
+    }
+    if !request.is_post() {
+        return malformed(Protocol::Thrift, NOT_POSTED);
     }
     if request.header("content-encoding").is_some_and(|coding| coding != "identity") {
         return malformed(

@@ -139,10 +139,18 @@ fn a_session_name_of_connect_that_cannot_be_one_is_refused(#[case] sent: &str, #
     assert_eq!(problem, (Protocol::Connect, words.to_owned()));
 }
 
+#[rstest]
+fn what_is_not_posted_does_not_get_to_spark(
+    #[values(Asked::connect(), Asked::thrift("/cliservice"))] asked: Asked,
+    #[values("HEAD", "GET", "PUT", "post", "")] method: &str,
+) {
+    assert_eq!(problem_of(asked.method(method)).1, NOT_POSTED);
+}
+
 #[test]
 fn a_get_of_the_thrift_path_has_no_head() {
     assert_eq!(
-        call_of(Asked::path("/cliservice")),
+        call_of(Asked::path("/cliservice").method("GET")),
         Call::Thrift { session_name: "default".into(), head: None }
     );
 }

@@ -1,5 +1,6 @@
 //! The gRPC service that Envoy asks.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -50,11 +51,13 @@ async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> Option<Check
     let check = check::read(request);
     let form = Form::of(request, &check.call);
     let (allowed, counts) = (Allowed::by(&check.call), check.call.counts_as_activity());
+    let none = HashMap::new();
+    let headers = check::Request::of(request).headers().unwrap_or(&none);
     let denial = match checker.check(check).await {
         Verdict::AskAgain => return None,
         Verdict::Deny(denial) => denial,
         Verdict::Route(route) => match allowed {
-            Some(allowed) => match allow::response(&route, allowed, counts) {
+            Some(allowed) => match allow::response(&route, allowed, counts, headers) {
                 Ok(response) => return Some(response),
                 Err(denial) => denial,
             },

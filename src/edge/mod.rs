@@ -23,6 +23,7 @@ pub mod allow;
 pub mod check;
 pub mod deny;
 pub mod ext_authz;
+mod forwarded_headers;
 mod headers;
 pub mod open_session;
 

@@ -19,7 +19,12 @@ pub struct Asked(HttpRequest);
 
 impl Asked {
     pub fn path(path: &str) -> Self {
-        Self(HttpRequest { path: path.into(), host: "spark.example.com".into(), ..HttpRequest::default() })
+        Self(HttpRequest {
+            method: "POST".into(),
+            path: path.into(),
+            host: "spark.example.com".into(),
+            ..HttpRequest::default()
+        })
     }
 
     /// A Config call of Spark Connect.
@@ -50,6 +55,11 @@ impl Asked {
 
     pub fn host(mut self, host: &str) -> Self {
         self.0.host = host.into();
+        self
+    }
+
+    pub fn method(mut self, method: &str) -> Self {
+        self.0.method = method.into();
         self
     }
 

@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, UpstreamConnectionOptions, circuit_breakers::Thresholds, cluster,
 };
 use envoy_types::pb::envoy::config::core::v3::{
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpOptions, TcpKeepalive,
+    Http1ProtocolOptions, HttpProtocolOptions as CommonHttpOptions, TcpKeepalive,
 };
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
+use super::http2;
 use super::proto::{address, number, seconds};
 use crate::model::{Endpoint, Protocol};
 
@@ -82,7 +83,8 @@ fn only_endpoint(cluster: &str, endpoint: &Endpoint) -> endpoint::ClusterLoadAss
 
 fn protocol_options(protocol: Protocol) -> Any {
     let (common, config) = match protocol {
-        Protocol::Connect => (None, ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
+        Protocol::Connect => (None, ProtocolConfig::Http2ProtocolOptions(http2::options())),
+        // HTTP/1.1 has one request on a connection at a time, so that an answer which nobody reads holds up no other.
         // An idle connection is ours to close: the Thrift server closes its own after 30 minutes, and a
         // request sent at that moment would be lost. Requests that run are not idle.
         Protocol::Thrift => (

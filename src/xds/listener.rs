@@ -29,11 +29,12 @@ use envoy_types::pb::envoy::r#type::{
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
+use super::http2;
 use super::open_session::{self, EXT_PROC};
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
 use super::{
     CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, PROXIED_HEADER, ROUTES,
-    SESSION_ID_HEADER, USER_HEADER, access_log, local_reply, rate_limit,
+    SESSION_ID_HEADER, USER_HEADER, access_log, local_reply, rate_limit, trailers,
 };
 use crate::model::{Denial, DenialKind};
 
@@ -122,7 +123,7 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
                 timeout: seconds(15),
                 ..Default::default()
             }),
-            ..Default::default()
+            ..http2::options()
         }),
         early_header_mutation_extensions: vec![forget_what_only_we_may_say()],
         http_filters: http_filters(settings),
@@ -142,7 +143,8 @@ fn http_filters(settings: &EnvoySettings) -> Vec<HttpFilter> {
         http_filter(EXT_AUTHZ, pack_any(ext_authz(settings))),
         http_filter(EXT_PROC, pack_any(open_session::processor(settings))),
         http_filter("envoy.filters.http.on_demand", pack_any(on_demand())),
-        http_filter("envoy.filters.http.router", pack_any(Router::default())),
+        http_filter(trailers::FILTER, pack_any(trailers::of_requests_removed())),
+        http_filter("envoy.filters.http.router", pack_any(router())),
     ];
     limited.into_iter().chain(others).collect()
 }
@@ -214,14 +216,12 @@ fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
         failure_mode_allow: false,
         // The default, 403, tells clients never to try again. What they read is in `unchecked`.
         status_on_error: Some(HttpStatus { code: StatusCode::ServiceUnavailable.into() }),
-        // `allow_expression` restricts nothing unless everything else is disallowed. `:path` is in it
-        // because only our answer can take the query string off a Thrift request (see `route`).
+        // `allow_expression` restricts nothing unless everything else is disallowed. Our answer takes off whatever Spark
+        // does not read (`edge::forwarded_headers`), and of pseudo-headers changes `:path` alone: nothing else can take
+        // the query string off a Thrift request (see `route`).
         decoder_header_mutation_rules: Some(HeaderMutationRules {
             disallow_all: yes(),
-            allow_expression: Some(RegexMatcher {
-                regex: "x-spark-.*|authorization|:path".to_owned(),
-                ..Default::default()
-            }),
+            allow_expression: Some(RegexMatcher { regex: "[^:].*|:path".to_owned(), ..Default::default() }),
             ..Default::default()
         }),
         bootstrap_metadata_labels_key: NODE_METADATA_KEY.to_owned(),
@@ -245,6 +245,11 @@ fn until_the_operator_is_back() -> RetryPolicy {
         }),
         ..Default::default()
     }
+}
+
+fn router() -> Router {
+    // It comes after the check, which decides what Spark is told.
+    Router { suppress_envoy_headers: true, ..Default::default() }
 }
 
 fn on_demand() -> OnDemand {

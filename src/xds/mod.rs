@@ -17,6 +17,7 @@ mod access_log;
 mod cluster;
 mod connection;
 mod discovery;
+mod http2;
 mod listener;
 mod local_reply;
 mod node;
@@ -31,6 +32,7 @@ mod snapshot;
 mod stream;
 mod subscription;
 mod tls_listener;
+mod trailers;
 mod translate;
 
 pub use access_log::{ACTIVITY, CLOSE_TYPE, COUNTS, LOCAL_CLOSE_REASON};
@@ -39,7 +41,7 @@ pub use listener::EXT_AUTHZ;
 pub use open_session::OPEN_SESSION_HEADER;
 pub use publisher::{Connected, Programmed, Publisher, Registration, Rejected};
 pub use resources::{Edition, Resources};
-pub use route::{CONTEXT_POOL, CONTEXT_PROTOCOL, THRIFT_PATH};
+pub use route::{CONTEXT_POOL, CONTEXT_PROTOCOL, ROUTING_HEADERS, THRIFT_PATH};
 pub use snapshot::{Editions, Kind, Resource, Snapshot, Version};
 pub use stream::{Serves, Stream, Unserved};
 pub use subscription::{

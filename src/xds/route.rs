@@ -16,7 +16,7 @@ use imbl::OrdMap;
 use super::listener::EXT_AUTHZ;
 use super::open_session;
 use super::proto::{number, seconds};
-use super::{CLUSTER_HEADER, OPEN_SESSION_HEADER, PROXIED_HEADER, ROUTES};
+use super::{CLUSTER_HEADER, OPEN_SESSION_HEADER, ROUTES};
 use crate::model::{Protocol, VirtualHost};
 
 /// Keys of the ext_authz context by which a check says what its route knows.
@@ -30,30 +30,9 @@ const CONNECT_PREFIX: &str = "/spark.connect.SparkConnectService/";
 /// follows it in the client's path, the name of the session, is for us alone.
 pub const THRIFT_PATH: &str = "/cliservice";
 
-/// What Spark has no business to see: how we route, how the user logged in, and from where. HiveServer2 would take
-/// `x-forwarded-for` for the user's address. `authorization` is not in the list, because there our answer to the check
-/// has put what the instance expects.
-const PRIVATE_HEADERS: [&str; 17] = [
-    CLUSTER_HEADER,
-    OPEN_SESSION_HEADER,
-    PROXIED_HEADER,
-    "x-spark-session",
-    "x-spark-username",
-    "x-spark-password",
-    // In what Spark's Scala client has sent its credentials.
-    "authentication",
-    "proxy-authorization",
-    "cookie",
-    "forwarded",
-    "x-real-ip",
-    // What Envoy itself adds, after the client's own were removed.
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-envoy-external-address",
-    "x-envoy-internal",
-    "x-envoy-auth-partial-body",
-    "x-envoy-expected-rq-timeout-ms",
-];
+/// The headers by which Envoy finds a route: the first two are set by the check, the third by Envoy, which matches no route
+/// without it. The check takes off all others that Spark does not read (`edge::forwarded_headers`).
+pub const ROUTING_HEADERS: [&str; 3] = [CLUSTER_HEADER, OPEN_SESSION_HEADER, "x-forwarded-proto"];
 
 pub fn routes(hosts: &OrdMap<String, VirtualHost>) -> RouteConfiguration {
     let unknown = VirtualHost::default();
@@ -93,7 +72,7 @@ fn connect_route(host: &VirtualHost) -> Route {
         name: "connect".to_owned(),
         r#match: matching(route_match::PathSpecifier::Prefix(CONNECT_PREFIX.to_owned())),
         typed_per_filter_config: HashMap::from([checked(pool, Protocol::Connect)]),
-        request_headers_to_remove: private_headers(),
+        request_headers_to_remove: ROUTING_HEADERS.map(str::to_owned).to_vec(),
         action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance())),
         ..Default::default()
     }
@@ -129,7 +108,7 @@ fn thrift_route(host: &VirtualHost) -> Route {
         name: "thrift".to_owned(),
         r#match: matching(route_match::PathSpecifier::PathSeparatedPrefix(THRIFT_PATH.to_owned())),
         typed_per_filter_config: HashMap::from([checked(pool, Protocol::Thrift)]),
-        request_headers_to_remove: private_headers(),
+        request_headers_to_remove: ROUTING_HEADERS.map(str::to_owned).to_vec(),
         // HiveServer2's cookie would stand for a login that the next request may not have.
         response_headers_to_remove: vec!["set-cookie".to_owned()],
         action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance())),
@@ -163,10 +142,6 @@ fn any_other_route() -> Route {
 
 fn matching(path: route_match::PathSpecifier) -> Option<RouteMatch> {
     Some(RouteMatch { path_specifier: Some(path), ..Default::default() })
-}
-
-fn private_headers() -> Vec<String> {
-    PRIVATE_HEADERS.map(str::to_owned).to_vec()
 }
 
 fn checked(pool: Option<&str>, protocol: Protocol) -> (String, Any) {

@@ -30,7 +30,7 @@ impl Cluster {
 
 /// A query that goes on until the stand-in lets it end.
 async fn query(client: &ConnectClient) -> Streaming<prost::bytes::Bytes> {
-    let client = client.clone().with_header(UNTIL_RELEASED, "yes");
+    let client = client.clone().asking(UNTIL_RELEASED, 1);
     let (_, mut query) = client.execute_plan().await.unwrap();
     query.message().await.unwrap().expect("the query has begun");
     query
@@ -92,7 +92,7 @@ async fn neither_cleaning_up_nor_a_forged_name_is_a_use() {
         let used = Timestamp::now();
 
         // It is open for long, as the log counts, and again and again.
-        let cleaning = ana.clone().with_header(PAUSE, "2500");
+        let cleaning = ana.clone().asking(PAUSE, 2500);
         let cleans_up = tokio::spawn(async move {
             loop {
                 cleaning.release_execute().await.unwrap();
@@ -134,7 +134,7 @@ async fn of_short_requests_envoy_logs_nothing() {
         let short = world.operator.access_log_entries().await;
         assert!(short <= 2, "{short}");
         // Two entries while it is open, and its end.
-        let long = thrift.with_header(PAUSE, "7500");
+        let long = thrift.asking(PAUSE, 7500);
         long.call("FetchResults").await.unwrap();
         let entries = until("a long request is logged", async || {
             let entries = world.operator.access_log_entries().await;

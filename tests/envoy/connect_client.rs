@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use base64::Engine;
@@ -39,6 +40,11 @@ impl Arrived {
         self.text(BYTES).expect("an answer of the stand-in").parse().unwrap()
     }
 
+    /// Names of all headers that arrived.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.0.as_ref().keys().filter_map(|name| name.as_str().strip_prefix(RECEIVED)).collect()
+    }
+
     /// The request's header, as it was when it arrived.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.text(&format!("{RECEIVED}{name}"))
@@ -76,6 +82,11 @@ impl ConnectClient {
         self
     }
 
+    /// The same client, which asks the stand-in for something in each request.
+    pub fn asking(self, what: &str, number: u64) -> Self {
+        self.with_header("user-agent", &format!("{what}/{number}"))
+    }
+
     /// The same client with one more header in each request, whose value is not text.
     pub fn with_binary_header(mut self, name: &str, value: &[u8]) -> Self {
         let name: BinaryMetadataKey = name.parse().unwrap();
@@ -103,6 +114,11 @@ impl ConnectClient {
     /// Its program ends without a word. Of several clients on one connection, the last one closes it.
     pub fn leave(self) -> Uuid {
         self.session
+    }
+
+    /// Another user on the same connection, as behind a load balancer.
+    pub fn beside(&self, user: &str) -> Self {
+        Self::on(self.channel.clone(), user)
     }
 
     /// What every Spark Connect client asks first.

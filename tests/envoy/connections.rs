@@ -56,7 +56,7 @@ async fn what_is_open_when_a_session_is_deleted_is_closed_on_spark() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_spark_opens_slowly_is_listed_too() {
     World::run("connections-slow", vec![pools::thrift("thrift", HOST)], &[], async move |world| {
-        let slow = world.thrift(HOST, "ana").with_header(PAUSE, "7000");
+        let slow = world.thrift(HOST, "ana").asking(PAUSE, 7000);
         slow.call("OpenSession").await.unwrap();
         assert_eq!((open(&world).len(), listed(&world).await), (1, open(&world)));
     })

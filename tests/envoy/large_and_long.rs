@@ -45,11 +45,11 @@ async fn a_query_that_is_silent_for_longer_than_every_timeout_lives() {
             world.cluster.scale(pool, 1).await;
             world.cluster.until_ready_replicas(pool, 1).await;
         }
-        let silence = SILENCE.as_millis().to_string();
-        let connect = world.connect(HOST, "ana").await.with_header(PAUSE, &silence);
+        let silence = SILENCE.as_millis() as u64;
+        let connect = world.connect(HOST, "ana").await.asking(PAUSE, silence);
         let thrift = world.thrift(HOST, "ana");
         thrift.call("OpenSession").await.unwrap();
-        let thrift = thrift.with_header(PAUSE, &silence);
+        let thrift = thrift.asking(PAUSE, silence);
         let began = Instant::now();
 
         let stream = async {

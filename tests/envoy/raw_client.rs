@@ -87,13 +87,18 @@ impl Raw {
         self.header("Authorization", &basic(user))
     }
 
-    pub async fn send(&self, envoy: SocketAddr) -> Answer {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{}\r\n", self.line).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
         }
         bytes.extend(b"\r\n");
         bytes.extend(&self.body);
+        bytes
+    }
+
+    pub async fn send(&self, envoy: SocketAddr) -> Answer {
+        let bytes = self.bytes();
         let exchange = async {
             let (mut from, mut to) = TcpStream::connect(envoy).await.unwrap().into_split();
             // Envoy may answer, and end the connection, before it has all.

@@ -16,7 +16,7 @@ async fn a_crash_of_the_operator_cuts_nothing_and_costs_envoy_nothing() {
     World::run("operator-restart", pools, &[], async move |mut world| {
         let client = world.connect(HOST, "ana").await;
         let pod = client.config().await.unwrap().pod().to_owned();
-        let waits = client.clone().with_header(UNTIL_RELEASED, "yes");
+        let waits = client.clone().asking(UNTIL_RELEASED, 1);
         let (_, mut query) = waits.execute_plan().await.unwrap();
         query.message().await.unwrap().expect("the query has begun");
         world.spark.hold_starts();

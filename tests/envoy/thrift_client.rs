@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use http::HeaderMap;
@@ -23,6 +24,11 @@ impl Arrived {
         self.0.get(POD).expect("an answer of the stand-in").to_str().unwrap()
     }
 
+    /// Names of all headers that arrived.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.0.keys().filter_map(|name| name.as_str().strip_prefix(RECEIVED)).collect()
+    }
+
     /// The request's header, as it was when it arrived.
     pub fn header(&self, name: &str) -> Option<&str> {
         Some(self.0.get(format!("{RECEIVED}{name}"))?.to_str().unwrap())
@@ -43,6 +49,11 @@ impl ThriftClient {
     pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.insert(name, value.parse().unwrap());
         self
+    }
+
+    /// The same client, which asks the stand-in for something in each request.
+    pub fn asking(self, what: &str, number: u64) -> Self {
+        self.with_header("user-agent", &format!("{what}/{number}"))
     }
 
     pub fn with_query(mut self, query: &str) -> Self {

@@ -68,7 +68,7 @@ async fn a_renewed_certificate_is_shown_to_new_connections_and_ends_none() {
         let clients = TlsClients::new(world.listens_with_tls, &authority);
         until("the certificate is shown", async || clients.certificate_of("a.test").await.ok()).await;
         let client = clients.connect("a.test", "ana").await;
-        let waits = client.clone().with_header(UNTIL_RELEASED, "yes");
+        let waits = client.clone().asking(UNTIL_RELEASED, 1);
         let (_, mut query) = waits.execute_plan().await.unwrap();
         query.message().await.unwrap().expect("the query has begun");
         let listeners = listener_statistics(&world).await;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 use prost::Message;
 use prost::bytes::Bytes;
 use spark_session_operator::model::ConnectMethod;
@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::raw::Raw;
 use super::seen::{Seen, SparkSession};
-use super::{UNTIL_RELEASED, instance};
+use super::{MEGABYTES, RECEIVED_TRAILER, UNTIL_RELEASED, instance};
 
 /// Spark's own limit of one message.
 const MAX_MESSAGE: usize = 128 * 1024 * 1024;
@@ -149,6 +149,7 @@ async fn answer(
         bytes += message.len();
         head.get_or_insert(message);
     }
+    let trailers = messages.trailers().await?.unwrap_or_default().into_headers();
     let message = head.unwrap_or_default();
     let head = Head::decode(message.clone())
         .map_err(|error| Status::invalid_argument(format!("not a request: {error}")))?;
@@ -159,7 +160,10 @@ async fn answer(
         Some(warnings) => one(&ConfigReply { session_id: head.session_id, warnings }).boxed(),
         None => replies(method, head.session_id, &headers, service.streams),
     });
-    let echo = instance::answer_headers(&service.pod, &uri, &headers, bytes);
+    let mut echo = instance::answer_headers(&service.pod, &uri, &headers, bytes);
+    for (name, value) in &trailers {
+        echo.append(HeaderName::try_from(format!("{RECEIVED_TRAILER}{name}")).unwrap(), value.clone());
+    }
     *response.metadata_mut() = MetadataMap::from_headers(echo);
     Ok(response)
 }
@@ -208,7 +212,7 @@ fn replies(
         let pause = instance::pause(headers);
         return stream::once(tokio::time::sleep(pause)).flat_map(move |()| one(&reply)).boxed();
     }
-    let (pause, waits) = (instance::pause(headers), headers.contains_key(UNTIL_RELEASED));
+    let (pause, waits) = (instance::pause(headers), instance::asked(headers, UNTIL_RELEASED).is_some());
     let silence = async move {
         tokio::time::sleep(pause).await;
         if waits {
@@ -218,7 +222,18 @@ fn replies(
     };
     let first = Reply { operation_id: "stand-in".to_owned(), ..reply };
     let last = Reply { result_complete: Some(()), ..first.clone() };
-    one(&first).chain(stream::once(silence).flat_map(move |()| one(&last))).boxed()
+    let megabytes = instance::asked(headers, MEGABYTES).unwrap_or(0) as usize;
+    let results = stream::repeat(Bytes::from(batch(&first))).take(megabytes).map(Ok);
+    one(&first).chain(results).chain(stream::once(silence).flat_map(move |()| one(&last))).boxed()
+}
+
+/// A message of one megabyte, in a field that nobody knows.
+fn batch(reply: &Reply) -> Vec<u8> {
+    let mut message = reply.encode_to_vec();
+    prost::encoding::encode_key(1000, prost::encoding::WireType::LengthDelimited, &mut message);
+    prost::encoding::encode_varint(1 << 20, &mut message);
+    message.resize(message.len() + (1 << 20), 7);
+    message
 }
 
 fn one<M: Message>(reply: &M) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<M> {

@@ -180,8 +180,14 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
 
 /// What a request asks for with [`PAUSE`].
 pub fn pause(headers: &HeaderMap) -> Duration {
-    let asked = headers.get(PAUSE).and_then(|value| value.to_str().ok()?.parse().ok());
-    Duration::from_millis(asked.unwrap_or(0))
+    Duration::from_millis(asked(headers, PAUSE).unwrap_or(0))
+}
+
+/// The number that a request gives with this name.
+pub fn asked(headers: &HeaderMap, name: &str) -> Option<u64> {
+    let agent = headers.get(http::header::USER_AGENT)?.to_str().ok()?;
+    let asked = agent.split(' ').find_map(|product| product.strip_prefix(name)?.strip_prefix('/'))?;
+    Some(asked.parse().unwrap_or_else(|_| panic!("{name}/{asked}: not a number")))
 }
 
 /// The headers of an answer: who gives it, and what arrived.

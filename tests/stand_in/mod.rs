@@ -41,10 +41,19 @@ pub const RECEIVED: &str = "x-received-";
 pub const POD: &str = "x-stand-in-pod";
 /// In every answer: bytes of all messages (Connect) or of the body (Thrift) of the request.
 pub const BYTES: &str = "x-stand-in-bytes";
-/// In a request: milliseconds of silence before the answer; before the second message of an ExecutePlan.
+/// Before the name of each trailer that the request had.
+pub const RECEIVED_TRAILER: &str = "x-trailer-received-";
+
+// What a test asks of the stand-in stands in the request's `user-agent`, as `PAUSE/500`: it is a header that reaches Spark
+// in both protocols.
+
+/// Milliseconds of silence before the answer; before the second message of an ExecutePlan.
 pub const PAUSE: &str = "x-stand-in-pause-ms";
-/// In an ExecutePlan: its second message comes after [`StandIn::release_streams`].
+/// The second message of an ExecutePlan comes after [`StandIn::release_streams`].
 pub const UNTIL_RELEASED: &str = "x-stand-in-until-released";
+/// So many megabytes of results, as fast as they are taken: in messages of one between the two of an ExecutePlan, or at the
+/// end of a Thrift answer.
+pub const MEGABYTES: &str = "x-stand-in-megabytes";
 
 /// Serves the SparkApplications of a namespace until it is dropped.
 pub struct StandIn {

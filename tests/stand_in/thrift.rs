@@ -12,8 +12,8 @@ use spark_session_operator::spark::thrift_head;
 
 use uuid::Uuid;
 
-use super::instance;
 use super::seen::Seen;
+use super::{MEGABYTES, instance};
 
 const STRICT_REPLY: [u8; 4] = [0x80, 1, 0, 2];
 const STOP: u8 = 0;
@@ -39,7 +39,9 @@ async fn answer(
         return (StatusCode::INTERNAL_SERVER_ERROR, "no call of TCLIService").into_response();
     };
     tokio::time::sleep(instance::pause(&headers)).await;
-    let mut answer = reply(&head, &seen).into_response();
+    let mut reply = reply(&head, &seen);
+    reply.resize(reply.len() + ((instance::asked(&headers, MEGABYTES).unwrap_or(0) as usize) << 20), 7);
+    let mut answer = reply.into_response();
     answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/x-thrift"));
     answer.headers_mut().extend(instance::answer_headers(&pod, &uri, &headers, body.len()));
     answer

@@ -36,6 +36,7 @@ impl Asking {
             ("content-type".to_owned(), "application/grpc".to_owned()),
         ]);
         let http = HttpRequest {
+            method: "POST".into(),
             host: host.to_owned(),
             path: format!("/spark.connect.SparkConnectService/{method}"),
             headers,

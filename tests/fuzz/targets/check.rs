@@ -57,8 +57,12 @@ fn request(input: &[u8]) -> Option<CheckRequest> {
     let end = input.windows(2).position(|two| two == b"\n\n")?;
     let (head, body) = (std::str::from_utf8(&input[..end]).ok()?, &input[end + 2..]);
     let mut lines = head.lines();
-    let mut http =
-        HttpRequest { path: lines.next()?.to_owned(), raw_body: body.into(), ..HttpRequest::default() };
+    let mut http = HttpRequest {
+        method: "POST".to_owned(),
+        path: lines.next()?.to_owned(),
+        raw_body: body.into(),
+        ..HttpRequest::default()
+    };
     for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
         match name {
             "host" => value.clone_into(&mut http.host),
