@@ -34,6 +34,11 @@ const BODY_HEAD_BYTES: u32 = 8192;
 const SHORTEST_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The control plane's cluster in `envoy/bootstrap.yaml`.
 const CONTROL_CLUSTER: &str = "spark-session-operator";
+/// Checks that Envoy has taken back before they were looked at. It takes back the check of each request that its client
+/// cancels, and all checks of one of its workers share a connection: with h2's own limit of 20, one client that cancels
+/// many requests at once would end it, and interrupt the requests that are held for others. Envoy is trusted, and has no
+/// more checks than this at a time (`envoy/bootstrap.yaml`).
+const MAX_PENDING_RESETS: usize = 100_000;
 
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if settings.authn.skip_validation {
@@ -119,6 +124,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .add_routes(DiscoveryService::new(publisher.clone(), stop.clone()).into_routes())
         .add_service(grpc_health)
         .add_service(edge::service(Arc::new(broker)))

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, Request};
 use prost::bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::connect_client::ConnectClient;
@@ -29,4 +30,64 @@ pub async fn config_with_trailer(world: &World, ana: &ConnectClient, name: &str,
     let headers = answer.await.unwrap().into_parts().0.headers;
     connection.abort();
     headers
+}
+
+/// So many Config calls of ana's session on a connection of its own, each cancelled in the moment in which it is sent.
+/// Returns when Envoy has seen all of them, or has ended the connection.
+pub async fn cancelled_calls(world: &World, ana: &ConnectClient, count: u32) {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    const CANCEL: u32 = 8;
+
+    let login = basic("ana");
+    let headers: Vec<u8> = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", HOST),
+        (":path", "/spark.connect.SparkConnectService/Config"),
+        ("content-type", "application/grpc"),
+        ("authorization", &login),
+    ]
+    .iter()
+    .flat_map(|(name, value)| literal(name, value))
+    .collect();
+    let message = ana.message(&[]);
+    let body = [&[0], u32::try_from(message.len()).unwrap().to_be_bytes().as_slice(), &message].concat();
+
+    let (mut from, mut to) = TcpStream::connect(world.envoy.listens).await.unwrap().into_split();
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(frame(SETTINGS, 0, 0, &[]));
+    for stream in (0..count).map(|n| 2 * n + 1) {
+        sent.extend(frame(HEADERS, END_HEADERS, stream, &headers));
+        sent.extend(frame(DATA, END_STREAM, stream, &body));
+        sent.extend(frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
+    }
+    sent.extend(frame(PING, 0, 0, b"the last"));
+    // Envoy may end the connection before it has all.
+    let sending = async { drop(to.write_all(&sent).await) };
+    let answered = async {
+        let mut received = Vec::new();
+        while from.read_buf(&mut received).await.is_ok_and(|read| read > 0) {
+            if received.windows(8).any(|window| window == b"the last") {
+                return;
+            }
+        }
+    };
+    tokio::join!(sending, answered);
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// HPACK: a literal header field without indexing, with a new name; both shorter than 127 bytes.
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    [vec![0], text(name), text(value)].concat()
 }
