@@ -105,8 +105,11 @@ pub fn ended_connection(envoy: &str, entry: &AccessLogCommon) -> Option<EndedCon
     let client = socket(entry.downstream_remote_address.as_ref())?;
     let listener_port = socket(entry.downstream_local_address.as_ref())?.port();
     let tag = |name: &str| entry.custom_tags.get(name).map(String::as_str);
-    let in_order = tag(CLOSE_TYPE) == Some("Normal") && tag(LOCAL_CLOSE_REASON).is_none_or(str::is_empty);
-    let cause = if in_order { DisconnectCause::ClosedByClient } else { DisconnectCause::ConnectionLost };
+    // The operating system resets the connection of a program that ends before it has read everything. A proxy or a firewall
+    // that forgets a connection could do so, too, but Envoy's PINGs keep the connection in use.
+    let by_client = matches!(tag(CLOSE_TYPE), Some("Normal" | "RemoteReset"))
+        && tag(LOCAL_CLOSE_REASON).is_none_or(str::is_empty);
+    let cause = if by_client { DisconnectCause::ClosedByClient } else { DisconnectCause::ConnectionLost };
     let connection = ClientConnection { envoy: envoy.to_owned(), client, listener_port };
     Some(EndedConnection { connection, at: end(entry)?, cause })
 }

@@ -155,7 +155,7 @@ fn closed(close_type: &str, local_reason: &str) -> AccessLogCommon {
 
 #[rstest]
 #[case::the_client("Normal", "", DisconnectCause::ClosedByClient)]
-#[case::a_reset("RemoteReset", "", DisconnectCause::ConnectionLost)]
+#[case::the_client_that_had_not_read_all("RemoteReset", "", DisconnectCause::ClosedByClient)]
 #[case::envoy("Normal", "http2_ping_timeout", DisconnectCause::ConnectionLost)]
 #[case::an_envoy_that_does_not_say_how("", "", DisconnectCause::ConnectionLost)]
 fn a_connection_is_closed_by(#[case] close_type: &str, #[case] reason: &str, #[case] cause: DisconnectCause) {

@@ -72,7 +72,12 @@ async fn a_clone_gets_the_id_that_has_a_place() {
     let (parent, id) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let [cluster, pool, user, session] = ["c", "p", "ana", "s"].map(str::to_owned);
     let route = Route { cluster, session, pool, user, token: None };
-    let checked = allow::response(&route, Allowed::Connect { session_id: parent, clone: Some(id) }, true, &HashMap::new());
+    let checked = allow::response(
+        &route,
+        Allowed::Connect { session_id: parent, clone: Some(id) },
+        true,
+        &HashMap::new(),
+    );
     let filter_metadata = HashMap::from([(EXT_AUTHZ.to_owned(), checked.unwrap().dynamic_metadata.unwrap())]);
     let field = [&[10, 36][..], parent.to_string().as_bytes()].concat();
     let body = [&[0, 0, 0, 0, 38][..], &field].concat();

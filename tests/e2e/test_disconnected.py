@@ -47,11 +47,15 @@ def kernel(one_each, shells, pyspark, remote_url, thing, users) -> tuple:
     return kernel, session, first, second
 
 
-def test_the_next_program_gets_the_place_of_a_kernel_that_was_shut_down(
-    kernel, one_each, pyspark, thing, kubectl, eventually, users
+@pytest.mark.parametrize("end", ["shut down", "killed"])
+def test_the_next_program_gets_the_place_of_a_kernel_that_was(
+    end, kernel, one_each, pyspark, thing, kubectl, eventually, users
 ):
     kernel, session, first, second = kernel
-    kernel.finish(20)
+    if end == "killed":
+        kernel.process.send_signal(signal.SIGKILL)
+    else:
+        kernel.finish(20)
     eventually(lambda: disconnected(thing, session), 10, "the end of the connection is noticed")
     header, row = kubectl("get", "sis", session, "-o", "wide").splitlines()
     at = header.index("DISCONNECTED")
@@ -66,19 +70,6 @@ def test_the_next_program_gets_the_place_of_a_kernel_that_was_shut_down(
     assert (told["reason"], told["message"]) == ("ReplacedByNewer", words)
     back = pyspark("spark.range(3).count()", first).complaint()
     assert f"[INVALID_HANDLE.SESSION_CLOSED] {words}" in back
-
-
-def test_the_next_program_gets_the_place_of_a_killed_kernel_after_a_minute(kernel, pyspark, thing, eventually):
-    kernel, session, _, second = kernel
-    kernel.process.send_signal(signal.SIGKILL)
-    # What it had not read is lost, so that its end looks like a connection that broke.
-    eventually(lambda: disconnected(thing, session), 10, "the end of the connection is noticed")
-    assert thing("sis", session)["status"]["disconnectCause"] == "ConnectionLost"
-    refused = pyspark("print(spark.range(3).count())", second).complaint()
-    when = re.search(rf"Try again in (\d+) s: {session} makes room then, unless its client comes back\.", refused)
-    assert when, refused
-    time.sleep(int(when.group(1)))  # as its user is told
-    assert pyspark("print(spark.range(3).count())", second).succeeded().out == "3\n"
 
 
 def test_a_program_that_comes_back_to_its_session_keeps_it(one_each, pyspark, remote_url, thing, eventually, users):
