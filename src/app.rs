@@ -16,7 +16,7 @@ use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionWriter, ThriftSessions, Traces, Writers};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
-use crate::model::{EndedConnection, Policy, Routing, TlsOff, TlsPolicy};
+use crate::model::{EndedConnection, Policy, Routing, Session, TlsOff, TlsPolicy, UsedConnection};
 use crate::operator::{
     Activity, ActivityWriter, Applier, Candidate, Clients, ConnectionRecorder, ConnectionWriter, DriverLogs,
     DriverMetrics, Events, Leadership, Liveness, PoolMetrics, Readiness, Reconciler, SessionPatch, Stores,
@@ -130,7 +130,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .add_service(edge::service(Arc::new(broker)))
         .add_service(edge::open_session_service(Arc::new(thrift_sessions)))
         .add_service(edge::access_log_service(
-            Recorders { activity, connections },
+            Recorders { activity, connections, stores: stores.clone() },
             metrics.access_log_entries.clone(),
             stop.clone(),
         ));
@@ -233,11 +233,19 @@ async fn publish_routing(
 struct Recorders {
     activity: Activity,
     connections: ConnectionRecorder,
+    stores: Arc<Stores>,
 }
 
 impl edge::AccessLogSink for Recorders {
     fn used(&self, session: &str, at: Timestamp) {
         self.activity.note(session, at);
+    }
+
+    fn open(&self, session: &str, used: UsedConnection) {
+        let is_known = |session: &Arc<Session>| session.is_connected_over(&used.connection);
+        if !self.stores.read(|inventory| inventory.session(session).is_none_or(is_known)) {
+            self.connections.used(session, used);
+        }
     }
 
     fn ended(&self, connection: EndedConnection) {

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::address::socket;
 use crate::api::DisconnectCause;
-use crate::model::{ClientConnection, EndedConnection};
+use crate::model::{ClientConnection, EndedConnection, Protocol, UsedConnection};
 use crate::xds::{ACTIVITY, CLOSE_TYPE, COUNTS, EXT_AUTHZ, LOCAL_CLOSE_REASON};
 
 /// Of one message, in bytes. Envoy sends what it has as soon as that is 16 KiB.
@@ -32,6 +32,8 @@ const MAX_MESSAGE: usize = 1 << 20;
 pub trait AccessLogSink: Send + Sync + 'static {
     /// The session was in use at this time.
     fn used(&self, session: &str, at: Timestamp);
+    /// A request of this Connect session is open on this connection.
+    fn open(&self, session: &str, connection: UsedConnection);
     fn ended(&self, connection: EndedConnection);
 }
 
@@ -75,6 +77,10 @@ impl<S: AccessLogSink> AccessLogService for AccessLogs<S> {
                 if let Some((session, at)) = read(entry, now) {
                     self.sink.used(session, at);
                 }
+                let open = envoy.as_deref().and_then(|envoy| open_connection(envoy, entry));
+                if let Some((session, connection)) = open {
+                    self.sink.open(session, connection);
+                }
             }
             for entry in connection_entries(&message) {
                 self.entries.inc();
@@ -102,16 +108,13 @@ pub fn connection_entries(message: &StreamAccessLogsMessage) -> impl Iterator<It
 
 /// The connection to this Envoy that has ended. `None` for an entry that does not say which, or when.
 pub fn ended_connection(envoy: &str, entry: &AccessLogCommon) -> Option<EndedConnection> {
-    let client = socket(entry.downstream_remote_address.as_ref())?;
-    let listener_port = socket(entry.downstream_local_address.as_ref())?.port();
     let tag = |name: &str| entry.custom_tags.get(name).map(String::as_str);
     // The operating system resets the connection of a program that ends before it has read everything. A proxy or a firewall
     // that forgets a connection could do so, too, but Envoy's PINGs keep the connection in use.
     let by_client = matches!(tag(CLOSE_TYPE), Some("Normal" | "RemoteReset"))
         && tag(LOCAL_CLOSE_REASON).is_none_or(str::is_empty);
     let cause = if by_client { DisconnectCause::ClosedByClient } else { DisconnectCause::ConnectionLost };
-    let connection = ClientConnection { envoy: envoy.to_owned(), client, listener_port };
-    Some(EndedConnection { connection, at: end(entry)?, cause })
+    Some(EndedConnection { connection: connection(envoy, entry)?, at: end(entry)?, cause })
 }
 
 /// What the message says of HTTP requests.
@@ -126,12 +129,7 @@ pub fn entries(message: &StreamAccessLogsMessage) -> impl Iterator<Item = &Acces
 /// The session that this entry is about, and when it was in use: never later than `now`, whatever Envoy's clock says.
 /// `None` for an entry that says nothing of the kind.
 pub fn read(entry: &AccessLogCommon, now: Timestamp) -> Option<(&str, Timestamp)> {
-    let check = &entry.metadata.as_ref()?.filter_metadata.get(EXT_AUTHZ)?.fields;
-    let text = |key: &str| match check.get(key)?.kind.as_ref()? {
-        Kind::StringValue(text) if !text.is_empty() => Some(text.as_str()),
-        _ => None,
-    };
-    if text(ACTIVITY)? != COUNTS {
+    if text(entry, ACTIVITY)? != COUNTS {
         return None;
     }
     let at = match AccessLogType::try_from(entry.access_log_type).ok()? {
@@ -139,17 +137,46 @@ pub fn read(entry: &AccessLogCommon, now: Timestamp) -> Option<(&str, Timestamp)
         AccessLogType::DownstreamEnd => end(entry)?.min(now),
         _ => return None,
     };
-    Some((text("session")?, at))
+    Some((text(entry, "session")?, at))
+}
+
+/// The Connect session whose request is open, and the connection to this Envoy that it is open on. `None` for any other entry.
+/// Whether a proxy holds the connection is not in the log: the check has said so.
+pub fn open_connection<'a>(envoy: &str, entry: &'a AccessLogCommon) -> Option<(&'a str, UsedConnection)> {
+    let is_open = entry.access_log_type == i32::from(AccessLogType::DownstreamPeriodic);
+    if !is_open || text(entry, "protocol")? != Protocol::Connect.as_str() {
+        return None;
+    }
+    let used = UsedConnection { connection: connection(envoy, entry)?, since: start(entry)?, proxied: false };
+    Some((text(entry, "session")?, used))
+}
+
+/// What the check of the request has said under this key.
+fn text<'a>(entry: &'a AccessLogCommon, key: &str) -> Option<&'a str> {
+    let check = &entry.metadata.as_ref()?.filter_metadata.get(EXT_AUTHZ)?.fields;
+    match check.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) if !text.is_empty() => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+fn connection(envoy: &str, entry: &AccessLogCommon) -> Option<ClientConnection> {
+    let client = socket(entry.downstream_remote_address.as_ref())?;
+    let listener_port = socket(entry.downstream_local_address.as_ref())?.port();
+    Some(ClientConnection { envoy: envoy.to_owned(), client, listener_port })
+}
+
+fn start(entry: &AccessLogCommon) -> Option<Timestamp> {
+    let protobuf::Timestamp { seconds, nanos } = entry.start_time?;
+    Timestamp::new(seconds, nanos).ok()
 }
 
 fn end(entry: &AccessLogCommon) -> Option<Timestamp> {
-    let protobuf::Timestamp { seconds, nanos } = entry.start_time?;
-    let start = Timestamp::new(seconds, nanos).ok()?;
     let protobuf::Duration { seconds, nanos } = entry.duration?;
     // `SignedDuration::new` panics where the two overflow together.
     let took =
         SignedDuration::from_secs(seconds).checked_add(SignedDuration::from_nanos(i64::from(nanos)))?;
-    start.checked_add(took).ok()
+    start(entry)?.checked_add(took).ok()
 }
 
 #[cfg(test)]

@@ -98,6 +98,11 @@ impl AccessLogSink for Noted {
         self.0.lock().unwrap().push(session.to_owned());
     }
 
+    fn open(&self, session: &str, used: UsedConnection) {
+        let ClientConnection { envoy, client, .. } = used.connection;
+        self.0.lock().unwrap().push(format!("{session} is open on {envoy} {client}"));
+    }
+
     fn ended(&self, connection: EndedConnection) {
         let ClientConnection { envoy, client, listener_port } = connection.connection;
         self.0.lock().unwrap().push(format!("{envoy} {client} {listener_port}"));
@@ -174,6 +179,34 @@ fn a_connection_is_closed_by(#[case] close_type: &str, #[case] reason: &str, #[c
 #[case::without_a_time(AccessLogCommon { start_time: None, ..closed("Normal", "") })]
 fn an_entry_names_no_connection(#[case] entry: AccessLogCommon) {
     assert_eq!(ended_connection("envoy-0", &entry), None);
+}
+
+/// A request of this protocol that is open on the connection of 10.0.0.7:4711.
+fn open(protocol: &str) -> AccessLogCommon {
+    let check = [("session", "s"), ("activity", "1"), ("protocol", protocol)];
+    AccessLogCommon {
+        metadata: Some(metadata(EXT_AUTHZ, &check)),
+        access_log_type: PERIODIC.into(),
+        ..closed("", "")
+    }
+}
+
+#[test]
+fn an_open_request_says_over_which_connection_its_client_is_there() {
+    let entry = open("connect");
+    let (session, used) = open_connection("envoy-0", &entry).unwrap();
+    let client = "10.0.0.7:4711".parse().unwrap();
+    let connection = ClientConnection { envoy: "envoy-0".to_owned(), client, listener_port: 10_000 };
+    assert_eq!((session, used.connection, used.proxied), ("s", connection, false));
+    assert_eq!(used.since.as_second(), at(10).as_second());
+}
+
+#[rstest]
+#[case::of_thrift(open("thrift"))]
+#[case::that_has_ended(AccessLogCommon { access_log_type: END.into(), ..open("connect") })]
+#[case::without_a_connection(AccessLogCommon { downstream_remote_address: None, ..open("connect") })]
+fn no_connection_is_known_by_an_entry(#[case] entry: AccessLogCommon) {
+    assert_eq!(open_connection("envoy-0", &entry), None);
 }
 
 fn tcp(envoy: Option<&str>) -> StreamAccessLogsMessage {

@@ -309,6 +309,7 @@ impl Session {
         let mut connections = ClientConnections::of(&self);
         connections.opened(&used, false);
         self.status.client_connections = connections.open;
+        (self.status.disconnected_at, self.status.disconnect_cause) = (None, None);
         self
     }
 

@@ -9,7 +9,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::seconds;
-use super::endings::{after, unanswered};
+use super::endings::{after, last_use, unanswered};
 use super::quota::{self, Exceeded};
 use super::running::{Asking, MayEnd};
 use super::sessions::{Draft, Drafts};
@@ -43,7 +43,10 @@ impl<'a> Drafts<'a> {
                 end_left_waiting(draft, since, now, plan);
             }
             if let Some(minutes) = timeout.filter(|_| draft.goes_on()) {
-                end_after(draft, minutes, since, asking, plan);
+                // What ran in it after its client had gone was a use, too.
+                let last_use = last_use(draft.session, view.activity.get(draft.session.name()).copied());
+                let due = after(since.max(last_use), SignedDuration::from_mins(minutes.into()));
+                end_when_due(draft, minutes, (since, due), asking, plan);
             }
         }
     }
@@ -104,8 +107,13 @@ fn end_left_waiting(draft: &mut Draft<'_>, since: Timestamp, now: Timestamp, pla
     }
 }
 
-fn end_after(draft: &mut Draft<'_>, minutes: i32, since: Timestamp, asking: Asking<'_>, plan: &mut Plan) {
-    let due = after(since, SignedDuration::from_mins(minutes.into()));
+fn end_when_due(
+    draft: &mut Draft<'_>,
+    minutes: i32,
+    (since, due): (Timestamp, Timestamp),
+    asking: Asking<'_>,
+    plan: &mut Plan,
+) {
     if due > asking.now {
         return plan.wake_at(due);
     }

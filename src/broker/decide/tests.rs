@@ -1,6 +1,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::api::DisconnectCause;
 use crate::api::SessionState::{self, Active, Failed, Idle, Pending, Terminated, Terminating};
 use crate::model::connect_server::TOKEN_SETTING;
 use crate::model::fixtures::{
@@ -470,6 +471,31 @@ fn a_full_pool_says_so() {
     let (kind, message) = denial(first_call(&inventory));
     assert_eq!(kind, DenialKind::QuotaExceeded);
     assert!(message.starts_with("Quota exceeded: pool p is full, all of its 1 session(s)"), "{message}");
+}
+
+/// As a connection of alice has made it, and left at second 100.
+fn left_session() -> Session {
+    let id = Uuid::from_u128(99);
+    let session = session(&format!("p-{id}")).with_spark_id(id).on("p-0");
+    session.disconnected(100, DisconnectCause::ClosedByClient)
+}
+
+#[rstest]
+#[case::at_the_limit_of_a_user(connect_pool("p").allowing_each_user(1))]
+#[case::in_a_full_pool(connect_pool("p").allowing_in_total(1))]
+fn a_session_that_was_left_makes_room(#[case] pool: Pool) {
+    created(first_call(&world(pool.clone(), [left_session()])));
+    let back = world(pool, [left_session().connected_from(1, 110)]);
+    assert_eq!(denial(first_call(&back)).0, DenialKind::QuotaExceeded, "its client is there");
+}
+
+#[test]
+fn a_session_that_is_making_room_does_not_count_any_more() {
+    let ending = left_session().in_state(SessionState::Terminating).explained("ReplacedByNewer", "…", 100);
+    created(first_call(&world(connect_pool("p").allowing_each_user(1), [ending.clone()])));
+    let another = session("s").with_spark_id(Uuid::from_u128(98)).on("p-0");
+    let full = world(connect_pool("p").allowing_each_user(1), [ending, another]);
+    assert_eq!(denial(first_call(&full)).0, DenialKind::QuotaExceeded);
 }
 
 #[test]
