@@ -166,7 +166,12 @@ async fn a_short_pool_gets_the_defaults() {
                 "drainBeforeScaleDown": true,
             },
             "sparkApplicationTemplate": written["spec"]["sparkApplicationTemplate"],
-            "sessionPolicy": { "maxSessionsPerUser": 5, "maxTotalSessions": 200, "idleTimeoutMinutes": 720 },
+            "sessionPolicy": {
+                "maxSessionsPerUser": 5,
+                "maxTotalSessions": 200,
+                "idleTimeoutMinutes": 720,
+                "runningQueriesKeepSessions": true,
+            },
             "sharing": "Pool",
             "identity": "Enforced",
         });
