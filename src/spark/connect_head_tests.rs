@@ -164,6 +164,19 @@ proptest! {
     }
 
     #[test]
+    fn a_clone_that_is_given_an_id_is_the_same_call_otherwise(
+        more in prop::collection::vec((5_u64..100, prop::collection::vec(any::<u8>(), 0..50)), 0..5), id in any::<u128>(),
+    ) {
+        let more = more.iter().map(|(number, value)| text(*number, value));
+        let body = frame(&[vec![text(1, SESSION.as_bytes()), user()], more.collect()].concat());
+        let before = read(ConnectMethod::CloneSession, &body).unwrap();
+        let id = Uuid::from_u128(id);
+        let given = with_clone_id(&body, id).unwrap();
+        let clone = Some(CloneId { session_id: id, chosen_by_client: true });
+        prop_assert_eq!(read(ConnectMethod::CloneSession, &given), Ok(ConnectHead { clone, ..before }));
+    }
+
+    #[test]
     fn every_order_and_every_cut_after_the_session_gives_the_same_session(
         id in any::<u128>(), observed in "[a-z0-9-]{1,36}", plan in prop::collection::vec(any::<u8>(), 0..200),
         order in Just(vec![0_usize, 1, 2, 3]).prop_shuffle(), cut in 0_usize..300,

@@ -37,6 +37,9 @@ def test_every_snippet_is_tested_or_says_why_not():
     assert sorted(tested) == sorted(set(tested)), "two snippets have one test"
     functions = {name.removeprefix("test_") for name in globals()}
     assert [name for name in tested if name not in functions] == [], "these tests are missing"
+    lines = [line for s in found if s.test for line in s.text.splitlines()]
+    stale = [start for start in LEFT_OUT if not any(line.startswith(start) for line in lines)]
+    assert stale == [], "no snippet has these commands"
 
 
 @pytest.mark.parametrize(

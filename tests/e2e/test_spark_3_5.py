@@ -1,6 +1,7 @@
 """Servers of Spark 3.5: they load the interceptor, have no ReleaseSession, and keep sessions as they please.
 
-Two ends take more than a minute: what they look at begins before all others. What kills the driver comes last.
+Two ends take more than a minute: what they look at begins together, when nobody else needs the driver's only core. What
+kills the driver comes after them.
 """
 
 import json
@@ -71,10 +72,6 @@ def running_jobs(session: dict) -> list[str]:
     api = f"http://{session['status']['endpoint'].rpartition(':')[0]}:4040/api/v1/applications"
     (application,) = json.loads(fetch(api))
     return [job["name"] for job in json.loads(fetch(f"{api}/{application['id']}/jobs?status=running"))]
-
-
-def test_sessions_begin_whose_end_takes_a_while(unused, busy, thing):
-    assert {thing("sis", name)["status"]["state"] for _, name in (unused, busy)} == {"Active"}
 
 
 @pytest.fixture
@@ -148,6 +145,10 @@ def test_spark_stop_of_pyspark_3_5_tells_nobody(begin, thing):
     shell.says("!spark.stop(); print('stopped', flush=True)", "stopped\n", 20)
     status = thing("sis", name)["status"]
     assert status["state"] == "Active" and "releasedAt" not in status
+
+
+def test_sessions_begin_whose_end_takes_a_while(unused, busy, thing):
+    assert {thing("sis", name)["status"]["state"] for _, name in (unused, busy)} == {"Active"}
 
 
 def test_a_session_that_nobody_uses_ends(unused, ended):  # noqa: F811
