@@ -46,6 +46,7 @@ pub async fn measure(size: Size) {
         let more = (per_pool * pools - sessions.len()) / pools;
         sessions.extend(create_sessions(&client, (0..pools * more).map(|n| n % pools)).await);
         until_selected::<SparkInteractiveSession>(&client, "status.state=Active", sessions.len()).await;
+        connect(&client, &sessions).await;
         tokio::time::sleep(REST).await;
         // One session of each pool, so that as many plans are made whatever a pool holds.
         let changed: Vec<&String> = (0..pools).map(|n| &sessions[n + pools * (n % per_pool)]).collect();
@@ -66,6 +67,27 @@ pub async fn measure(size: Size) {
         verdict(operator.resident() < 150.0),
         verdict(seen.max(planned) < 1.1),
     );
+}
+
+/// The client of each session has a connection of its own.
+async fn connect(client: &kube::Client, sessions: &[String]) {
+    let api: Api<SparkInteractiveSession> = api(client);
+    stream::iter(sessions.iter().enumerate())
+        .map(|(n, session)| {
+            let connection = json!({
+                "envoy": "envoy-0",
+                "client": format!("10.0.{}.{}:50000", n / 256, n % 256),
+                "listenerPort": 10_000,
+                "since": "2027-01-15T08:00:00.000000Z",
+            });
+            let patch = json!({ "status": { "clientConnections": [connection] } });
+            let api = api.clone();
+            async move { api.patch_status(session, &PatchParams::default(), &Patch::Merge(patch)).await }
+        })
+        .buffer_unordered(WIDTH)
+        .try_for_each(async |_| Ok(()))
+        .await
+        .unwrap();
 }
 
 fn annotation(value: Uuid) -> Value {

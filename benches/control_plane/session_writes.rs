@@ -38,7 +38,7 @@ pub async fn measure(size: Size) {
     let _spark = StandIn::start(client.clone(), NAMESPACE);
     create_warm_pool(&client, POOL, 3).await;
     let operator = Operator::start(loopback(free_port())).await;
-    let mut asking = Asking::new(operator.address).await;
+    let mut asking = Asking::new(operator.address).await.for_envoy("envoy-0");
     let host = host(POOL);
     // Waits for the instance, as the others shall not.
     let first = Uuid::new_v4();
