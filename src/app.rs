@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -16,11 +15,11 @@ use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionWriter, ThriftSessions, Traces, Writers};
 use crate::control_channel::{Certificates, Incoming};
 use crate::edge;
-use crate::model::{EndedConnection, Policy, Routing, Session, TlsOff, TlsPolicy, UsedConnection};
+use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
-    Activity, ActivityWriter, Applier, Candidate, Clients, ConnectionRecorder, ConnectionWriter, DriverLogs,
-    DriverMetrics, Events, Leadership, Liveness, PoolMetrics, Readiness, Reconciler, SessionPatch, Stores,
-    Takeover, programmed, watches,
+    AccessLogRecorders, Activity, ActivityWriter, Applier, Candidate, Clients, ConnectionRecorder,
+    ConnectionWriter, DriverLogs, DriverMetrics, Events, Leadership, Liveness, PoolMetrics, Readiness,
+    Reconciler, SessionPatch, Stores, Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, Metrics};
@@ -130,7 +129,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .add_service(edge::service(Arc::new(broker)))
         .add_service(edge::open_session_service(Arc::new(thrift_sessions)))
         .add_service(edge::access_log_service(
-            Recorders { activity, connections, stores: stores.clone() },
+            AccessLogRecorders { activity, connections, stores: stores.clone() },
             metrics.access_log_entries.clone(),
             stop.clone(),
         ));
@@ -226,30 +225,6 @@ async fn publish_routing(
             last = Some((routing, snapshot));
         }
         stores.routing_changed.notified().await;
-    }
-}
-
-/// Where Envoys' access logs go.
-struct Recorders {
-    activity: Activity,
-    connections: ConnectionRecorder,
-    stores: Arc<Stores>,
-}
-
-impl edge::AccessLogSink for Recorders {
-    fn used(&self, session: &str, at: Timestamp) {
-        self.activity.note(session, at);
-    }
-
-    fn open(&self, session: &str, used: UsedConnection) {
-        let is_known = |session: &Arc<Session>| session.is_connected_over(&used.connection);
-        if !self.stores.read(|inventory| inventory.session(session).is_none_or(is_known)) {
-            self.connections.used(session, used);
-        }
-    }
-
-    fn ended(&self, connection: EndedConnection) {
-        self.connections.ended(connection);
     }
 }
 

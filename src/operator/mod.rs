@@ -4,6 +4,7 @@
 //! readiness probes and what Envoy says ([`programmed`]) run on every replica; one, the holder of a
 //! Lease, plans and carries plans out.
 
+mod access_log_recorders;
 mod activity;
 mod api_client;
 mod apply;
@@ -35,6 +36,7 @@ mod watching;
 #[cfg(test)]
 mod replicas_tests;
 
+pub use access_log_recorders::AccessLogRecorders;
 pub use activity::{Activity, ActivityWriter};
 pub use api_client::Clients;
 pub use apply::{Applier, ApplyError, FIELD_MANAGER};
