@@ -54,8 +54,8 @@ impl<'a> Drafts<'a> {
                         self.drafts[n].held_back = true;
                         break;
                     }
-                    Room::None => {
-                        let message = exceeded.to_string();
+                    Room::None { kept } => {
+                        let message = exceeded.with(kept).to_string();
                         self.drafts[n].end(SessionState::Failed, "QuotaExceeded", message);
                         break;
                     }

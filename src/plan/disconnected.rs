@@ -21,14 +21,14 @@ pub(super) const CLIENT_GONE: &str = "ClientGone";
 pub(super) const DISCONNECTED_TIMEOUT: &str = "DisconnectedTimeout";
 
 /// What came of the search for a session that makes room.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Room<'a> {
     /// This session ends for it.
     Made(&'a Session),
     /// Spark is being asked what runs in the session that would end. The answer brings a plan within seconds.
     Asking,
-    /// No session of the user makes room.
-    None,
+    /// No session of the user makes room. `kept`: what keeps those that were left, a sentence each.
+    None { kept: Vec<String> },
 }
 
 impl<'a> Drafts<'a> {
@@ -58,7 +58,9 @@ impl<'a> Drafts<'a> {
         let own = self.drafts.iter().filter(|draft| draft.goes_on() && draft.session.spec.user == user);
         let candidates = quota::replaceable(own.map(|draft| draft.session), self.now);
         let asking = Asking { view: self.view, instances: &self.instances, now: self.now };
+        let mut kept = Vec::new();
         for session in candidates {
+            let name = session.name();
             let Some((since, due)) = session.disconnected_at().zip(session.given_up_at()) else { continue };
             match asking.may_end(session, due, plan) {
                 MayEnd::Yes { unknown } => {
@@ -76,11 +78,14 @@ impl<'a> Drafts<'a> {
                     return Room::Made(session);
                 }
                 MayEnd::Asked { ends } if ends <= self.now => return Room::Asking,
-                // Something runs in it, or its server does not answer: the session that was left next may do.
-                MayEnd::Asked { .. } | MayEnd::No(_) => {}
+                // The session that was left next may do.
+                MayEnd::Asked { .. } => {
+                    kept.push(format!("{name} keeps its place: Spark does not say what runs in it."))
+                }
+                MayEnd::No(words) => kept.push(format!("{name} keeps its place: {words}.")),
             }
         }
-        Room::None
+        Room::None { kept }
     }
 }
 

@@ -22,9 +22,16 @@ pub struct Exceeded {
     in_use: Vec<String>,
     /// A session whose place a newer one may get in so many seconds, unless its client comes back.
     soon_free: Option<(String, i64)>,
+    /// What keeps disconnected sessions of the user, a sentence each.
+    kept: Vec<String>,
 }
 
 impl Exceeded {
+    /// The same, with what keeps disconnected sessions of the user.
+    pub fn with(self, kept: Vec<String>) -> Self {
+        Self { kept, ..self }
+    }
+
     /// As in "user alice may have 5 session(s) in pool p at the same time".
     pub fn limit_in_words(&self) -> String {
         let Self { pool, user, .. } = self;
@@ -66,6 +73,9 @@ impl fmt::Display for Exceeded {
         }
         if let Some((session, seconds)) = &self.soon_free {
             write!(f, " Try again in {seconds} s: {session} makes room then, unless its client comes back.")?;
+        }
+        for words in self.kept.iter().take(NAMED) {
+            write!(f, " {words}")?;
         }
         write!(
             f,
@@ -150,6 +160,7 @@ pub fn check(
         limit,
         in_use: of_user.iter().map(|session| described(session)).collect(),
         soon_free: soon_free(of_user, now),
+        kept: Vec::new(),
     })
 }
 

@@ -26,6 +26,9 @@ use super::{MEGABYTES, RECEIVED_TRAILER, UNTIL_RELEASED, instance};
 /// Spark's own limit of one message.
 const MAX_MESSAGE: usize = 128 * 1024 * 1024;
 
+/// By it the operator asks what runs in a session.
+const RUNNING_HEADER: &str = "x-spark-session-running";
+
 /// The first fields of every request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Head {
@@ -48,8 +51,17 @@ struct Reply {
     session_id: String,
     #[prost(string, tag = "12")]
     operation_id: String,
+    /// Which streaming queries run: none.
+    #[prost(message, optional, tag = "11")]
+    streaming_queries: Option<StreamingQueries>,
     #[prost(message, optional, tag = "14")]
     result_complete: Option<()>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StreamingQueries {
+    #[prost(message, optional, tag = "1")]
+    active: Option<()>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -208,6 +220,10 @@ fn replies(
         return one(&AddArtifactsReply { session_id }).boxed();
     }
     let reply = Reply { session_id, ..Reply::default() };
+    if headers.contains_key(RUNNING_HEADER) {
+        return one(&Reply { streaming_queries: Some(StreamingQueries { active: Some(()) }), ..reply })
+            .boxed();
+    }
     if !matches!(method, ConnectMethod::ExecutePlan | ConnectMethod::ReattachExecute) {
         let pause = instance::pause(headers);
         return stream::once(tokio::time::sleep(pause)).flat_map(move |()| one(&reply)).boxed();

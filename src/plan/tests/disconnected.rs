@@ -149,6 +149,8 @@ fn where_something_runs_in_all_of_them_the_newer_one_is_refused() {
     let cluster = cluster(pool().allowing_each_user(1), [left(1, 110, ClosedByClient)]).at(199).settled();
     let cluster = cluster.running(&name(1), runs()).session(made(99).created(200)).at(200).settled();
     assert_eq!((cluster.state_of(&name(1)), cluster.told(&name(99)).1), (Active, "QuotaExceeded"));
+    let words = format!("{} keeps its place: streaming query \"events\" runs in it. End one: ", name(1));
+    assert!(cluster.told(&name(99)).2.contains(&words), "{}", cluster.told(&name(99)).2);
 }
 
 #[test]
@@ -167,6 +169,8 @@ fn a_server_that_does_not_answer_keeps_nobody_waiting() {
     let silent = SparkRuns::Unknown { reason: "no answer".to_owned(), since: at(200) };
     let cluster = cluster.running(&name(1), Some(silent)).session(made(99).created(200)).at(200).settled();
     assert_eq!((cluster.state_of(&name(1)), cluster.told(&name(99)).1), (Active, "QuotaExceeded"));
+    let words = format!("{} keeps its place: Spark does not say what runs in it. End one: ", name(1));
+    assert!(cluster.told(&name(99)).2.contains(&words), "{}", cluster.told(&name(99)).2);
 }
 
 #[test]
