@@ -120,7 +120,7 @@ impl Authenticator {
     }
 
     /// The task that gives logins back to the provider when they are not needed any more, and counts what became of
-    /// them in `outcomes`. `None` without password logins. Until it runs, the newest thousand wait.
+    /// them in `outcomes`. `None` without password logins. Until it runs, the newest four thousand wait.
     pub fn revoker(&self, outcomes: Family<Outcome, Counter>) -> Option<Revoker> {
         match &self.mode {
             Mode::Provider(reception) => Revoker::new(Arc::clone(reception), outcomes),

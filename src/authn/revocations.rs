@@ -23,7 +23,7 @@ use super::reception::Reception;
 use crate::telemetry::Outcome;
 
 /// Refresh tokens that wait; each has about a kilobyte. Beyond, the oldest is given up.
-const MAX_WAITING: usize = 1024;
+const MAX_WAITING: usize = 4096;
 const MAX_AT_ONCE: usize = 4;
 /// While the provider does not answer, it is asked that often.
 const PAUSE: Duration = Duration::from_secs(20);

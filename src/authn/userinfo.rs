@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::discovery::Discovery;
 use super::error::AuthnError;
-use super::text::one_line;
 use super::token::VerifiedToken;
 use super::turns::Turns;
 use super::{groups, provider};
@@ -102,11 +100,11 @@ fn read(
     match status {
         status if status.is_success() => {}
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(UserinfoError::Refused(format!("{status}{}", error_code(body))));
+            return Err(UserinfoError::Refused(status.to_string()));
         }
         StatusCode::TOO_MANY_REQUESTS => return Err(AuthnError::Busy.into()),
         status if provider::is_outage(status) => return Err(AuthnError::Unavailable.into()),
-        status => return Err(UserinfoError::Unusable(format!("it answers {status}{}", error_code(body)))),
+        status => return Err(UserinfoError::Unusable(format!("it answers {status}"))),
     }
     let Ok(claims) = serde_json::from_slice::<Map<String, Value>>(body) else {
         let problem = if is_jwt(body) {
@@ -138,16 +136,6 @@ fn is_jwt(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     let dots = body.iter().filter(|byte| **byte == b'.').count();
     body.starts_with(b"ey") && matches!(dots, 2 | 4)
-}
-
-/// In brackets, if the provider names one (RFC 6750 §3.1, which Keycloak repeats in the body).
-fn error_code(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Refusal {
-        error: String,
-    }
-    let refusal = serde_json::from_slice::<Refusal>(body).ok();
-    refusal.map(|refusal| format!(" ({})", one_line(&refusal.error, 60))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -190,7 +178,7 @@ mod tests {
     #[case::wrong_scope(
         403,
         json!({"error": "insufficient_scope"}).to_string(),
-        Err(UserinfoError::Refused("403 Forbidden (insufficient_scope)".to_owned()))
+        Err(UserinfoError::Refused("403 Forbidden".to_owned()))
     )]
     #[case::not_for_it(401, String::new(), Err(UserinfoError::Refused("401 Unauthorized".to_owned())))]
     #[case::not_there(404, String::new(), Err(unusable("it answers 404 Not Found")))]

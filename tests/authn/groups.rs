@@ -109,12 +109,12 @@ async fn userinfo_that_does_not_take_the_token() {
     world.provider.set(USERINFO, Answer::Text(403, "application/json", refusal.to_string()));
     assert_eq!(
         world.refused_password().await,
-        unusable("it does not take the access token of a password login, 403 Forbidden (insufficient_scope)")
+        unusable("it does not take the access token of a password login, 403 Forbidden")
     );
     assert_eq!(
         world.refusal(&token_of(&world)).await,
         "The token tells no groups (there is no claim \"groups\" with names in it), and the identity provider's \
-         userinfo endpoint does not tell them for it: 403 Forbidden (insufficient_scope). Get an access token with the \
+         userinfo endpoint does not tell them for it: 403 Forbidden. Get an access token with the \
          scope openid."
     );
 }

@@ -353,13 +353,16 @@ def instance_tokens(environment) -> Iterator[Callable[[], set[str]]]:
 
 @pytest.fixture(scope="session")
 def access_token(environment, used_tokens) -> Callable[..., str]:
-    """access_token(user, password=None, public_client=None) -> a JWT from Keycloak by the password grant."""
+    """access_token(user, password=None, public_client=None, scope=None) -> a JWT from Keycloak by the password grant."""
 
-    def call(user: str, password: str | None = None, public_client: str | None = None) -> str:
+    def call(
+        user: str, password: str | None = None, public_client: str | None = None, scope: str | None = None
+    ) -> str:
         form = {
             "grant_type": "password",
             "username": user,
             "password": environment.password(user) if password is None else password,
+            **({"scope": scope} if scope else {}),
         }
         if public_client:
             form["client_id"] = public_client

@@ -31,7 +31,7 @@ class KeycloakAdmin:
         answer = fetch(url, data, headers=headers, method=method)
         return json.loads(answer) if answer else None
 
-    def create_user(self, name: str, password: str) -> str:
+    def create_user(self, name: str, password: str, *groups: str) -> str:
         """-> its id."""
         user = {
             "username": name,
@@ -39,6 +39,7 @@ class KeycloakAdmin:
             "email": f"{name}@example.com",
             "firstName": name,
             "lastName": "Example",
+            "groups": [f"/{group}" for group in groups],
             "credentials": [{"type": "password", "value": password, "temporary": False}],
         }
         self._call("POST", "/users", user)
@@ -60,6 +61,32 @@ class KeycloakAdmin:
         (client,) = self._call("GET", f"/clients?clientId={client_id}")
         client["attributes"]["access.token.lifespan"] = seconds
         self._call("PUT", f"/clients/{client['id']}", client)
+
+    def sessions(self, user_id: str) -> list[dict]:
+        """What logins of the user the server keeps."""
+        return self._call("GET", f"/users/{user_id}/sessions")
+
+    def take_mapper(self, client_id: str, name: str) -> dict:
+        """Takes one of the client's own mappers of claims away -> what it was."""
+        (client,) = self._call("GET", f"/clients?clientId={client_id}")
+        (mapper,) = (mapper for mapper in client["protocolMappers"] if mapper["name"] == name)
+        self._call("DELETE", f"/clients/{client['id']}/protocol-mappers/models/{mapper['id']}")
+        return {key: value for key, value in mapper.items() if key != "id"}
+
+    def add_mapper(self, client_id: str, mapper: dict) -> None:
+        (client,) = self._call("GET", f"/clients?clientId={client_id}")
+        self._call("POST", f"/clients/{client['id']}/protocol-mappers/models", mapper)
+
+    def add_optional_scope(self, client_id: str, name: str, mapper: dict) -> str:
+        """A scope of that name, with one mapper, which comes only when the client asks for it -> its id."""
+        (client,) = self._call("GET", f"/clients?clientId={client_id}")
+        self._call("POST", "/client-scopes", {"name": name, "protocol": "openid-connect", "protocolMappers": [mapper]})
+        (scope,) = (scope for scope in self._call("GET", "/client-scopes") if scope["name"] == name)
+        self._call("PUT", f"/clients/{client['id']}/optional-client-scopes/{scope['id']}")
+        return scope["id"]
+
+    def remove_scope(self, scope_id: str) -> None:
+        self._call("DELETE", f"/client-scopes/{scope_id}")
 
     def add_signing_key(self) -> str:
         """A new key, with which all further tokens are signed -> the id of its component."""

@@ -3,8 +3,12 @@
 import base64
 import re
 import urllib.parse
+import uuid
 
 import pytest
+
+from connect_wire import Answer, call, config_get
+from keycloak_admin import KeycloakAdmin
 
 # Of deploy/local/sparklocal/keycloak.py.
 UMLAUTS = ("jürgen", "pä:ss:wört €")
@@ -44,6 +48,21 @@ def login(environment, users) -> tuple[str, str]:
     return users[0], environment.password(users[0])
 
 
+@pytest.fixture
+def keycloak_user(environment):
+    """keycloak_user(name, password) -> both, of somebody who goes with the test."""
+    admin = KeycloakAdmin(environment["OIDC_ISSUER"], environment.state / "secrets" / "keycloak-admin")
+    made = []
+
+    def create(name: str, password: str) -> tuple[str, str]:
+        made.append(admin.create_user(name, password))
+        return name, password
+
+    yield create
+    for user_id in made:
+        admin.delete_user(user_id)
+
+
 def test_pyspark_by_token_with_a_password(pyspark, url, login, owner):
     pyspark(COLLECT, url(token=b64(*login)), stop=False).succeeded()
     assert owner() == login[0]
@@ -75,6 +94,39 @@ def test_a_password_with_colons_and_umlauts(pyspark, beeline, pyhive, url, owner
     pyspark(COLLECT, url(token=b64(*UMLAUTS)), stop=False).succeeded()
     assert owner() == UMLAUTS[0]
     assert pyhive(WHO, *UMLAUTS).succeeded().out == f"{UMLAUTS[0]}\n"
+
+
+def test_a_password_in_latin_1(pyspark, url, owner, keycloak_user):
+    """As Java's getBytes("ISO-8859-1") in older Hive drivers."""
+    name, password = keycloak_user("latin-1", "pässwört")
+    token = base64.b64encode(f"{name}:{password}".encode("latin-1")).decode()
+    pyspark(COLLECT, url(token=token), stop=False).succeeded()
+    assert owner() == name
+    wrong = base64.b64encode(f"{name}:pässwort".encode("latin-1")).decode()
+    assert pyspark(COLLECT, url(token=wrong)).complaint() == (
+        "pyspark.errors.exceptions.connect.SparkConnectGrpcException: Wrong user name or password. They were not sent as "
+        "UTF-8 and were read as Latin-1, which is a guess: let the client send UTF-8, or log in with a token."
+    )
+
+
+def test_the_same_login_twice_as_jvm_clients_send_it(login, access_token, users, environment):
+    """That of $SPARK_REMOTE and that of the URL."""
+    jwt = access_token(users[0])
+    headers = [f"Bearer {b64(*login)}", f"Bearer {jwt}", f"Bearer {b64(users[1], environment.password(users[1]))}"]
+
+    def answer(*values: str) -> Answer:
+        session = str(uuid.uuid4())
+        address = f"127.0.0.1:{environment.port}"
+        sent = [("authorization", value) for value in values]
+        return call(address, "Config", config_get(session, "spark.app.name"), sent, "localhost")
+
+    assert answer(headers[0], headers[0]).code == "OK"
+    assert answer(headers[1], headers[1], headers[1]).code == "OK"
+    for first, second in [(headers[0], headers[2]), (headers[1], headers[2]), (headers[0], headers[1])]:
+        assert answer(first, second).refused("UNAUTHENTICATED") == (
+            "Different Authorization headers were sent with one request; send one. Spark's JVM clients send the login of "
+            "$SPARK_REMOTE beside that of the URL: unset SPARK_REMOTE, or leave the login out of one of the two."
+        )
 
 
 @pytest.mark.parametrize("name", ["token", "whoever"])

@@ -21,12 +21,12 @@ fuzz_target!(|text: &str| {
             assert!(matches!(again, Ok(Credentials::Token(again)) if again.expose_secret() == token));
         }
         // Basic cannot say a user name with a colon; `x-spark-username` can.
-        Ok(Credentials::Password { user, password }) if !user.contains(':') => {
+        Ok(Credentials::Password { user, password, .. }) if !user.contains(':') => {
             let pair = format!("{user}:{}", password.expose_secret());
             let plain = format!("Basic {}", BASE64_STANDARD.encode(&pair));
             let pyspark = format!("Bearer {}", BASE64_URL_SAFE_NO_PAD.encode(&pair));
             for header in [plain, pyspark] {
-                let Ok(Credentials::Password { user: found, password: secret }) = authorization(&header)
+                let Ok(Credentials::Password { user: found, password: secret, .. }) = authorization(&header)
                 else {
                     panic!("{header} was not read as a password");
                 };
