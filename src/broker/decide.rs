@@ -8,6 +8,7 @@
 //! Nothing is decided here for good: sessions are placed, counted and ended by `crate::plan`.
 
 mod connect;
+mod start;
 mod thrift;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +19,6 @@ use crate::model::{
     Call, DEFAULT_SESSION_NAME, Denial, DenialKind, Identity, Inventory, Pool, Protocol, Route, Session,
     SessionKey, TokenState,
 };
-use crate::plan::quota;
 
 /// The next step for a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -272,58 +272,6 @@ impl Request<'_> {
             }
             _ => Decision::Create(draft),
         }
-    }
-
-    /// A new one, if the pool takes it. What the planner would refuse is refused here already, without an object.
-    fn start(&self, start: impl FnOnce(&Self) -> Decision) -> Decision {
-        if self.pool.meta.deleting {
-            let message = format!("Pool {} is being deleted and takes no new sessions.", self.pool.name());
-            return deny(DenialKind::UnknownHost, message);
-        }
-        let of_user = self.inventory.sessions_of(self.pool.name(), &self.identity.user).into_iter();
-        let of_user: Vec<&Session> = of_user.map(AsRef::as_ref).filter(|session| counts(session)).collect();
-        match self.quota(&of_user) {
-            Ok(()) => start(self),
-            // The planner ends one of them for it, or refuses it if something runs in all of them.
-            Err(_) if self.has_room_by_replacing(&of_user) => start(self),
-            // Another replica may know already that one of them has ended.
-            Err(_) if !of_user.is_empty() && !self.wait.refreshed => Decision::Refresh,
-            Err(denial) => Decision::Deny(denial),
-        }
-    }
-
-    fn in_total(&self) -> usize {
-        self.inventory.sessions_in(self.pool.name()).filter(|session| counts(session)).count()
-    }
-
-    /// Whether a place is free once the user's disconnected sessions have made room.
-    fn has_room_by_replacing(&self, of_user: &[&Session]) -> bool {
-        let (policy, identity) = (&self.pool.spec.session_policy, self.identity);
-        let replaceable = quota::replaceable(of_user.iter().copied(), self.now).len();
-        let (own, all) = (of_user.len() - replaceable, self.in_total().saturating_sub(replaceable));
-        quota::has_room(policy, &identity.user, &identity.groups, own, all)
-    }
-
-    fn quota(&self, of_user: &[&Session]) -> Result<(), Denial> {
-        let (pool, identity) = (self.pool, self.identity);
-        let in_total = self.in_total();
-        quota::check(
-            &pool.spec.session_policy,
-            pool.name(),
-            &identity.user,
-            &identity.groups,
-            of_user,
-            in_total,
-            self.now,
-        )
-        .map_err(|exceeded| {
-            let by_groups = quota::names_groups(&pool.spec.session_policy);
-            let message = match identity.untold.as_ref().filter(|_| by_groups) {
-                Some(untold) => format!("{exceeded} No quota of a group counts here. {untold}"),
-                None => exceeded.to_string(),
-            };
-            Denial::new(DenialKind::QuotaExceeded, message)
-        })
     }
 
     /// The session is not known, and the call refers to what should be there.

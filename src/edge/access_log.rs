@@ -97,7 +97,7 @@ fn envoy_of(message: &StreamAccessLogsMessage) -> Option<String> {
     Some(node.id.clone()).filter(|id| !id.is_empty())
 }
 
-/// What the message says of connections.
+/// Returns the entries about connections.
 pub fn connection_entries(message: &StreamAccessLogsMessage) -> impl Iterator<Item = &AccessLogCommon> {
     let entries = match &message.log_entries {
         Some(LogEntries::TcpLogs(tcp)) => tcp.log_entry.as_slice(),
@@ -151,7 +151,7 @@ pub fn open_connection<'a>(envoy: &str, entry: &'a AccessLogCommon) -> Option<(&
     Some((text(entry, "session")?, used))
 }
 
-/// What the check of the request has said under this key.
+/// Returns the text that the check of the request has left under this key.
 fn text<'a>(entry: &'a AccessLogCommon, key: &str) -> Option<&'a str> {
     let check = &entry.metadata.as_ref()?.filter_metadata.get(EXT_AUTHZ)?.fields;
     match check.get(key)?.kind.as_ref()? {

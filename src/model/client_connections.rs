@@ -48,7 +48,7 @@ pub struct UsedConnection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedConnection {
     pub connection: ClientConnection,
-    /// By the Envoy's clock.
+    /// When it ended, by the Envoy's clock.
     pub at: Timestamp,
     pub cause: DisconnectCause,
 }
@@ -67,7 +67,7 @@ impl ClientConnectionStatus {
     }
 }
 
-/// What a session's status says about the connections of its clients.
+/// The part of a session's status that is about the connections of its clients.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClientConnections {
     pub open: Vec<ClientConnectionStatus>,

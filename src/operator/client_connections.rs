@@ -42,7 +42,7 @@ const KEPT_FOR: Duration = Duration::from_secs(15);
 /// Ended connections that are kept. JDBC clients may end hundreds in a second; of more, the newest are left out.
 const MOST_ENDS: usize = 20_000;
 
-/// What this replica has heard about connections and not written yet. Clones share it.
+/// Keeps what this replica has heard about connections and not written yet. Clones share it.
 #[derive(Clone, Default)]
 pub struct ConnectionRecorder(Arc<Shared>);
 
@@ -54,7 +54,7 @@ struct Shared {
 
 #[derive(Clone, Default)]
 struct Heard {
-    /// By session.
+    /// New connections, by the name of the session.
     used: BTreeMap<String, Vec<(UsedConnection, Instant)>>,
     ended: HashMap<ClientConnection, (EndedConnection, Instant)>,
 }
@@ -174,7 +174,7 @@ impl ConnectionWriter {
     }
 }
 
-/// What the status of a session should say.
+/// A change of the status of a session.
 #[derive(Debug, PartialEq)]
 struct Update {
     session: String,
@@ -225,8 +225,8 @@ fn is_over(session: &Session) -> bool {
     session.is_finished() || session.status.state == SessionState::Terminating
 }
 
-/// What the session's status has to say after all that was heard. `is_shared`: whether requests of others than this user come
-/// over a connection, too.
+/// Returns the session's connections after all that was heard. `is_shared` says whether requests of others than this user
+/// come over a connection, too.
 fn changed(
     session: &Session,
     heard: &Heard,

@@ -20,14 +20,14 @@ use crate::model::{REPLACED_BY_NEWER, Session};
 pub(super) const CLIENT_GONE: &str = "ClientGone";
 pub(super) const DISCONNECTED_TIMEOUT: &str = "DisconnectedTimeout";
 
-/// What came of the search for a session that makes room.
+/// The outcome of the search for a session that makes room.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Room<'a> {
     /// This session ends for it.
     Made(&'a Session),
     /// Spark is being asked what runs in the session that would end. The answer brings a plan within seconds.
     Asking,
-    /// No session of the user makes room. `kept`: what keeps those that were left, a sentence each.
+    /// No session of the user makes room. `kept` says what keeps those that were left, a sentence each.
     None { kept: Vec<String> },
 }
 

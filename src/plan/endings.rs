@@ -234,7 +234,7 @@ fn end_idle(
     }
 }
 
-/// What runs in the session keeps it.
+/// Keeps the session for what runs in it.
 pub(super) fn keep(draft: &mut Draft<'_>, words: String) {
     draft.state = SessionState::Active;
     draft.kept = Some(words);

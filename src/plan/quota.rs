@@ -20,19 +20,18 @@ pub struct Exceeded {
     limit: Limit,
     /// The user's sessions, as they are named to them.
     in_use: Vec<String>,
-    /// A session whose place a newer one may get in so many seconds, unless its client comes back.
-    soon_free: Option<(String, i64)>,
-    /// What keeps disconnected sessions of the user, a sentence each.
-    kept: Vec<String>,
+    /// Further sentences: when a place may be free, and what keeps disconnected sessions of the user.
+    remarks: Vec<String>,
 }
 
 impl Exceeded {
-    /// The same, with what keeps disconnected sessions of the user.
-    pub fn with(self, kept: Vec<String>) -> Self {
-        Self { kept, ..self }
+    /// Adds what keeps disconnected sessions of the user, a sentence each.
+    pub fn with(mut self, kept: Vec<String>) -> Self {
+        self.remarks.extend(kept);
+        self
     }
 
-    /// As in "user alice may have 5 session(s) in pool p at the same time".
+    /// The limit as part of a sentence: "user alice may have 5 session(s) in pool p at the same time".
     pub fn limit_in_words(&self) -> String {
         let Self { pool, user, .. } = self;
         match self.limit {
@@ -71,11 +70,8 @@ impl fmt::Display for Exceeded {
                 write!(f, "{count} of them yours: {}.", named(&self.in_use))?;
             }
         }
-        if let Some((session, seconds)) = &self.soon_free {
-            write!(f, " Try again in {seconds} s: {session} makes room then, unless its client comes back.")?;
-        }
-        for words in self.kept.iter().take(NAMED) {
-            write!(f, " {words}")?;
+        for remark in self.remarks.iter().take(NAMED) {
+            write!(f, " {remark}")?;
         }
         write!(
             f,
@@ -159,8 +155,7 @@ pub fn check(
         idle_timeout_minutes: policy.idle_timeout_minutes,
         limit,
         in_use: of_user.iter().map(|session| described(session)).collect(),
-        soon_free: soon_free(of_user, now),
-        kept: Vec::new(),
+        remarks: soon_free(of_user, now).into_iter().collect(),
     })
 }
 
@@ -186,14 +181,18 @@ pub fn replaceable<'a>(sessions: impl IntoIterator<Item = &'a Session>, now: Tim
     found
 }
 
-fn soon_free(of_user: &[&Session], now: Timestamp) -> Option<(String, i64)> {
+/// Says when a session makes room whose connection was lost a moment ago.
+fn soon_free(of_user: &[&Session], now: Timestamp) -> Option<String> {
     let lost = of_user.iter().filter_map(|session| Some((session.given_up_at()?, session)));
     let (at, session) = lost
         .filter(|(at, session)| *at > now && session.is_replaceable(*at))
         .min_by_key(|(at, session)| (*at, session.name()))?;
     // Rounded up.
     let seconds = at.duration_since(now).as_millis().div_euclid(1000) + 1;
-    Some((session.name().to_owned(), i64::try_from(seconds).ok()?))
+    Some(format!(
+        "Try again in {seconds} s: {} makes room then, unless its client comes back.",
+        session.name()
+    ))
 }
 
 fn described(session: &Session) -> String {
