@@ -16,7 +16,7 @@ use crate::model::{
     Call, Check, ClientConnection, CloneId, ConnectMethod, Credentials, CredentialsError,
     DEFAULT_SESSION_NAME, Protocol, UsedConnection,
 };
-use crate::spark::{connect_head, thrift_head};
+use crate::spark::{connect_head, thrift_head, thrift_one_session};
 use crate::xds::{NODE_LABEL, PROXIED_HEADER, THRIFT_PATH};
 
 /// Names a Connect session: `sc://host/;x-spark-session=etl`.
@@ -24,6 +24,9 @@ const SESSION_NAME_HEADER: &str = "x-spark-session";
 
 /// Headers that proxies add. Envoy takes a client's `x-forwarded-for` off, and puts it into [`PROXIED_HEADER`] first.
 const PROXY_HEADERS: [&str; 3] = [PROXIED_HEADER, "forwarded", "via"];
+
+/// Envoy says by it whether it shows the beginning of a body only. A client's own is removed (`xds::listener`).
+const PARTIAL_BODY: &str = "x-envoy-auth-partial-body";
 
 /// Spark answers a HEAD with a body, for which Envoy ends the connection to it, with the requests of others.
 const NOT_POSTED: &str =
@@ -116,6 +119,15 @@ impl<'a> Request<'a> {
 
     fn host(&self) -> &'a str {
         self.http.map_or("", |http| http.host.as_str())
+    }
+
+    /// How long the body is of which [`Self::body`] is the beginning; `None` if nobody says so. Envoy holds a body to the
+    /// length that its header tells.
+    fn body_length(&self) -> Option<usize> {
+        match self.header("content-length") {
+            Some(length) => length.parse().ok(),
+            None => (self.header(PARTIAL_BODY)? == "false").then_some(self.body().len()),
+        }
     }
 
     /// `raw_body` with `pack_as_bytes`, which is the only setting that binary bodies survive.
@@ -218,8 +230,12 @@ fn thrift_call(name: &str, request: &Request<'_>) -> Call {
             "The request's body is compressed. Switch compression off in the client.",
         );
     }
-    match thrift_head::read(request.body()) {
-        Ok(head) => Call::Thrift { session_name, head: Some(head) },
+    let head = match thrift_head::read(request.body()) {
+        Ok(head) => head,
+        Err(error) => return malformed(Protocol::Thrift, error.to_string()),
+    };
+    match thrift_one_session::check(request.body(), request.body_length()) {
+        Ok(()) => Call::Thrift { session_name, head: Some(head) },
         Err(error) => malformed(Protocol::Thrift, error.to_string()),
     }
 }

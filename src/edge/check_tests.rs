@@ -162,6 +162,39 @@ fn a_body_that_is_not_thrift_is_malformed() {
     assert!(problem.contains("compressed"), "{problem}");
 }
 
+/// An ExecuteStatement whose statement has 100,000 bytes, and its first 8 KiB.
+fn long_statement() -> (usize, Vec<u8>) {
+    let mut body = b"\x80\x01\0\x01\0\0\0\x10ExecuteStatement\0\0\0\x01\x0c\0\x01".to_vec();
+    body.extend(
+        b"\x0c\0\x01\x0c\0\x01\x0b\0\x01\0\0\0\x100123456789abcdef\x0b\0\x02\0\0\0\x10fedcba9876543210\0\0",
+    );
+    body.extend([11, 0, 2]);
+    body.extend(100_000_u32.to_be_bytes());
+    let length = body.len() + 100_000 + 2;
+    body.resize(8192, b'x');
+    (length, body)
+}
+
+#[test]
+fn a_long_statement_is_taken_where_its_length_shows_that_nothing_is_hidden_behind_it() {
+    let (length, body) = long_statement();
+    let asked = |length: usize| {
+        let length = length.to_string();
+        Asked::thrift("/cliservice").body(&body).header("content-length", &length)
+    };
+    let Call::Thrift { head: Some(head), .. } = call_of(asked(length)) else { panic!("not taken") };
+    assert_eq!(head.session_handle, Some(uuid::Uuid::from_bytes(*b"0123456789abcdef")));
+    let (protocol, problem) = problem_of(asked(length + 100));
+    assert_eq!(protocol, Protocol::Thrift);
+    assert!(
+        problem.starts_with("The request is so long that the gateway does not see all of it"),
+        "{problem}"
+    );
+    // In chunks.
+    let chunked = Asked::thrift("/cliservice").body(&body).header(PARTIAL_BODY, "true");
+    assert!(problem_of(chunked).1.starts_with("The request is so long"));
+}
+
 #[rstest]
 #[case(Asked::path("/favicon.ico"), false)]
 #[case(Asked::path("/cliservices"), false)]

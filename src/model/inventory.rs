@@ -62,6 +62,8 @@ pub struct Inventory {
     sessions_by_spark_id: HashMap<Uuid, BTreeSet<String>>,
     /// Session names by the connections that their statuses list.
     sessions_by_connection: HashMap<ClientConnection, BTreeSet<String>>,
+    /// By the public half of the handle that a Thrift Server gave.
+    sessions_by_thrift_handle: HashMap<Uuid, BTreeSet<String>>,
     applications_by_pool: HashMap<String, BTreeSet<String>>,
     pods_by_instance: HashMap<String, BTreeSet<String>>,
     routing: Routing,

@@ -84,6 +84,11 @@ impl Session {
         own.into_iter().chain(of_clients.filter(move |id| Some(*id) != own))
     }
 
+    /// Public halves of the handles of its Thrift connections.
+    pub fn thrift_handles(&self) -> impl Iterator<Item = Uuid> {
+        self.status.connections.iter().filter_map(|connection| connection.id.parse().ok())
+    }
+
     /// Whether the Spark session of this id has its configuration.
     pub fn is_prepared(&self, id: Uuid) -> bool {
         self.status.prepared_session_ids.iter().any(|prepared| prepared.parse() == Ok(id))

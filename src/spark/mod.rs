@@ -5,6 +5,7 @@
 //! protobuf       the few wire rules which that takes                              pure
 //! thrift_head    first bytes of a Thrift message -> method, sequence id           pure
 //! thrift_session the handle of a session, in calls and in OpenSession's answer    pure
+//! thrift_one_session        whether a call can be about one session only          pure
 //! thrift_type    how Thrift numbers its types; thrift_bytes: how it writes values pure
 //! thrift_reply   an error in the words of TCLIService                             pure
 //! thrift_open_session       an OpenSession call and its configuration             pure
@@ -17,7 +18,7 @@
 //! thrift_client  closes sessions of a Thrift Server
 //! ```
 //!
-//! Requests are read from their first 8 KiB, as Envoy hands them over. Only OpenSession's body is ever parsed as a whole
+//! Requests are read from their beginning, as Envoy hands them over (`xds::route`, `app`). Only OpenSession's body is ever parsed as a whole
 //! and changed. Nothing in this module knows pools or what Envoy asks.
 
 pub mod connect_client;
@@ -33,6 +34,7 @@ pub mod start_conf;
 mod thrift_bytes;
 pub mod thrift_client;
 pub mod thrift_head;
+pub mod thrift_one_session;
 pub mod thrift_open_session;
 pub mod thrift_open_session_conf;
 pub mod thrift_reply;

@@ -1,8 +1,8 @@
 //! The head of a Thrift binary-protocol message, as the body of an HTTP request: which method is called, and with which
 //! session's handle.
 //!
-//! The handle proves nothing: Spark's Thrift Server does not check who owns one, and calls on an operation do not carry
-//! their session's. Nothing is routed by it.
+//! Nothing is routed by the handle, and Spark's Thrift Server does not check who owns one: `broker::decide` refuses that of
+//! another user's session. Calls on an operation do not carry their session's.
 
 use super::thrift_session;
 use crate::model::ThriftHead;

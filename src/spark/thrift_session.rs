@@ -95,7 +95,7 @@ fn half(bytes: &mut Bytes<'_>, number: i16) -> Result<Option<[u8; 16]>, Malforme
 }
 
 /// Those of TCLIService whose first argument is a session.
-fn carries_session(method: &str) -> bool {
+pub(super) fn carries_session(method: &str) -> bool {
     matches!(
         method,
         "CloseSession"

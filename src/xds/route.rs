@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     VirtualHost as EnvoyHost, header_matcher::HeaderMatchSpecifier, route, route_action, route_match,
 };
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
-    CheckSettings, ExtAuthzPerRoute, ext_authz_per_route,
+    BufferSettings, CheckSettings, ExtAuthzPerRoute, ext_authz_per_route,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 use envoy_types::pb::google::protobuf::Any;
@@ -29,6 +29,9 @@ const CONNECT_PREFIX: &str = "/spark.connect.SparkConnectService/";
 /// Where every Thrift server answers. An allowed Thrift request is given this `:path` by ext_authz: what
 /// follows it in the client's path, the name of the session, is for us alone.
 pub const THRIFT_PATH: &str = "/cliservice";
+
+/// How many bytes of a Thrift call a check carries: most statements as a whole.
+const THRIFT_BODY_BYTES: u32 = 64 << 10;
 
 /// The headers by which Envoy finds a route: the first two are set by the check, the third by Envoy, which matches no route
 /// without it. The check takes off all others that Spark does not read (`edge::forwarded_headers`).
@@ -149,7 +152,14 @@ fn checked(pool: Option<&str>, protocol: Protocol) -> (String, Any) {
     if let Some(pool) = pool {
         context.insert(CONTEXT_POOL.to_owned(), pool.to_owned());
     }
-    check_settings(CheckSettings { context_extensions: context, ..Default::default() })
+    // The check looks for a second handle in a Thrift call, behind its statement (`spark::thrift_one_session`).
+    let body = BufferSettings {
+        max_request_bytes: THRIFT_BODY_BYTES,
+        allow_partial_message: true,
+        pack_as_bytes: true,
+    };
+    let with_request_body = (protocol == Protocol::Thrift).then_some(body);
+    check_settings(CheckSettings { context_extensions: context, with_request_body, ..Default::default() })
 }
 
 fn check_settings(settings: CheckSettings) -> (String, Any) {

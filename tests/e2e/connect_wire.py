@@ -42,12 +42,14 @@ def call(
     authority: str | None = None,
     compression: grpc.Compression | None = None,
     timeout: float = 60,
+    user_agent: str | None = None,
 ) -> Answer:
     """One call with these bytes as its messages; `method` without a service is one of Spark Connect."""
     path = method if method.startswith("/") else f"/{SERVICE}/{method}"
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     options += [("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0)]
     options += [("grpc.default_authority", authority)] if authority else []
+    options += [("grpc.primary_user_agent", user_agent)] if user_agent else []
     messages = [messages] if isinstance(messages, bytes) else messages
     with grpc.insecure_channel(address, options) as channel:
         # On the wire every kind of call is a stream of messages.

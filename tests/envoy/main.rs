@@ -51,6 +51,7 @@ mod replicas;
 mod restarts;
 mod shared_connection;
 mod spoofing;
+mod thrift_handles;
 mod tls;
 mod unanswered;
 mod unread;

@@ -66,16 +66,14 @@ impl ThriftClient {
         self.send(method, &[]).await
     }
 
-    /// On the session with this handle. Nobody looks at its secret half.
+    /// On the session with this handle.
     pub async fn call_of(&self, method: &str, session: Uuid) -> Result<Arrived, String> {
-        // {1: {1: {1: guid, 2: secret}}}
-        let mut handle = vec![12, 0, 1, 12, 0, 1];
-        for (number, half) in [(1, session), (2, Uuid::nil())] {
-            handle.extend([11, 0, number, 0, 0, 0, 16]);
-            handle.extend(half.as_bytes());
-        }
-        handle.extend([0, 0]);
-        self.send(method, &handle).await
+        self.send(method, &handle(session)).await
+    }
+
+    /// With these fields of the request.
+    pub async fn call_with(&self, method: &str, fields: &[u8]) -> Result<Arrived, String> {
+        self.send(method, fields).await
     }
 
     async fn send(&self, method: &str, fields: &[u8]) -> Result<Arrived, String> {
@@ -98,4 +96,15 @@ impl ThriftClient {
         }
         Err(format!("{status}: {}", String::from_utf8_lossy(&body)))
     }
+}
+
+/// The field of a request that names its session: `1: {1: {1: guid, 2: secret}}`. Nobody looks at the secret half.
+pub fn handle(session: Uuid) -> Vec<u8> {
+    let mut handle = vec![12, 0, 1, 12, 0, 1];
+    for (number, half) in [(1, session), (2, Uuid::nil())] {
+        handle.extend([11, 0, number, 0, 0, 0, 16]);
+        handle.extend(half.as_bytes());
+    }
+    handle.extend([0, 0]);
+    handle
 }

@@ -592,5 +592,6 @@ fn a_refusal_names_the_session_of_another_user_and_none_where_the_pool_is_refuse
 }
 
 mod clones;
+mod handles;
 mod named;
 mod over;

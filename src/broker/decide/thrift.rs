@@ -1,12 +1,19 @@
 //! Thrift: requests carry no id of a session, so that the user and a name tell which it is. OpenSession starts it; all
-//! other calls refer to what was opened.
+//! other calls refer to what was opened, most of them by its handle, which must not be another user's.
 
-use super::{Decision, Request, why_ended, why_failed};
+use uuid::Uuid;
+
+use super::{Decision, Request, refuse, why_ended, why_failed};
 use crate::api::SessionState;
 use crate::model::{Denial, DenialKind, Session, ThriftHead};
 
 impl Request<'_> {
     pub(super) fn thrift(&self, name: &str, head: &ThriftHead) -> Decision {
+        if let Some(theirs) = head.session_handle.and_then(|handle| self.another_users(handle)) {
+            let message = "The Thrift session that this request names belongs to another user. Connect again to open one of \
+                           your own.";
+            return refuse(message.to_owned(), Some(theirs.meta.name.clone()));
+        }
         let session = self.called(name, |_| true);
         match session {
             _ if head.method == "OpenSession" => self.open(session, name),
@@ -24,6 +31,13 @@ impl Request<'_> {
                 self.missing(told, message)
             }
         }
+    }
+
+    /// The session of another user that has the connection with this handle. Whoever has got hold of both its halves would
+    /// have the session: the Thrift Server does not compare users.
+    fn another_users(&self, handle: Uuid) -> Option<&Session> {
+        let mut theirs = self.inventory.sessions_with_connection(handle);
+        theirs.find(|session| session.spec.user != self.identity.user).map(AsRef::as_ref)
     }
 
     fn open(&self, session: Option<&Session>, name: &str) -> Decision {

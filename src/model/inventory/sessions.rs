@@ -1,4 +1,4 @@
-//! Sessions by their pool, their owner and their Spark session id.
+//! Sessions by their pool, their owner, their Spark session id and the handles of their Thrift connections.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -20,6 +20,13 @@ impl Inventory {
             names.filter_map(|name| self.sessions.get(name)).filter(|s| s.spec.pool == pool).collect();
         found.sort_by_key(|session| age(session));
         found
+    }
+
+    /// Sessions whose status lists the Thrift connection with this handle. More than one only where someone has written a
+    /// status by hand.
+    pub fn sessions_with_connection(&self, handle: Uuid) -> impl Iterator<Item = &Arc<Session>> {
+        let names = self.sessions_by_thrift_handle.get(&handle).into_iter().flatten();
+        names.filter_map(|name| self.sessions.get(name))
     }
 
     /// A session of this Spark Connect id that is over, wherever it was.
@@ -106,6 +113,9 @@ impl Inventory {
         for connection in connections(&session) {
             self.sessions_by_connection.entry(connection).or_default().insert(name.clone());
         }
+        for handle in session.thrift_handles() {
+            self.sessions_by_thrift_handle.entry(handle).or_default().insert(name.clone());
+        }
         let session = Arc::new(session);
         let in_pool = self.sessions_by_pool.entry(pool.clone()).or_default();
         in_pool.insert(age(&session), Arc::clone(&session));
@@ -130,6 +140,9 @@ impl Inventory {
         }
         for id in old.spark_session_ids() {
             remove_name(&mut self.sessions_by_spark_id, &id, name);
+        }
+        for handle in old.thrift_handles() {
+            remove_name(&mut self.sessions_by_thrift_handle, &handle, name);
         }
         for connection in connections(&old) {
             remove_name(&mut self.sessions_by_connection, &connection, name);
