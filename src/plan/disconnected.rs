@@ -40,7 +40,7 @@ impl<'a> Drafts<'a> {
         for draft in self.drafts.iter_mut().filter(|draft| draft.goes_on()) {
             let Some(since) = draft.session.disconnected_at() else { continue };
             if was_left_waiting(draft.session, since) {
-                end_left_waiting(draft, since, now, plan);
+                end_left_waiting(draft, since, asking, plan);
             }
             if let Some(minutes) = timeout.filter(|_| draft.goes_on()) {
                 // What ran in it after its client had gone was a use, too.
@@ -89,17 +89,35 @@ impl<'a> Drafts<'a> {
     }
 }
 
-/// Whether its client went before the session could be used. A later request would have connected it again.
+/// How late the end of a connection may be in the session's status.
+const REPORTED_LATE: SignedDuration = SignedDuration::from_secs(15);
+
+/// Whether its client went before the session could be used. A later request would have connected it again. A session that
+/// waited ends as soon as its client is given up, so one that could be used only later was used before: its instance was
+/// away for a while.
 fn was_left_waiting(session: &Session, since: Timestamp) -> bool {
     let ready = session.status.conditions.iter().find(|condition| condition.type_ == "Ready");
     let usable = ready.filter(|ready| ready.status == "True").map(|ready| ready.last_transition_time.0);
+    let given_up = session.given_up_at().unwrap_or(since);
     session.was_made_on_connection()
-        && (session.status.state == SessionState::Pending || usable.is_some_and(|usable| since < usable))
+        && (session.status.state == SessionState::Pending
+            || usable.is_some_and(|usable| since < usable && usable <= after(given_up, REPORTED_LATE)))
 }
 
-fn end_left_waiting(draft: &mut Draft<'_>, since: Timestamp, now: Timestamp, plan: &mut Plan) {
-    match draft.session.given_up_at() {
-        Some(at) if at <= now => {
+fn end_left_waiting(draft: &mut Draft<'_>, since: Timestamp, asking: Asking<'_>, plan: &mut Plan) {
+    let Some(at) = draft.session.given_up_at() else { return };
+    if at > asking.now {
+        return plan.wake_at(at);
+    }
+    let session = draft.session;
+    // Where it was used after all, something may run in it.
+    let due = at.max(last_use(session, asking.view.activity.get(session.name()).copied()));
+    let may_end = match session.status.state {
+        SessionState::Pending => MayEnd::Yes { unknown: None },
+        _ => asking.may_end(session, due, plan),
+    };
+    match may_end {
+        MayEnd::Yes { .. } => {
             let since = seconds(since).0;
             let message = format!(
                 "The session ended because its client went away at {since}, before the session could be used, and did not come \
@@ -107,8 +125,8 @@ fn end_left_waiting(draft: &mut Draft<'_>, since: Timestamp, now: Timestamp, pla
             );
             draft.condemn(CLIENT_GONE, message);
         }
-        Some(at) => plan.wake_at(at),
-        None => {}
+        MayEnd::No(words) => endings::keep(draft, words),
+        MayEnd::Asked { .. } => {}
     }
 }
 

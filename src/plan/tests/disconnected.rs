@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use crate::api::DisconnectCause::{self, ClosedByClient, ConnectionLost};
 use crate::api::SessionState::{Active, Failed, Idle, Pending, Terminated, Terminating};
 use crate::model::fixtures::{at, connect_pool, ready, session};
-use crate::model::{Pool, ReleaseOutcome, Session, SparkRuns};
+use crate::model::{InstancePhase, Pool, ReleaseOutcome, Session, SparkRuns};
 use crate::plan::explain;
 
 const MINUTES: i64 = 60;
@@ -242,6 +242,29 @@ fn a_session_that_was_usable_after_its_client_had_gone_ends_as_well() {
     let mut left_after = waiting.clone();
     *left_after.find_session(&name(1)) = waiting.sessions[0].clone().disconnected(100, ClosedByClient);
     assert_eq!(left_after.at(101).settled().state_of(&name(1)), Active);
+}
+
+#[rstest]
+#[case::whose_client_closed_its_connection(ClosedByClient)]
+#[case::whose_connection_was_lost(ConnectionLost)]
+fn a_session_that_was_used_goes_on_after_its_instance_was_away(#[case] cause: DisconnectCause) {
+    let mut cluster = cluster(pool(), [left(1, 150, cause)]).at(400).settled();
+    cluster.find_instance("p-0").phase = InstancePhase::Starting;
+    let mut away = cluster.settled();
+    assert_eq!(away.told(&name(1)).1, "InstanceStarting");
+    away.find_instance("p-0").phase = InstancePhase::Ready;
+    let back = away.at(410).settled();
+    assert_eq!((back.state_of(&name(1)), back.told(&name(1)).1), (Active, "Placed"));
+}
+
+#[test]
+fn what_runs_in_a_session_keeps_it_though_its_instance_was_away_when_its_client_went() {
+    let mut cluster = cluster(pool(), [left(1, 150, ConnectionLost)]).at(151);
+    cluster.find_instance("p-0").phase = InstancePhase::Starting;
+    let mut away = cluster.settled().running(&name(1), runs());
+    away.find_instance("p-0").phase = InstancePhase::Ready;
+    let kept = away.at(160).settled().at(300).settled();
+    assert_eq!((kept.state_of(&name(1)), kept.told(&name(1)).1), (Active, "QueryRunning"));
 }
 
 #[test]
