@@ -117,7 +117,8 @@ impl Creations {
             let theirs = theirs.into_iter().map(AsRef::as_ref).filter(|session| counts(session));
             let theirs: Vec<&Session> = theirs.collect();
             // Each of these makes room for one.
-            let replaceable = quota::replaceable(theirs.iter().copied(), now).len();
+            let replaceable =
+                quota::replaceable(theirs.iter().copied(), spec.cloned_from.as_deref(), now).len();
             let of_user = theirs.len() - replaceable;
             let in_total = inventory.sessions_in(&spec.pool).filter(|session| counts(session)).count();
             let in_total = in_total.saturating_sub(replaceable);

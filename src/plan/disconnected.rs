@@ -54,9 +54,11 @@ impl<'a> Drafts<'a> {
     /// Ends the session of this user that was left first, so that the session at `n` may get its place. `exceeded`: the limit
     /// that is reached.
     pub fn make_room(&mut self, n: usize, exceeded: &Exceeded, plan: &mut Plan) -> Room<'a> {
-        let user = self.drafts[n].session.spec.user.as_str();
-        let own = self.drafts.iter().filter(|draft| draft.goes_on() && draft.session.spec.user == user);
-        let candidates = quota::replaceable(own.map(|draft| draft.session), self.now);
+        let newer = self.drafts[n].session;
+        let own =
+            self.drafts.iter().filter(|draft| draft.goes_on() && draft.session.spec.user == newer.spec.user);
+        let original = newer.spec.cloned_from.as_deref();
+        let candidates = quota::replaceable(own.map(|draft| draft.session), original, self.now);
         let asking = Asking { view: self.view, instances: &self.instances, now: self.now };
         let mut kept = Vec::new();
         for session in candidates {

@@ -174,9 +174,15 @@ fn reached(count: usize, limit: i32) -> bool {
     usize::try_from(limit).is_ok_and(|limit| count >= limit)
 }
 
-/// Those of a user's sessions whose place a newer session of theirs may get, the longest disconnected first.
-pub fn replaceable<'a>(sessions: impl IntoIterator<Item = &'a Session>, now: Timestamp) -> Vec<&'a Session> {
-    let mut found: Vec<_> = sessions.into_iter().filter(|session| session.is_replaceable(now)).collect();
+/// Those of a user's sessions whose place a newer session of theirs may get, the longest disconnected first. If that is a
+/// clone, never its `original`: that is being used, though its status may not show it yet.
+pub fn replaceable<'a>(
+    sessions: impl IntoIterator<Item = &'a Session>,
+    original: Option<&str>,
+    now: Timestamp,
+) -> Vec<&'a Session> {
+    let others = sessions.into_iter().filter(|session| Some(session.name()) != original);
+    let mut found: Vec<_> = others.filter(|session| session.is_replaceable(now)).collect();
     found.sort_by_key(|session| (session.disconnected_at(), session.name()));
     found
 }

@@ -89,7 +89,7 @@ impl Request<'_> {
         }
         let sessions = self.inventory.sessions_with_spark_id(self.pool.name(), id);
         match sessions.iter().find(|session| !session.is_finished()).or(sessions.last()) {
-            None => self.start(|request| {
+            None => self.start_beside(Some(parent.name()), |request| {
                 let mut draft = request.draft(&request.key_of(id));
                 draft.spec.cloned_from = Some(parent.meta.name.clone());
                 Decision::Create(draft)

@@ -10,6 +10,15 @@ impl Request<'_> {
     /// Starts a session, if the pool takes another one. What the planner would refuse is refused here already, without an
     /// object.
     pub(super) fn start(&self, start: impl FnOnce(&Self) -> Decision) -> Decision {
+        self.start_beside(None, start)
+    }
+
+    /// The same for a clone, which never gets the place of its `original`.
+    pub(super) fn start_beside(
+        &self,
+        original: Option<&str>,
+        start: impl FnOnce(&Self) -> Decision,
+    ) -> Decision {
         if self.pool.meta.deleting {
             let message = format!("Pool {} is being deleted and takes no new sessions.", self.pool.name());
             return deny(DenialKind::UnknownHost, message);
@@ -19,7 +28,7 @@ impl Request<'_> {
         match self.quota(&of_user) {
             Ok(()) => start(self),
             // The planner ends one of them for it, or refuses it if something runs in all of them.
-            Err(_) if self.has_room_by_replacing(&of_user) => start(self),
+            Err(_) if self.has_room_by_replacing(&of_user, original) => start(self),
             // Another replica may know already that one of them has ended.
             Err(_) if !of_user.is_empty() && !self.wait.refreshed => Decision::Refresh,
             Err(denial) => Decision::Deny(denial),
@@ -31,9 +40,9 @@ impl Request<'_> {
     }
 
     /// Says whether a place is free once the user's disconnected sessions have made room.
-    fn has_room_by_replacing(&self, of_user: &[&Session]) -> bool {
+    fn has_room_by_replacing(&self, of_user: &[&Session], original: Option<&str>) -> bool {
         let (policy, identity) = (&self.pool.spec.session_policy, self.identity);
-        let replaceable = quota::replaceable(of_user.iter().copied(), self.now).len();
+        let replaceable = quota::replaceable(of_user.iter().copied(), original, self.now).len();
         let (own, all) = (of_user.len() - replaceable, self.in_total().saturating_sub(replaceable));
         quota::has_room(policy, &identity.user, &identity.groups, own, all)
     }

@@ -268,6 +268,14 @@ fn what_runs_in_a_session_keeps_it_though_its_instance_was_away_when_its_client_
 }
 
 #[test]
+fn a_clone_does_not_get_the_place_of_its_original() {
+    let cluster = cluster(pool().allowing_each_user(1), [left(1, 150, ClosedByClient)]).at(199).settled();
+    let clone = made(99).clone_of(&name(1)).created(200);
+    let cluster = cluster.session(clone).at(200).settled();
+    assert_eq!((cluster.state_of(&name(1)), cluster.told(&name(99)).1), (Active, "QuotaExceeded"));
+}
+
+#[test]
 fn a_session_that_was_made_in_advance_does_not_end_with_the_first_client() {
     let mine = session("mine").claimed_by(Uuid::from_u128(7)).disconnected(50, ClosedByClient).held();
     let cluster = Cluster::of(pool().held()).session(mine).at(100).settled();

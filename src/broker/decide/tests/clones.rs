@@ -51,6 +51,15 @@ fn a_clone_counts_against_the_quota() {
     assert_eq!(denial(cloned(&world)).0, DenialKind::QuotaExceeded);
 }
 
+/// Its client has been away, and this call is the first one after that.
+#[test]
+fn a_clone_does_not_get_the_place_of_its_original() {
+    let name = SessionKey::Connect { pool: "p".into(), session_id: ID }.object_name();
+    let parent = session(&name).with_spark_id(ID).on("p-0").disconnected(0, DisconnectCause::ClosedByClient);
+    let world = world(connect_pool("p").allowing_each_user(1), [parent]);
+    assert_eq!(denial(cloned(&world)).0, DenialKind::QuotaExceeded);
+}
+
 #[test]
 fn a_server_that_has_no_clones_says_so_itself() {
     let mut pool = connect_pool("p");
