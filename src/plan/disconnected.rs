@@ -63,7 +63,14 @@ impl<'a> Drafts<'a> {
         let mut kept = Vec::new();
         for session in candidates {
             let name = session.name();
-            let Some((since, due)) = session.disconnected_at().zip(session.given_up_at()) else { continue };
+            let Some((since, given_up)) = session.disconnected_at().zip(session.given_up_at()) else {
+                continue;
+            };
+            if asking.asks_anew(session, newer.meta.created_at, plan) {
+                return Room::Asking;
+            }
+            // A client may be coming back at this moment. Its request counts before the status shows its connection.
+            let due = given_up.max(last_use(session, self.view.activity.get(session.name()).copied()));
             match asking.may_end(session, due, plan) {
                 MayEnd::Yes { unknown } => {
                     let unknown = unknown.map_or_else(String::new, |reason| unanswered(&reason));

@@ -17,6 +17,8 @@ use crate::model::{Instance, PoolView, Protocol, RunningAnswer, Session, SparkRu
 const ASK_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Spark is asked this often while it does not answer.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// An answer is good for this long while a newer session waits for the place.
+const GOOD_FOR: SignedDuration = SignedDuration::from_secs(10);
 /// A server that has not answered for this long keeps no session any more.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -71,6 +73,22 @@ impl Asking<'_> {
                 MayEnd::Asked { ends: by }
             }
         }
+    }
+
+    /// Asks anew, and says so, where Spark has answered before the session came that waits for this one's place (at
+    /// `waits_since`): a query that ran then may have ended. Each newer session brings about one question.
+    pub fn asks_anew(&self, session: &Session, waits_since: Timestamp, plan: &mut Plan) -> bool {
+        let Some(instance) = self.server_of(session) else { return false };
+        let good_since = self.now.checked_sub(GOOD_FOR).unwrap_or(Timestamp::MIN).min(waits_since);
+        // A server that does not answer is asked again in its own time.
+        let is_old = |answer: &&RunningAnswer| {
+            answer.asked_at < good_since && !matches!(answer.runs, SparkRuns::Unknown { .. })
+        };
+        let old = self.answer(session).filter(is_old).is_some();
+        if old {
+            self.ask(session, instance, plan);
+        }
+        old
     }
 
     /// What keeps the session in use though no client has used it since Spark was last asked, in words for its status.

@@ -276,6 +276,36 @@ fn a_clone_does_not_get_the_place_of_its_original() {
 }
 
 #[test]
+fn a_query_that_has_ended_since_spark_was_asked_keeps_no_place() {
+    let cluster = cluster(pool().allowing_each_user(1), [left(1, 110, ClosedByClient)]).at(199).settled();
+    let refused = cluster.running(&name(1), runs()).session(made(99).created(200)).at(200).settled();
+    assert_eq!(refused.told(&name(99)).1, "QuotaExceeded");
+    let again = refused.running(&name(1), Some(SparkRuns::Nothing)).session(made(100).created(215)).at(215);
+    let again = again.settled();
+    assert_eq!((again.told(&name(1)).1, again.state_of(&name(100))), ("ReplacedByNewer", Active));
+}
+
+#[test]
+fn an_answer_of_a_moment_ago_is_good_enough() {
+    let cluster = cluster(pool().allowing_each_user(1), [left(1, 110, ClosedByClient)]).at(199).settled();
+    let refused = cluster.running(&name(1), runs()).session(made(99).created(200)).at(200).settled();
+    let again = refused.session(made(100).created(205)).at(205).settled();
+    assert_eq!((again.told(&name(100)).1, again.questions.len()), ("QuotaExceeded", 1));
+}
+
+/// Its request has come, and the write that tells of its connection is under way.
+#[test]
+fn a_client_that_is_coming_back_is_asked_about_anew() {
+    let cluster = cluster(pool().allowing_each_user(1), [left(1, 110, ClosedByClient)]).at(199).settled();
+    let asked = cluster.running(&name(1), None).session(made(99).created(200)).at(200).settled();
+    let mut answered = asked.used(&name(1), 201).running(&name(1), runs());
+    let uid = answered.find_session(&name(1)).meta.uid.clone();
+    answered.spark_sides.entry(uid).or_default().note_running(at(200), SparkRuns::Nothing);
+    let answered = answered.at(202).settled();
+    assert_eq!((answered.state_of(&name(1)), answered.told(&name(99)).1), (Active, "QuotaExceeded"));
+}
+
+#[test]
 fn a_session_that_was_made_in_advance_does_not_end_with_the_first_client() {
     let mine = session("mine").claimed_by(Uuid::from_u128(7)).disconnected(50, ClosedByClient).held();
     let cluster = Cluster::of(pool().held()).session(mine).at(100).settled();
