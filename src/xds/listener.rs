@@ -1,3 +1,4 @@
+use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use envoy_types::pb::envoy::r#type::{
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
+use super::finished_operations::{self, LUA};
 use super::http2;
 use super::open_session::{self, EXT_PROC};
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
@@ -146,7 +148,9 @@ fn http_filters(settings: &EnvoySettings) -> Vec<HttpFilter> {
         http_filter(trailers::FILTER, pack_any(trailers::of_requests_removed())),
         http_filter("envoy.filters.http.router", pack_any(router())),
     ];
-    limited.into_iter().chain(others).collect()
+    // Before the limit, which is for the operator: one JDBC tool alone can ask for more rows in a second than it allows.
+    let repeated = http_filter(LUA, pack_any(finished_operations::filter()));
+    iter::once(repeated).chain(limited).chain(others).collect()
 }
 
 /// A client could steer itself to any instance whenever an answer of ours lacked the routing header, and have its

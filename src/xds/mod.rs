@@ -17,6 +17,7 @@ mod access_log;
 mod cluster;
 mod connection;
 mod discovery;
+mod finished_operations;
 mod http2;
 mod listener;
 mod local_reply;

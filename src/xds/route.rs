@@ -13,6 +13,7 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 use imbl::OrdMap;
 
+use super::finished_operations;
 use super::listener::EXT_AUTHZ;
 use super::open_session;
 use super::proto::{number, seconds};
@@ -110,7 +111,7 @@ fn thrift_route(host: &VirtualHost) -> Route {
     Route {
         name: "thrift".to_owned(),
         r#match: matching(route_match::PathSpecifier::PathSeparatedPrefix(THRIFT_PATH.to_owned())),
-        typed_per_filter_config: HashMap::from([checked(pool, Protocol::Thrift)]),
+        typed_per_filter_config: HashMap::from([finished_operations::on(), checked(pool, Protocol::Thrift)]),
         request_headers_to_remove: ROUTING_HEADERS.map(str::to_owned).to_vec(),
         // HiveServer2's cookie would stand for a login that the next request may not have.
         response_headers_to_remove: vec!["set-cookie".to_owned()],

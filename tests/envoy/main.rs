@@ -41,6 +41,7 @@ mod control_channel;
 mod crowd;
 mod disconnected;
 mod failover;
+mod finished_operations;
 mod held_checks;
 mod large_and_long;
 mod lost_address;

@@ -49,6 +49,9 @@ pub const RECEIVED_TRAILER: &str = "x-trailer-received-";
 
 /// Milliseconds of silence before the answer; before the second message of an ExecutePlan.
 pub const PAUSE: &str = "x-stand-in-pause-ms";
+/// In a GetOperationStatus call: the operation's state, as the number of Thrift's TOperationState.
+#[allow(dead_code, reason = "only some tests ask for one")]
+pub const OPERATION_STATE: &str = "x-stand-in-operation-state";
 /// The second message of an ExecutePlan comes after [`StandIn::release_streams`].
 pub const UNTIL_RELEASED: &str = "x-stand-in-until-released";
 /// So many megabytes of results, as fast as they are taken: in messages of one between the two of an ExecutePlan, or at the

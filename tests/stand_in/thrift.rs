@@ -13,7 +13,7 @@ use spark_session_operator::spark::thrift_head;
 use uuid::Uuid;
 
 use super::seen::Seen;
-use super::{MEGABYTES, instance};
+use super::{MEGABYTES, OPERATION_STATE, instance};
 
 const STRICT_REPLY: [u8; 4] = [0x80, 1, 0, 2];
 const STOP: u8 = 0;
@@ -39,7 +39,8 @@ async fn answer(
         return (StatusCode::INTERNAL_SERVER_ERROR, "no call of TCLIService").into_response();
     };
     tokio::time::sleep(instance::pause(&headers)).await;
-    let mut reply = reply(&head, &seen);
+    let state = instance::asked(&headers, OPERATION_STATE).and_then(|state| state.try_into().ok());
+    let mut reply = reply(&head, state, &seen);
     reply.resize(reply.len() + ((instance::asked(&headers, MEGABYTES).unwrap_or(0) as usize) << 20), 7);
     let mut answer = reply.into_response();
     answer.headers_mut().insert("content-type", http::HeaderValue::from_static("application/x-thrift"));
@@ -48,7 +49,7 @@ async fn answer(
 }
 
 /// `{success: {status: {statusCode: SUCCESS}, …}}`
-fn reply(call: &ThriftHead, seen: &Seen) -> Vec<u8> {
+fn reply(call: &ThriftHead, operation_state: Option<i32>, seen: &Seen) -> Vec<u8> {
     if let Some(handle) = call.session_handle.filter(|_| call.method == "CloseSession") {
         seen.with(|seen| {
             seen.open.remove(&handle);
@@ -76,6 +77,10 @@ fn reply(call: &ThriftHead, seen: &Seen) -> Vec<u8> {
             string(&mut reply, half.as_bytes());
         }
         reply.extend([STOP, STOP]);
+    }
+    if let Some(state) = operation_state.filter(|_| call.method == "GetOperationStatus") {
+        field(&mut reply, I32, 2);
+        reply.extend(state.to_be_bytes());
     }
     reply.extend([STOP, STOP]);
     reply
