@@ -26,6 +26,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--state", type=Path, required=True)
     arguments.add_argument("--api", action="store_true", help="an API server runs: give the operator its rights there")
+    arguments.add_argument("--impyla", action="store_true", help="install impyla, which tests do not need")
     arguments.add_argument("--go", action="store_true", help="build go-control-plane's server")
     chosen = arguments.parse_args()
     here = settings.load(chosen.state.resolve()) or settings.Settings(state=chosen.state.resolve(), ports={})
@@ -35,6 +36,8 @@ def main() -> int:
         export("ENVOY", next(parts.python().glob("lib/python3*/site-packages/envoy/_bin/envoy")))
         if chosen.go:
             export("GO_CONTROL_PLANE", go_control_plane(parts))
+        if chosen.impyla:
+            export("IMPYLA", impyla(parts))
         if chosen.api:
             control_plane.Applier(here, parts.kubectl()).apply_rights()
             export("KUBECONFIG", here.admin_kubeconfig)
@@ -55,6 +58,18 @@ def go_control_plane(parts: Parts) -> Path:
         commands.build(command, log, cwd=source, env={"CGO_ENABLED": "0"})
 
     return parts.obtain("go-control-plane", digest.hexdigest()[:10], build) / "go-control-plane"
+
+
+def impyla(parts: Parts) -> Path:
+    """A folder for sys.path, beside what the local environment has installed."""
+    requirements = BENCHES / "requirements-rows.txt"
+    python = parts.python() / "bin" / "python"
+
+    def build(folder: Path, log: Path) -> None:
+        command = [str(python), "-m", "pip", "install", "--no-deps", "--target", str(folder), "-r", str(requirements)]
+        commands.build(command, log)
+
+    return parts.obtain("impyla", hashlib.sha256(requirements.read_bytes()).hexdigest()[:10], build)
 
 
 def export(name: str, value: Path) -> None:
