@@ -192,6 +192,9 @@ pub enum DisconnectCause {
     ClosedByClient,
     /// Envoy closed the connection, because the client did not answer any more.
     ConnectionLost,
+    /// The connection had not been used for 25 minutes or more when it was closed. The client may still be there: gRPC clients
+    /// close a connection that they have not used for half an hour, and open another one for the next request.
+    Unused,
 }
 
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -22,6 +22,10 @@ const MOST_CONNECTIONS: usize = 16;
 /// How long a client whose connection broke has to come back before its place may be given to a newer session.
 const RECONNECT_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
+/// After this long without a use, the end of a connection is no sign that the client has gone. gRPC's clients close a connection
+/// that was idle for 30 minutes (`GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS`), and Envoy after an hour; uses are written late.
+const UNUSED_AFTER: SignedDuration = SignedDuration::from_mins(25);
+
 /// A client's connection to an Envoy. The operating systems give the same name to a later connection at the earliest when this
 /// one has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,8 +110,8 @@ impl ClientConnections {
         }
     }
 
-    /// This connection ended. A namesake that was opened later stays.
-    pub fn ended(&mut self, ended: &EndedConnection) {
+    /// This connection ended. A namesake that was opened later stays. `last_use` is the session's, as far as it is known.
+    pub fn ended(&mut self, ended: &EndedConnection, last_use: Timestamp) {
         let is_it = |open: &ClientConnectionStatus| {
             !open.shared && open.is(&ended.connection) && open.since.0 <= ended.at
         };
@@ -115,7 +119,9 @@ impl ClientConnections {
         self.open.retain(|open| !is_it(open));
         if self.open.is_empty() && before > 0 {
             let at = Timestamp::from_second(ended.at.as_second()).unwrap_or(ended.at);
-            self.disconnected = Some((Time(at), ended.cause));
+            let unused = ended.at.duration_since(last_use) >= UNUSED_AFTER;
+            let cause = if unused { DisconnectCause::Unused } else { ended.cause };
+            self.disconnected = Some((Time(at), cause));
         }
     }
 }
@@ -144,10 +150,15 @@ impl Session {
     /// The time after which its client is not expected to come back by itself.
     pub fn given_up_at(&self) -> Option<Timestamp> {
         let grace = match self.status.disconnect_cause {
-            Some(DisconnectCause::ClosedByClient) => SignedDuration::ZERO,
+            Some(DisconnectCause::ClosedByClient | DisconnectCause::Unused) => SignedDuration::ZERO,
             Some(DisconnectCause::ConnectionLost) | None => RECONNECT_GRACE,
         };
         self.disconnected_at()?.checked_add(grace).ok()
+    }
+
+    /// Whether its client has probably gone, and has not just let an unused connection go.
+    pub fn was_left(&self) -> bool {
+        self.disconnected_at().is_some() && self.status.disconnect_cause != Some(DisconnectCause::Unused)
     }
 
     /// Whether a connection of its user made it. Others made it in advance, with kubectl or the API.

@@ -30,9 +30,9 @@ fn the_end_of_the_last_connection_disconnects() {
     let mut connections = ClientConnections::default();
     connections.opened(&used(1, 10), false);
     connections.opened(&used(2, 20), false);
-    connections.ended(&ended(2, 30));
+    connections.ended(&ended(2, 30), at(30));
     assert_eq!(disconnected(&connections), None);
-    connections.ended(&ended(1, 40));
+    connections.ended(&ended(1, 40), at(40));
     assert_eq!(disconnected(&connections), Some(at(40)));
     assert_eq!(connections.open, []);
 }
@@ -41,7 +41,7 @@ fn the_end_of_the_last_connection_disconnects() {
 fn a_request_connects_again() {
     let mut connections = ClientConnections::default();
     connections.opened(&used(1, 10), false);
-    connections.ended(&ended(1, 20));
+    connections.ended(&ended(1, 20), at(20));
     connections.opened(&used(2, 30), false);
     assert_eq!((disconnected(&connections), connections.open.len()), (None, 1));
 }
@@ -49,10 +49,10 @@ fn a_request_connects_again() {
 #[test]
 fn the_end_of_a_connection_that_the_session_never_used_says_nothing() {
     let mut connections = ClientConnections::default();
-    connections.ended(&ended(1, 10));
+    connections.ended(&ended(1, 10), at(10));
     assert_eq!(connections, ClientConnections::default());
     connections.opened(&used(1, 20), false);
-    connections.ended(&ended(2, 30));
+    connections.ended(&ended(2, 30), at(30));
     assert_eq!((disconnected(&connections), connections.open.len()), (None, 1));
 }
 
@@ -60,7 +60,7 @@ fn the_end_of_a_connection_that_the_session_never_used_says_nothing() {
 fn an_end_that_is_reported_late_does_not_end_a_later_connection_of_the_same_name() {
     let mut connections = ClientConnections::default();
     connections.opened(&used(1, 30), false);
-    connections.ended(&ended(1, 20));
+    connections.ended(&ended(1, 20), at(20));
     assert_eq!((disconnected(&connections), connections.open.len()), (None, 1));
 }
 
@@ -70,7 +70,7 @@ fn an_end_that_is_reported_late_does_not_end_a_later_connection_of_the_same_name
 fn the_end_of_a_connection_says_nothing(#[case] proxied: bool, #[case] shared: bool) {
     let mut connections = ClientConnections::default();
     connections.opened(&UsedConnection { proxied, ..used(1, 10) }, shared);
-    connections.ended(&ended(1, 20));
+    connections.ended(&ended(1, 20), at(20));
     assert_eq!((disconnected(&connections), connections.open.len()), (None, 1));
 }
 
@@ -81,6 +81,19 @@ fn a_client_with_very_many_connections_is_taken_for_a_proxy() {
         connections.opened(&used(port, 10), false);
     }
     assert_eq!(connections.open.iter().map(|open| open.shared).collect::<Vec<_>>(), [true]);
+}
+
+#[rstest]
+#[case::soon(1509, DisconnectCause::ClosedByClient)]
+#[case::long_afterwards(1510, DisconnectCause::Unused)]
+fn a_connection_that_is_closed_after_its_last_use_tells(
+    #[case] second: i64,
+    #[case] expected: DisconnectCause,
+) {
+    let mut connections = ClientConnections::default();
+    connections.opened(&used(1, 10), false);
+    connections.ended(&ended(1, second), at(10));
+    assert_eq!(connections.disconnected.map(|(_, cause)| cause), Some(expected));
 }
 
 #[test]
@@ -149,7 +162,7 @@ proptest! {
                 }
                 Happens::End(port) => {
                     open.remove(&port);
-                    connections.ended(&ended(port, second));
+                    connections.ended(&ended(port, second), at(second));
                 }
             }
             prop_assert_eq!(disconnected(&connections).is_some(), used_once && open.is_empty());

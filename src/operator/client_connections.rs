@@ -27,6 +27,7 @@ use crate::api::SessionState;
 use crate::model::{
     ClientConnection, ClientConnections, EndedConnection, Inventory, Session, UsedConnection,
 };
+use crate::plan;
 use crate::telemetry::Causes;
 
 /// Owner of `status.clientConnections`, `disconnectedAt` and `disconnectCause`.
@@ -232,7 +233,7 @@ fn changed(
     heard: &Heard,
     is_shared: impl Fn(&ClientConnection, &str) -> bool,
 ) -> ClientConnections {
-    let user = &session.spec.user;
+    let (user, last_use) = (&session.spec.user, plan::last_use(session, None));
     let mut connections = ClientConnections::of(session);
     for (used, _) in heard.used.get(session.name()).into_iter().flatten() {
         connections.opened(used, is_shared(&used.connection, user));
@@ -244,7 +245,7 @@ fn changed(
             let used = UsedConnection { connection, since: open.since.0, proxied: false };
             connections.opened(&used, true);
         } else if let Some((ended, _)) = heard.ended.get(&connection) {
-            connections.ended(ended);
+            connections.ended(ended, last_use);
         }
     }
     connections

@@ -42,7 +42,8 @@ impl<'a> Drafts<'a> {
             if was_left_waiting(draft.session, since) {
                 end_left_waiting(draft, since, asking, plan);
             }
-            if let Some(minutes) = timeout.filter(|_| draft.goes_on()) {
+            // Whether the client of an unused connection has gone, nobody knows: the idle timeout ends such a session.
+            if let Some(minutes) = timeout.filter(|_| draft.goes_on() && draft.session.was_left()) {
                 // What ran in it after its client had gone was a use, too.
                 let last_use = last_use(draft.session, view.activity.get(draft.session.name()).copied());
                 let due = after(since.max(last_use), SignedDuration::from_mins(minutes.into()));

@@ -108,6 +108,7 @@ impl Explanation {
         let Some(since) = session.disconnected_at() else { return };
         let how = match session.status.disconnect_cause {
             Some(DisconnectCause::ClosedByClient) => "the client closed its last connection",
+            Some(DisconnectCause::Unused) => "its last connection was closed after it was not used for long",
             Some(DisconnectCause::ConnectionLost) | None => "its last connection was lost",
         };
         let room = if session.is_replaceable(now) {
@@ -175,7 +176,7 @@ impl Explanation {
                 },
             );
         }
-        if let Some(since) = session.disconnected_at()
+        if let Some(since) = session.disconnected_at().filter(|_| session.was_left())
             && let Some(minutes) = policy.disconnected_timeout_minutes
         {
             let at = after(since, SignedDuration::from_mins(minutes.into()));

@@ -52,6 +52,7 @@ pub use application::INSTANCE_LABEL;
 pub use application::POOL_LABEL;
 pub use conditions::{Finding, merge as merge_conditions};
 pub use drains::in_effect as with_drains;
+pub use endings::last_use;
 pub use explain::{Explanation, explain};
 pub use refusal::{Objection, Refusal};
 pub use session_conf::session_conf;

@@ -174,7 +174,8 @@ fn reached(count: usize, limit: i32) -> bool {
     usize::try_from(limit).is_ok_and(|limit| count >= limit)
 }
 
-/// Those of a user's sessions whose place a newer session of theirs may get, the longest disconnected first. If that is a
+/// Returns those of a user's sessions whose place a newer session of theirs may get: the longest disconnected first, and at last
+/// those whose clients may have let an unused connection go. If that is a
 /// clone, never its `original`: that is being used, though its status may not show it yet.
 pub fn replaceable<'a>(
     sessions: impl IntoIterator<Item = &'a Session>,
@@ -183,7 +184,7 @@ pub fn replaceable<'a>(
 ) -> Vec<&'a Session> {
     let others = sessions.into_iter().filter(|session| Some(session.name()) != original);
     let mut found: Vec<_> = others.filter(|session| session.is_replaceable(now)).collect();
-    found.sort_by_key(|session| (session.disconnected_at(), session.name()));
+    found.sort_by_key(|session| (!session.was_left(), session.disconnected_at(), session.name()));
     found
 }
 

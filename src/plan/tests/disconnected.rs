@@ -6,7 +6,7 @@ use rstest::rstest;
 use uuid::Uuid;
 
 use super::cluster::Cluster;
-use crate::api::DisconnectCause::{self, ClosedByClient, ConnectionLost};
+use crate::api::DisconnectCause::{self, ClosedByClient, ConnectionLost, Unused};
 use crate::api::SessionState::{Active, Failed, Idle, Pending, Terminated, Terminating};
 use crate::model::fixtures::{at, connect_pool, ready, session};
 use crate::model::{InstancePhase, Pool, ReleaseOutcome, Session, SparkRuns};
@@ -64,6 +64,21 @@ fn the_session_that_was_left_first_makes_room_and_says_so() {
     let over = cluster.released(&name(2), ReleaseOutcome::Released).settled();
     assert_eq!(over.told(&name(2)), (Terminated, "ReplacedByNewer", message));
     assert_eq!((over.state_of(&name(1)), over.state_of(&name(99))), (Active, Active));
+}
+
+/// gRPC's clients close a connection that they have not used for half an hour, and come back over another one.
+#[test]
+fn a_session_whose_connection_was_only_unused_makes_room_after_all_others_and_has_no_other_end() {
+    let sessions = [left(1, 110, Unused), left(2, 150, ClosedByClient)];
+    let cluster = with_a_newer(pool().ending_disconnected_sessions(60), sessions);
+    assert_eq!((cluster.state_of(&name(1)), cluster.told(&name(2)).1), (Active, "ReplacedByNewer"));
+    let later = cluster.at(150 + 61 * MINUTES).settled();
+    assert_eq!(later.told(&name(1)).1, "Idle");
+    let text = explain(&later.view(), &name(1), at(150 + 61 * MINUTES)).unwrap().to_string();
+    assert!(text.contains("its last connection was closed after it was not used for long"), "{text}");
+    assert!(!text.contains("disconnectedTimeoutMinutes"), "{text}");
+    let last = with_a_newer(pool().allowing_each_user(1), [left(1, 110, Unused)]);
+    assert_eq!(last.told(&name(1)).1, "ReplacedByNewer");
 }
 
 #[test]
