@@ -6,7 +6,7 @@
 //! gives the same answer to the same question again, for two seconds after it was checked and answered by Spark.
 //! The rate limit, which protects the operator, does not count these answers.
 //!
-//! Nothing reaches Spark or a client without a check by this. All that is repeated is that an operation has finished,
+//! Nothing reaches Spark without a check by this. All that is repeated is that an operation has finished,
 //! and only to whoever sends the same request: the same connection, path, headers (the login among them) and handle.
 //! Results are fetched by other calls, and those are checked each time. A session that is deleted, or a user who has lost
 //! access, is noticed with the next call, or after two seconds; a session in use is seen to be in use as often.
