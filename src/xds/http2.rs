@@ -13,8 +13,8 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// waits. So only the window of the stream counts, and this is the most that HTTP/2 allows.
 ///
 /// What bounds Envoy's memory then is the number of streams that are not read: each holds at most its window and Envoy's
-/// buffer for it (`per_connection_buffer_limit_bytes`, 1 MiB), so 2 MiB in each direction. Requests that wait in a check
-/// count as well. `envoy/README.md` says how Envoy is kept from running out of memory.
+/// buffer for it (`per_connection_buffer_limit_bytes`, 1 MiB), so 2 MiB in each direction (16 answers: 30 MiB). Requests that
+/// wait in a check count as well. `envoy/README.md` says how Envoy is kept from running out of memory.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 pub fn options() -> Http2ProtocolOptions {

@@ -165,6 +165,12 @@ impl Envoy {
         text.lines().filter_map(pair).collect()
     }
 
+    /// In bytes, now: the statistic of that name is some seconds old.
+    pub async fn memory_allocated(&self) -> u64 {
+        let memory: Value = serde_json::from_str(&self.admin("/memory").await).unwrap();
+        memory["allocated"].as_str().unwrap().parse().unwrap()
+    }
+
     pub async fn updates(&self) -> Updates {
         let stats = self.stats().await;
         let of = |name: &str| *stats.get(name).unwrap_or_else(|| panic!("Envoy has no statistic {name}"));

@@ -14,7 +14,9 @@ use super::stand_in::MEGABYTES;
 use super::world::World;
 
 /// More than the windows of a connection hold, by Envoy's defaults (16 MiB a stream, 24 MiB a connection).
-const UNREAD: usize = 8;
+const UNREAD: usize = 16;
+/// What Envoy may hold of an answer that nobody reads, in bytes: the stream's window, its buffer, and what is on its way.
+const HELD_OF_EACH: u64 = 5 << 19;
 const OTHERS: usize = 8;
 /// Of a request that takes milliseconds when nothing is wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 async fn answers_that_nobody_reads_hold_up_no_other_connect_client() {
     World::run("unread", vec![pools::connect("connect", HOST)], &[], async move |world| {
         world.connect(HOST, "ana").await.config().await.unwrap();
+        let before = world.envoy.memory_allocated().await;
         let mut unread = Vec::new();
         for _ in 0..UNREAD {
             let paused = world.connect(HOST, "ana").await.asking(MEGABYTES, 64);
@@ -32,6 +35,9 @@ async fn answers_that_nobody_reads_hold_up_no_other_connect_client() {
             let other = world.connect(HOST, "bob").await.asking(MEGABYTES, 4);
             assert_eq!(read_all(&other).await, Ok(4), "bob's query {n}");
         }
+        let held = world.envoy.memory_allocated().await.saturating_sub(before);
+        assert!(held < UNREAD as u64 * HELD_OF_EACH, "Envoy holds {} KiB of {UNREAD} answers", held >> 10);
+        println!("Envoy holds {} KiB of {UNREAD} answers that nobody reads", held >> 10);
         // They can go on at any time.
         for mut paused in unread {
             assert_eq!(timeout(PATIENCE, count(&mut paused)).await, Ok(64));
