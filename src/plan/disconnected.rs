@@ -99,6 +99,10 @@ impl<'a> Drafts<'a> {
     }
 }
 
+/// How long a program that was told that its session is not ready has to come back over another connection. Refusals ask for
+/// that within ten seconds (RetryInfo).
+const COMES_BACK: SignedDuration = SignedDuration::from_secs(15);
+
 /// How late the end of a connection may be in the session's status.
 const REPORTED_LATE: SignedDuration = SignedDuration::from_secs(15);
 
@@ -108,14 +112,19 @@ const REPORTED_LATE: SignedDuration = SignedDuration::from_secs(15);
 fn was_left_waiting(session: &Session, since: Timestamp) -> bool {
     let ready = session.status.conditions.iter().find(|condition| condition.type_ == "Ready");
     let usable = ready.filter(|ready| ready.status == "True").map(|ready| ready.last_transition_time.0);
-    let given_up = session.given_up_at().unwrap_or(since);
+    let ends = waiting_ends_at(session).unwrap_or(since);
     session.was_made_on_connection()
         && (session.status.state == SessionState::Pending
-            || usable.is_some_and(|usable| since < usable && usable <= after(given_up, REPORTED_LATE)))
+            || usable.is_some_and(|usable| since < usable && usable <= after(ends, REPORTED_LATE)))
+}
+
+/// When a session ends whose client left while it waited, unless a request comes before.
+fn waiting_ends_at(session: &Session) -> Option<Timestamp> {
+    Some(after(session.given_up_at()?, COMES_BACK))
 }
 
 fn end_left_waiting(draft: &mut Draft<'_>, since: Timestamp, asking: Asking<'_>, plan: &mut Plan) {
-    let Some(at) = draft.session.given_up_at() else { return };
+    let Some(at) = waiting_ends_at(draft.session) else { return };
     if at > asking.now {
         return plan.wake_at(at);
     }

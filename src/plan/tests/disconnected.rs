@@ -228,12 +228,14 @@ fn a_query_that_runs_keeps_a_session_whose_client_is_gone() {
 }
 
 #[rstest]
-#[case::at_once_where_it_closed_the_connection(ClosedByClient, 150, true)]
-#[case::not_at_once_where_the_connection_was_lost(ConnectionLost, 209, false)]
-#[case::after_a_minute_where_the_connection_was_lost(ConnectionLost, 210, true)]
+#[case::not_before_a_program_that_was_told_to_wait_is_back(ClosedByClient, 164, 165, false)]
+#[case::after_15_s_where_it_closed_the_connection(ClosedByClient, 165, 165, true)]
+#[case::not_so_soon_where_the_connection_was_lost(ConnectionLost, 224, 225, false)]
+#[case::after_a_minute_more_where_the_connection_was_lost(ConnectionLost, 225, 225, true)]
 fn a_session_ends_whose_client_went_while_it_waited(
     #[case] cause: DisconnectCause,
     #[case] now: i64,
+    #[case] due: i64,
     #[case] ends: bool,
 ) {
     let waiting = Cluster::of(pool().held()).session(made(1).disconnected(150, cause)).at(now).settled();
@@ -243,7 +245,7 @@ fn a_session_ends_whose_client_went_while_it_waited(
                        used, and did not come back. Start a new session.";
         assert_eq!(waiting.told(&name(1)), (Terminated, "ClientGone", message));
     } else {
-        assert_eq!(waiting.wakes_at(), Some(210));
+        assert_eq!(waiting.wakes_at(), Some(due));
     }
 }
 
@@ -253,10 +255,10 @@ fn a_session_that_was_usable_after_its_client_had_gone_ends_as_well() {
     assert_eq!(waiting.state_of(&name(1)), Active, "usable since second 100");
     let mut left_before = waiting.clone();
     *left_before.find_session(&name(1)) = waiting.sessions[0].clone().disconnected(99, ClosedByClient);
-    assert_eq!(left_before.at(101).settled().told(&name(1)).1, "ClientGone");
+    assert_eq!(left_before.at(114).settled().told(&name(1)).1, "ClientGone");
     let mut left_after = waiting.clone();
     *left_after.find_session(&name(1)) = waiting.sessions[0].clone().disconnected(100, ClosedByClient);
-    assert_eq!(left_after.at(101).settled().state_of(&name(1)), Active);
+    assert_eq!(left_after.at(130).settled().state_of(&name(1)), Active);
 }
 
 #[rstest]
