@@ -178,18 +178,10 @@ impl<'a> Connection<'a> {
         let grpc = &mut self.grpc;
         let answer = async {
             grpc.ready().await.map_err(|error| no_connection(innermost(&error)))?;
-            match grpc.unary(request, PathAndQuery::from_static(path), codec).await {
-                Ok(answer) => Ok(Ok(answer.into_inner())),
-                Err(status) => match no_answer_of_its_own(&status) {
-                    Some(reason) => Err(no_connection(reason)),
-                    None => Ok(Err(status)),
-                },
-            }
+            let answer = grpc.unary(request, PathAndQuery::from_static(path), codec).await;
+            own_answer(address, answer.map(tonic::Response::into_inner))
         };
-        match tokio::time::timeout(CALL_TIMEOUT, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(CallError::TimedOut { address, after: CALL_TIMEOUT }),
-        }
+        within_call_timeout(address, answer).await
     }
 
     /// With the headers that Envoy sets on the user's own requests (`edge::allow`).
@@ -215,6 +207,28 @@ impl<'a> Connection<'a> {
             code: status.code(),
             reason: redaction::reason(status.message(), secrets),
         }
+    }
+}
+
+/// Tells Spark's own answer, which may be a refusal (`Err` inside), from a connection that has failed.
+fn own_answer<A>(address: SocketAddr, answer: Result<A, Status>) -> Result<Result<A, Status>, CallError> {
+    match answer {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(status) => match no_answer_of_its_own(&status) {
+            Some(reason) => Err(CallError::NoConnection { address, reason }),
+            None => Ok(Err(status)),
+        },
+    }
+}
+
+/// Gives a call up after [`CALL_TIMEOUT`].
+async fn within_call_timeout<A>(
+    address: SocketAddr,
+    answer: impl Future<Output = Result<A, CallError>>,
+) -> Result<A, CallError> {
+    match tokio::time::timeout(CALL_TIMEOUT, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(CallError::TimedOut { address, after: CALL_TIMEOUT }),
     }
 }
 

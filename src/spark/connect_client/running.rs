@@ -9,8 +9,7 @@ use http::uri::PathAndQuery;
 use tonic::Status;
 
 use super::{
-    CALL_TIMEOUT, CLIENT_TYPE, CallError, Caller, Connection, Server, no_answer_of_its_own,
-    says_invalid_handle,
+    CLIENT_TYPE, CallError, Caller, Connection, Server, own_answer, says_invalid_handle, within_call_timeout,
 };
 use crate::spark::connect_messages::{
     Command, ExecutePlanRequest, ExecutePlanResponse, Plan, StreamingQueryManagerCommand,
@@ -37,7 +36,7 @@ impl Running {
 }
 
 /// Asks what runs in the session. In one that Spark does not have any more, nothing does; one that it has not heard of is
-/// begun by the question. Takes as long as [`CALL_TIMEOUT`] and the connection at most.
+/// begun by the question. Takes as long as [`super::CALL_TIMEOUT`] and the connection at most.
 pub async fn running(server: &Server, caller: &Caller) -> Result<Running, CallError> {
     let mut connection = Connection::open(server, caller).await?;
     match connection.ask().await? {
@@ -79,18 +78,9 @@ impl Connection<'_> {
                 }
                 Err(Status::unknown("the answer does not say which streaming queries are active"))
             };
-            match read.await {
-                Ok(running) => Ok(Ok(running)),
-                Err(status) => match no_answer_of_its_own(&status) {
-                    Some(reason) => Err(no_connection(reason)),
-                    None => Ok(Err(status)),
-                },
-            }
+            own_answer(address, read.await)
         };
-        match tokio::time::timeout(CALL_TIMEOUT, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(CallError::TimedOut { address, after: CALL_TIMEOUT }),
-        }
+        within_call_timeout(address, answer).await
     }
 }
 
