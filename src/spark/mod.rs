@@ -6,6 +6,7 @@
 //! thrift_head    first bytes of a Thrift message -> method, sequence id           pure
 //! thrift_session the handle of a session, in calls and in OpenSession's answer    pure
 //! thrift_one_session        whether a call can be about one session only          pure
+//! thrift_user    the user of a call, as the Thrift Server is told it                pure
 //! thrift_type    how Thrift numbers its types; thrift_bytes: how it writes values pure
 //! thrift_reply   an error in the words of TCLIService                             pure
 //! thrift_open_session       an OpenSession call and its configuration             pure
@@ -40,3 +41,4 @@ pub mod thrift_open_session_conf;
 pub mod thrift_reply;
 pub mod thrift_session;
 mod thrift_type;
+pub mod thrift_user;

@@ -10,6 +10,7 @@ use super::thrift_bytes::{Bytes, MAX_DEPTH};
 use super::thrift_head;
 use super::thrift_session::{self, SessionHandle};
 use super::thrift_type::{I32, STRING, STRUCT};
+use super::thrift_user;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Of an answer, in bytes: an error may hold a Java stack trace.
@@ -50,8 +51,7 @@ impl ThriftClient {
         let request = self
             .0
             .post(format!("http://{address}/cliservice"))
-            // The server wants some password, and asks nobody about it.
-            .basic_auth(user, Some("x"))
+            .header("authorization", thrift_user::authorization(user))
             .header("content-type", "application/x-thrift")
             .timeout(TIMEOUT)
             .body(thrift_session::close_session(handle));

@@ -36,7 +36,7 @@ class KeycloakAdmin:
         user = {
             "username": name,
             "enabled": True,
-            "email": f"{name}@example.com",
+            "email": name if "@" in name else f"{name}@example.com",
             "firstName": name,
             "lastName": "Example",
             "groups": [f"/{group}" for group in groups],

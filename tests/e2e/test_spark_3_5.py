@@ -12,6 +12,7 @@ import pytest
 
 from clients import MAIN_CLASS, NAMES, Conversation, condition, fetch, template
 from connect_wire import again, config_get, config_set
+from test_auth_forms import keycloak_user  # noqa: F401  (a fixture)
 from test_identity import driver, through_envoy  # noqa: F401  (fixtures)
 from test_life_ends import CLOSED, DELETED, JOB, TOO_OLD, UI, WORD, ended, named  # noqa: F401  (two fixtures)
 
@@ -197,6 +198,12 @@ def test_a_jdbc_user_is_who_they_logged_in_as(beeline, thrift, users):
     ran = beeline("SELECT current_user(), version()", users[1], host=thrift + NAMES)
     (user, version) = ran.succeeded().rows()[1]
     assert user == users[1] and version.startswith("3.5.7 ")
+
+
+def test_a_jdbc_user_by_a_mail_address_is_nobody_else(beeline, thrift, users, keycloak_user):  # noqa: F811
+    user, password = keycloak_user(f"{users[0]}@corp.example", "a-password")
+    ran = beeline("SELECT current_user(), url_decode(current_user())", user, password, host=thrift + NAMES)
+    assert ran.succeeded().rows()[1] == [f"{users[0]}%40corp.example", user]
 
 
 def test_jdbc_sessions_have_the_configuration_of_their_pool(beeline, thrift, users):

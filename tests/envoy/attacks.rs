@@ -4,8 +4,11 @@
 //! Here every name is believed (`--oidc-skip-validation`), so that who a request is taken for shows in the name that
 //! Spark is told. Forged tokens are in `tests/authn.rs`.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use kube::api::ListParams;
 use tonic::Code;
 
 use super::pools::{self, HOST};
@@ -131,6 +134,31 @@ async fn one_request_is_one_user() {
         assert!(answer.says("No credentials were sent."), "{answer:?}");
         let answer = send(Raw::open_session().user("ana").header("Cookie", cookies)).await;
         assert!(is(&answer, "ana") && answer.received("cookie").is_none(), "{answer:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_is_told_to_a_thrift_server_so_that_nobody_becomes_somebody_else() {
+    World::run("names", pools(), &[], async move |world| {
+        for (user, told) in [
+            ("alice@partner.example", "alice%40partner.example"),
+            ("admin/x", "admin%2Fx"),
+            ("alice%40partner.example", "alice%2540partner.example"),
+            ("CORP\\Änne", "CORP\\Änne"),
+        ] {
+            let answer = Raw::open_session().user(user).send(world.envoy.listens).await;
+            assert_eq!(answer.received("authorization"), Some(&*told_to_spark(told)), "{user}: {answer:?}");
+        }
+        // No form of Basic could say this one.
+        let colon = Raw::open_session().header("x-spark-username", "ana:b").header("x-spark-password", "x");
+        let answer = colon.send(world.envoy.listens).await;
+        assert_eq!(answer.received("authorization"), Some(&*told_to_spark("ana%3Ab")), "{answer:?}");
+        // The operator knows them by their full names.
+        let sessions = world.cluster.sessions.list(&ListParams::default()).await.unwrap();
+        let users: BTreeSet<_> = sessions.iter().map(|session| session.spec.user.as_str()).collect();
+        let full = ["CORP\\Änne", "admin/x", "alice%40partner.example", "alice@partner.example", "ana:b"];
+        assert_eq!(users, BTreeSet::from(full));
     })
     .await;
 }
