@@ -49,6 +49,12 @@ pub enum HeadError {
          '00112233-4455-6677-8899-aabbccddeeff'. SQLSTATE: HY000"
     )]
     NotUuid(String),
+    /// As `uuidgen` of macOS prints ids, and as Spark's Swift client made them before 0.3.0.
+    #[error(
+        "The session id {sent} has upper-case letters. Spark takes an id in another spelling for another session, so send \
+         it as {id}."
+    )]
+    UpperCase { sent: String, id: Uuid },
 }
 
 /// The RPC that a path names, `None` if it is not Spark Connect's.
@@ -170,13 +176,16 @@ fn first_message(body: &[u8]) -> Result<(&[u8], bool), HeadError> {
     }
 }
 
-/// Only the 36-character form: it is the one Spark asks for, and others (braces, no dashes) are other keys to Spark.
+/// Only the one form that clients of Spark send, with dashes and in lower case: Spark compares ids letter by letter, and so
+/// each other form of an id (upper case, no dashes, braces) would be one more session there.
 fn parse_session(value: &[u8]) -> Result<Uuid, HeadError> {
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|text| text.len() == 36)
-        .and_then(|text| Uuid::try_parse(text).ok())
-        .ok_or_else(|| HeadError::NotUuid(String::from_utf8_lossy(value).chars().take(64).collect()))
+    let shown = || String::from_utf8_lossy(value).chars().take(64).collect();
+    let id = Uuid::try_parse_ascii(value).ok().filter(|_| value.len() == 36);
+    let id = id.ok_or_else(|| HeadError::NotUuid(shown()))?;
+    match value.iter().any(u8::is_ascii_uppercase) {
+        true => Err(HeadError::UpperCase { sent: shown(), id }),
+        false => Ok(id),
+    }
 }
 
 #[cfg(test)]

@@ -113,11 +113,41 @@ fn what_is_no_head_is_told_in_words(#[case] body: Vec<u8>, #[case] expected: Hea
 
 #[rstest]
 #[case("abc")]
+// Java's `UUID.fromString` takes these.
+#[case("1-1-1-1-1")]
+#[case("00112233-4455-6677-8899-0aabbccddeeff")]
 #[case("00112233445566778899aabbccddeeff")]
+#[case("urn:uuid:00112233-4455-6677-8899-aabbccddeeff")]
 #[case("{00112233-4455-6677-8899-aabbccddeeff}")]
 fn a_session_id_in_another_form_gets_spark_s_own_words(#[case] id: &str) {
     let error = read(ConnectMethod::Config, &frame(&[text(1, id.as_bytes())])).unwrap_err();
     assert!(error.to_string().starts_with(&format!("[INVALID_HANDLE.FORMAT] The handle {id} is invalid.")));
+}
+
+#[rstest]
+#[case::all("00112233-4455-6677-8899-AABBCCDDEEFF")]
+#[case::one("00112233-4455-6677-8899-aabbccddeefF")]
+fn a_session_id_in_upper_case_is_refused_with_the_one_to_send(
+    #[case] sent: &str,
+    #[values(
+        ConnectMethod::ExecutePlan,
+        ConnectMethod::ReattachExecute,
+        ConnectMethod::Interrupt,
+        ConnectMethod::ReleaseSession,
+        ConnectMethod::CloneSession
+    )]
+    method: ConnectMethod,
+) {
+    let words = format!(
+        "The session id {sent} has upper-case letters. Spark takes an id in another spelling for another session, so send \
+         it as {SESSION}."
+    );
+    let told = |fields: &[Vec<u8>]| read(method, &frame(fields)).unwrap_err().to_string();
+    assert_eq!(told(&[text(1, sent.as_bytes()), user()]), words);
+    // It may be what a clone is to be called.
+    if method == ConnectMethod::CloneSession {
+        assert_eq!(told(&[text(1, SESSION.as_bytes()), text(4, sent.as_bytes())]), words);
+    }
 }
 
 #[test]

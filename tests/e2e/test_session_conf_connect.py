@@ -54,6 +54,19 @@ def test_a_client_s_own_value_wins(reads, users):
     assert reads(users[0], f"spark.conf.set('{PARTITIONS}', '7'); {READ}") == "7 222 1111"
 
 
+def test_an_id_in_upper_case_is_refused_and_in_lower_case_has_it_all(pyspark, remote_url, reads, pool, objects, users):
+    """PySpark sends what the URL says, and to Spark each spelling is a session by itself: this one had no configuration."""
+    session_id = str(uuid.uuid4())
+    sent = session_id.upper()
+    complaint = pyspark(READ, remote_url(users[0], more={"session_id": sent}, host=pool + NAMES)).complaint()
+    assert complaint == (
+        f"pyspark.errors.exceptions.connect.SparkConnectGrpcException: The session id {sent} has upper-case letters. Spark takes "
+        f"an id in another spelling for another session, so send it as {session_id}."
+    )
+    assert f"{pool}-{session_id}" not in [session["metadata"]["name"] for session in objects("sis")]
+    assert reads(users[0], READ, session_id) == "11 222 1111"
+
+
 def test_a_session_made_by_kubectl_has_its_own_but_no_protected_key(reads, pool, new_session, thing, users):
     own = {PARTITIONS: "33", LOCKED: "3"}
     name = new_session(users[0], pool, groups=["data-science"], sparkConf=own)

@@ -164,6 +164,26 @@ async fn a_user_is_told_to_a_thrift_server_so_that_nobody_becomes_somebody_else(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_id_has_one_spelling() {
+    World::run("spelling", pools(), &[], async move |world| {
+        let ana = world.connect(HOST, "ana").await;
+        let id = ana.message(&[])[2..38].to_vec();
+        let sent = String::from_utf8(id.to_ascii_uppercase()).unwrap();
+        let refused = ana.config_of([b"\x0a\x24", sent.as_bytes()].concat()).await.unwrap_err();
+        let words = format!(
+            "The session id {sent} has upper-case letters. Spark takes an id in another spelling for another session, so \
+             send it as {}.",
+            String::from_utf8(id).unwrap()
+        );
+        assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, &*words));
+        let sessions = world.cluster.sessions.list(&ListParams::default()).await.unwrap();
+        assert!(sessions.items.is_empty(), "{sessions:?}");
+        ana.config().await.expect("the same id as the answer says");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paths_and_hosts_mean_what_they_say() {
     World::run("paths", pools(), &[], async move |world| {
         let send = async |raw: Raw| raw.send(world.envoy.listens).await;

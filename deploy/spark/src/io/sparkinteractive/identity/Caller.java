@@ -23,7 +23,7 @@ final class Caller {
 
   /** Whether this is their session, as Spark writes both. */
   boolean is(String user, String session) {
-    return this.user.equals(user) && this.session.equalsIgnoreCase(session);
+    return this.user.equals(user) && this.session.equals(session);
   }
 
   /** The message as this caller says it: in this session, or not at all, and as this user. */
@@ -35,8 +35,8 @@ final class Caller {
     Descriptor type = message.getDescriptorForType();
     FieldDescriptor sessionId = field(type, "session_id", FieldDescriptor.JavaType.STRING);
     FieldDescriptor context = field(type, "user_context", FieldDescriptor.JavaType.MESSAGE);
-    // A UUID may be written in either case, and the gateway has its own way of writing it.
-    if (!session.equalsIgnoreCase((String) message.getField(sessionId))) {
+    // Letter by letter, as Spark does: the same UUID in another case is another session there.
+    if (!session.equals((String) message.getField(sessionId))) {
       // Without what the message says: it may be long, and it may be somebody else's.
       throw Refusal.denied(
           "This " + type.getName() + " names another session than the one that was checked, " + session + ".");
