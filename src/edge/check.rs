@@ -39,7 +39,7 @@ pub fn read(request: &CheckRequest) -> Check {
     Check {
         since: request.since,
         node: request.node.clone(),
-        host: host_name(request.host()),
+        host: request.host(),
         path: request.path().to_owned(),
         call: call(&request),
         user_id_credentials: match credentials {
@@ -117,8 +117,10 @@ impl<'a> Request<'a> {
         self.http.map_or("", |http| http.path.as_str())
     }
 
-    fn host(&self) -> &'a str {
-        self.http.map_or("", |http| http.host.as_str())
+    /// Envoy has taken off the port and a trailing dot (`xds::listener`). Nothing more may be taken off here: it finds the
+    /// route by exactly this name, in lower case, and would have none for a session that was started.
+    fn host(&self) -> String {
+        self.http.map_or("", |http| http.host.as_str()).to_ascii_lowercase()
     }
 
     /// How long the body is of which [`Self::body`] is the beginning; `None` if nobody says so. Envoy holds a body to the
@@ -142,20 +144,6 @@ fn address(peer: &Peer) -> Option<IpAddr> {
         Address::SocketAddress(socket) => socket.address.parse::<IpAddr>().ok().map(|ip| ip.to_canonical()),
         _ => None,
     }
-}
-
-/// `Spark.Example.com:443` is `spark.example.com`, `[::1]:443` is `[::1]`, and `::1` stays what it is.
-fn host_name(authority: &str) -> String {
-    let without_port = match authority.rsplit_once(':') {
-        Some((name, port))
-            if port.bytes().all(|byte| byte.is_ascii_digit())
-                && (name.ends_with(']') || !name.contains(':')) =>
-        {
-            name
-        }
-        _ => authority,
-    };
-    without_port.strip_suffix('.').unwrap_or(without_port).to_ascii_lowercase()
 }
 
 fn call(request: &Request<'_>) -> Call {

@@ -17,14 +17,12 @@ fn problem_of(asked: Asked) -> (Protocol, String) {
 
 #[rstest]
 #[case("Spark.Example.COM", "spark.example.com")]
-#[case("spark.example.com:443", "spark.example.com")]
-#[case("spark.example.com.:443", "spark.example.com")]
-#[case("[2001:DB8::1]:443", "[2001:db8::1]")]
-#[case("[::1]", "[::1]")]
-#[case("::1", "::1")]
-#[case("10.0.0.1:80", "10.0.0.1")]
+#[case("spark.example.com:", "spark.example.com:")]
+#[case("spark.example.com:443", "spark.example.com:443")]
+#[case("spark.example.com.", "spark.example.com.")]
+#[case("[2001:DB8::1]", "[2001:db8::1]")]
 #[case("", "")]
-fn the_host_is_lower_case_and_without_port(#[case] authority: &str, #[case] host: &str) {
+fn the_host_is_what_envoy_finds_the_route_by(#[case] authority: &str, #[case] host: &str) {
     assert_eq!(read(&Asked::path("/").host(authority).by_envoy()).host, host);
 }
 

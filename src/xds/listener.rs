@@ -111,8 +111,10 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
             max_headers_count: number(100),
             ..Default::default()
         }),
-        // gRPC clients send the port along in `:authority`.
+        // gRPC clients send the port along in `:authority`, and the dot of a name that was given with one. Both the check
+        // (`edge::check`) and the routes know hosts without them.
         strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
+        strip_trailing_host_dot: true,
         // Otherwise the client's address, by which failed logins are limited, is what the client says.
         use_remote_address: yes(),
         normalize_path: yes(),

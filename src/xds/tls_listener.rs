@@ -102,8 +102,11 @@ fn by_server_name(certificate_of_host: &OrdMap<String, String>) -> Option<Matche
         })),
         ..Default::default()
     };
+    // gRPC sends the name as it stands in the URL, with a trailing dot if it has one; other clients take that off.
+    let names = |host: &str| [host.to_owned(), format!("{host}.")];
+    let chains = certificate_of_host.iter().map(|(host, secret)| (names(host), to_chain(secret)));
     let map: HashMap<_, _> =
-        certificate_of_host.iter().map(|(host, secret)| (host.clone(), to_chain(secret))).collect();
+        chains.flat_map(|(names, chain)| names.map(|name| (name, chain.clone()))).collect();
     let tree = MatcherTree {
         input: Some(TypedExtensionConfig {
             name: "server-name".to_owned(),

@@ -224,7 +224,7 @@ async fn paths_and_hosts_mean_what_they_say() {
             ("POST http://spark.test/cliservice HTTP/1.1", "other.test", None),
             ("POST http://other.test/cliservice HTTP/1.1", HOST, Some("No pool has host other.test.")),
             ("POST /cliservice HTTP/1.1", "SPARK.test:80", None),
-            ("POST /cliservice HTTP/1.1", "spark.test.", Some("No Spark pool is served here.")),
+            ("POST /cliservice HTTP/1.1", "spark.test.", None),
             ("POST /cliservice HTTP/1.1", "spark.test:80@evil", Some("")),
             ("POST /cliservice HTTP/1.1", "evil.spark.test", Some("No pool has host evil.spark.test.")),
             ("POST /cliservice HTTP/1.1", "", Some("")),

@@ -43,6 +43,7 @@ mod disconnected;
 mod failover;
 mod finished_operations;
 mod held_checks;
+mod hosts;
 mod large_and_long;
 mod lost_address;
 mod programmed;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::version::TLS12;
+use rustls::{ClientConfig, ClientConnection, DEFAULT_VERSIONS, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -34,6 +36,30 @@ impl TlsClients {
         Ok(shown.first().expect("a server shows a certificate").clone().into_owned())
     }
 
+    /// Whether a client that asks for exactly this name, which ends in a dot, is shown the certificate. rustls takes the dot
+    /// off, so it asks for a name of the same length here, and its first message is corrected. That the server answers to
+    /// another message than rustls knows of matters only after the certificate, which TLS 1.2 sends in the clear.
+    pub async fn shows_with_dot(&self, name: &str, certificate: &CertificateDer<'_>) -> bool {
+        let other = name.strip_suffix('.').map(|name| format!("{name}x")).expect("a dot");
+        let config = self.config_of(&[&TLS12], b"h2");
+        let mut hello = Vec::new();
+        let server = ServerName::try_from(other.clone()).unwrap();
+        ClientConnection::new(config, server).unwrap().write_tls(&mut hello).unwrap();
+        let at = hello.windows(other.len()).position(|window| window == other.as_bytes()).expect("the name");
+        hello[at..at + name.len()].copy_from_slice(name.as_bytes());
+
+        let mut server = TcpStream::connect(self.envoy).await.unwrap();
+        server.write_all(&hello).await.unwrap();
+        let mut answer = Vec::new();
+        let shown = |answer: &[u8]| answer.windows(certificate.len()).any(|window| window == &**certificate);
+        while !shown(&answer) {
+            if !server.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {
+                return false;
+            }
+        }
+        true
+    }
+
     pub async fn connect(&self, host: &str, user: &str) -> ConnectClient {
         let (envoy, config, name) = (self.envoy, self.config(b"h2"), host.to_owned());
         let endpoint = Endpoint::from_shared(format!("http://{envoy}")).unwrap();
@@ -54,9 +80,19 @@ impl TlsClients {
     }
 
     fn config(&self, protocol: &[u8]) -> Arc<ClientConfig> {
+        self.config_of(DEFAULT_VERSIONS, protocol)
+    }
+
+    fn config_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        protocol: &[u8],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap()).unwrap();
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let mut config = ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_owned()];
         Arc::new(config)
     }
