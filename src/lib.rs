@@ -17,6 +17,7 @@
 //! [`operator`] does it. [`xds`] tells Envoy where the servers are; [`edge`] reads what Envoy asks,
 //! [`authn`] tells who asks, [`broker`] answers. [`spark`] knows Spark's wire formats. [`app`] puts
 //! it all together; [`explain`] and [`simulate`] are commands of their own.
+//! `fair_share` is what bounds what clients can take up.
 //!
 //! Invariants
 //! 1. Planners read only their arguments; `now` is one of them.
@@ -44,6 +45,7 @@ pub mod xds;
 
 pub mod app;
 pub mod explain;
+mod fair_share;
 pub mod settings;
 pub mod simulate;
 pub mod telemetry;

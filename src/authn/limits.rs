@@ -152,7 +152,7 @@ fn limited(whose: String, empty: Empty) -> Limited {
 }
 
 /// Of IPv6, whoever has one address has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
         v4 => v4,

@@ -59,6 +59,7 @@ pub use credentials::{read as read_credentials, read_user_id};
 pub use error::{AuthnError, AuthnErrorKind};
 pub use key_set::KeySet;
 pub use limits::FailureLimits;
+pub use limits::network;
 pub use provider::{client, client_builder};
 pub use revocations::Revoker;
 pub use settings::{AuthnSettings, PasswordToken};

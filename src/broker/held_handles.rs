@@ -11,6 +11,8 @@ use crate::spark::thrift_session::SessionHandle;
 
 /// More are not kept, in all sessions together: 100 bytes or so each.
 const MOST: usize = 100_000;
+/// Of one session: twice what its status lists.
+const MOST_OF_SESSION: usize = 1000;
 
 /// A session on a Thrift Server, and which server that is.
 #[derive(Clone, Debug)]
@@ -71,6 +73,9 @@ impl HeldHandles {
     fn insert(&self, uid: &str, new: OfSession, held: Held) -> bool {
         let mut state = self.lock();
         if state.count >= MOST {
+            return false;
+        }
+        if state.sessions.get(uid).is_some_and(|session| session.handles.len() >= MOST_OF_SESSION) {
             return false;
         }
         let of_session = state.sessions.entry(uid.to_owned()).or_insert(new);

@@ -25,6 +25,7 @@ use super::under_way::{Closed, OnItsWay, UnderWay};
 use super::writer::SessionWriter;
 use crate::api::ThriftConnection;
 use crate::edge;
+use crate::fair_share::{FairShares, Limits};
 use crate::model::{Denial, Opening, Session, SessionConf};
 use crate::operator::Stores;
 use crate::spark::thrift_client::{CloseError, ThriftClient};
@@ -42,6 +43,8 @@ const CLOSINGS_AT_A_TIME: usize = 8;
 const TURNS: usize = 256;
 /// That the status of one session lists.
 const MOST_CONNECTIONS: usize = 500;
+/// Connections of one session that wait to be listed: beyond, they are not.
+const MOST_LISTINGS: usize = 64;
 
 /// All clones are one.
 #[derive(Clone)]
@@ -54,6 +57,8 @@ pub struct ThriftSessions {
     pub(super) under_way: Arc<UnderWay>,
     closing: Arc<Semaphore>,
     turns: Arc<[Semaphore]>,
+    /// By session.
+    listings: Arc<FairShares<String>>,
 }
 
 impl ThriftSessions {
@@ -67,6 +72,7 @@ impl ThriftSessions {
             under_way: Arc::default(),
             closing: Arc::new(Semaphore::new(SESSIONS_AT_A_TIME)),
             turns: (0..TURNS).map(|_| Semaphore::new(1)).collect(),
+            listings: FairShares::new(Limits { most: usize::MAX, shares_of_one: MOST_LISTINGS }),
         })
     }
 
@@ -89,8 +95,13 @@ impl ThriftSessions {
             tracing::warn!(session = opening.session, %id, "too many connections: one more cannot be closed from here");
         }
         self.kept.notify_one();
+        let Ok(listing) = self.listings.take(opening.session.clone(), 1) else {
+            tracing::debug!(session = opening.session, %id, "too many connections at once: one more is not listed");
+            return;
+        };
         let this = self.clone();
         let written = tokio::spawn(async move {
+            let _listing = listing;
             let written = this.change(&session, |now, open| {
                 // Those on an instance that it has left are lost.
                 open.retain(|open| Some(&open.instance) == now.status.assigned_instance.as_ref());

@@ -442,3 +442,32 @@ fn a_session_that_goes_on_is_not_due() {
     assert_eq!(held.pools().len(), 1);
     assert!(held.forget("uid-of-s", Uuid::from_u128(1)) && held.pools().is_empty());
 }
+
+#[test]
+fn one_session_does_not_use_up_what_can_be_held_of_all() {
+    let held = HeldHandles::default();
+    let keep = |session: &str, number| {
+        let cluster = "p-0/uid-of-p-0-driver".to_owned();
+        let one = Held { handle: handle(number), instance: "p-0".to_owned(), cluster };
+        held.keep(&crate::model::fixtures::session(session).on("p-0"), one)
+    };
+    let kept = (0..2000).filter(|number| keep("s", *number)).count();
+    assert_eq!(kept, 1000);
+    assert!(keep("other", 1) && !keep("s", 5000));
+    assert!(held.forget("uid-of-s", Uuid::from_u128(1)) && keep("s", 5000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_opened_faster_than_they_are_listed_do_not_queue_without_end() {
+    let api_server = ApiServer::new();
+    let (_, sessions) = replica(&api_server, NOWHERE);
+    // The turn of its list is somebody else's.
+    let turns: Vec<_> = sessions.turns.iter().map(|turn| turn.try_acquire().unwrap()).collect();
+    let calls = (0..200).map(|number| opened(&sessions, number));
+    futures::future::join_all(calls).await;
+    drop(turns);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(api_server.connections().len(), MOST_LISTINGS);
+    opened(&sessions, 1000).await;
+    assert_eq!(api_server.connections().len(), MOST_LISTINGS + 1, "there is room again");
+}

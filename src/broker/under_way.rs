@@ -19,6 +19,8 @@ const TO_COME: Duration = Duration::from_secs(8);
 const TO_OPEN: Duration = Duration::from_mins(5);
 /// Calls that have yet to come, of all sessions together: more are let through and not counted.
 const MOST: usize = 10_000;
+/// The same of one session.
+const MOST_OF_SESSION: usize = 500;
 /// How often at most those that did not come are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -84,7 +86,8 @@ impl UnderWay {
         if state.to_come >= MOST && state.swept_at.is_none_or(|at| at + SWEEP <= now) {
             state.forget_late(now);
         }
-        if state.to_come < MOST {
+        let of_session = state.sessions.get(session).map_or(0, |of_session| of_session.to_come.len());
+        if state.to_come < MOST && of_session < MOST_OF_SESSION {
             state.to_come += 1;
             let of_session = state.sessions.entry(session.to_owned()).or_default();
             of_session.to_come.push_back(now + TO_COME);

@@ -87,3 +87,14 @@ async fn what_does_not_come_is_forgotten() {
     let state = under_way.lock();
     assert_eq!((state.to_come, state.sessions.len()), (1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_session_does_not_use_up_what_is_counted_of_all() {
+    let (under_way, now) = (under_way(), Instant::now());
+    for _ in 0..2 * MOST {
+        assert!(under_way.let_through("s", now), "with or without being counted");
+    }
+    assert!(under_way.let_through("other", now));
+    assert_eq!(under_way.lock().to_come, MOST_OF_SESSION + 1);
+    assert!(under_way.end("other", closed(), now).is_none(), "somebody is on the way");
+}

@@ -80,8 +80,8 @@ struct Meaning {
     sql_state: &'static str,
 }
 
-/// `grpc` is what a client shows at once, but for `NotReady`: clients retry UNAVAILABLE in silence for ten minutes,
-/// which is right only where waiting helps.
+/// `grpc` is what a client shows at once, but for `NotReady` and `TooManyWaiting`: clients retry UNAVAILABLE in silence for
+/// ten minutes, which is right only where waiting helps.
 fn meaning(kind: DenialKind) -> Meaning {
     let (grpc, http, reason, sql_state) = match kind {
         DenialKind::Unauthenticated => (Code::Unauthenticated, 401, "Unauthenticated", "28000"),
@@ -93,6 +93,7 @@ fn meaning(kind: DenialKind) -> Meaning {
         DenialKind::QuotaExceeded => (Code::ResourceExhausted, 429, "QuotaExceeded", "53400"),
         DenialKind::RateLimited => (Code::ResourceExhausted, 429, "RateLimited", "53400"),
         DenialKind::NotReady => (Code::Unavailable, 503, "NotReady", "08001"),
+        DenialKind::TooManyWaiting => (Code::Unavailable, 503, "TooManyWaiting", "53300"),
         // Spark's own code for its INVALID_HANDLE errors; the Scala client looks for it.
         DenialKind::SessionClosed => (Code::Internal, 410, "SessionClosed", "08003"),
         DenialKind::SessionChanged => (Code::Internal, 410, "SessionChanged", "08003"),

@@ -10,7 +10,7 @@ use crate::edge::testing::Asked;
 
 const GRPC: Form = Form::Grpc { method: Some(ConnectMethod::ExecutePlan) };
 
-const KINDS: [DenialKind; 14] = [
+const KINDS: [DenialKind; 15] = [
     DenialKind::Unauthenticated,
     DenialKind::LoginsLimited,
     DenialKind::PermissionDenied,
@@ -20,6 +20,7 @@ const KINDS: [DenialKind; 14] = [
     DenialKind::QuotaExceeded,
     DenialKind::RateLimited,
     DenialKind::NotReady,
+    DenialKind::TooManyWaiting,
     DenialKind::SessionClosed,
     DenialKind::SessionChanged,
     DenialKind::StartFailed,
@@ -80,7 +81,7 @@ fn only_what_waiting_cures_is_retried_by_clients() {
         for retry_after in [None, Some(Duration::from_millis(2500))] {
             let status = details(&denied(&Denial { retry_after, ..Denial::new(kind, "No.") }, &GRPC));
             let cured = match kind {
-                DenialKind::NotReady => true,
+                DenialKind::NotReady | DenialKind::TooManyWaiting => true,
                 DenialKind::Unavailable => retry_after.is_some(),
                 _ => false,
             };
@@ -210,4 +211,19 @@ fn too_many_failed_logins_are_told_with_the_time_to_wait() {
     let web = denied(&denial, &Form::Http { html: false });
     assert_eq!(web.status.as_ref().unwrap().code, 429);
     assert_eq!(header(&web, "retry-after"), Some("40"));
+}
+
+#[test]
+fn one_request_too_many_is_told_when_to_come_back_in_each_protocol() {
+    let words = "User ana has 64 requests waiting already.";
+    let retry_after = Some(Duration::from_secs(5));
+    let denial = Denial { retry_after, ..Denial::new(DenialKind::TooManyWaiting, words) };
+    let status = details(&denied(&denial, &GRPC));
+    let delay = detail::<grpc::RetryInfo>(&status, "RetryInfo").unwrap().retry_delay.unwrap();
+    assert_eq!((status.code, &*status.message, delay.seconds), (Code::Unavailable.into(), words, 5));
+    let head = ThriftHead { method: "OpenSession".into(), sequence_id: 1, session_handle: None };
+    let thrift = denied(&denial, &Form::Thrift(head));
+    assert!(thrift.body.contains(words) && thrift.body.contains("53300"), "{}", thrift.body);
+    let web = denied(&denial, &Form::Http { html: false });
+    assert_eq!((web.status.as_ref().unwrap().code, header(&web, "retry-after")), (503, Some("5")));
 }

@@ -28,6 +28,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::allow::CLONE;
 use super::ext_authz::defect;
 use super::{deny, headers};
+use crate::fair_share::{FairShares, Limits};
 use crate::model::{
     ConfRefusal, ConfSource, Denial, DenialKind, Opening, RefusedConf, SessionConf, ThriftHead,
 };
@@ -38,6 +39,9 @@ use crate::xds::EXT_AUTHZ;
 
 /// The longest OpenSession call that is read, in bytes: what Envoy buffers by default. Usual ones have a few hundred.
 pub const MAX_BODY: usize = 1 << 20;
+
+/// Of all OpenSession calls that wait for their sessions' configuration.
+const MOST_BYTES_WAITING: usize = 64 << 20;
 
 /// Whoever knows the sessions and their pools; in production `broker::ThriftSessions`.
 pub trait Openings: Send + Sync + 'static {
@@ -61,12 +65,14 @@ pub trait Openings: Send + Sync + 'static {
 
 /// `envoy.service.ext_proc.v3.ExternalProcessor`, with the configuration that `openings` knows.
 pub fn open_session_service<O: Openings>(openings: Arc<O>) -> ExternalProcessorServer<OpenSessions<O>> {
-    ExternalProcessorServer::new(OpenSessions { openings })
+    let limits = Limits { most: MOST_BYTES_WAITING, shares_of_one: usize::MAX };
+    ExternalProcessorServer::new(OpenSessions { openings, waiting: FairShares::new(limits) })
 }
 
-#[derive(Debug)]
 pub struct OpenSessions<O> {
     openings: Arc<O>,
+    /// By user.
+    waiting: Arc<FairShares<String>>,
 }
 
 #[tonic::async_trait]
@@ -78,7 +84,8 @@ impl<O: Openings> ExternalProcessor for OpenSessions<O> {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
-        let exchange = Exchange { openings: Arc::clone(&self.openings), opening: None };
+        let (openings, waiting) = (Arc::clone(&self.openings), Arc::clone(&self.waiting));
+        let exchange = Exchange { openings, waiting, opening: None };
         let answers =
             stream::unfold((request.into_inner(), exchange), |(mut messages, mut exchange)| async {
                 let message = messages.next().await?;
@@ -95,6 +102,7 @@ impl<O: Openings> ExternalProcessor for OpenSessions<O> {
 /// One HTTP request and its response.
 struct Exchange<O: Openings> {
     openings: Arc<O>,
+    waiting: Arc<FairShares<String>>,
     /// From the request, when it has passed.
     opening: Option<(Opening, O::OnItsWay)>,
 }
@@ -114,7 +122,8 @@ impl<O: Openings> Exchange<O> {
     }
 
     async fn request(&mut self, opening: Option<Opening>, body: &HttpBody) -> Answer {
-        let opened = AssertUnwindSafe(open(&*self.openings, opening.as_ref(), body)).catch_unwind().await;
+        let opened = open(&*self.openings, &self.waiting, opening.as_ref(), body);
+        let opened = AssertUnwindSafe(opened).catch_unwind().await;
         let opened = opened.unwrap_or_else(|panic| {
             tracing::error!(panic = panic_text(&*panic), "an OpenSession ended in a panic: it is refused");
             Err(defect())
@@ -164,6 +173,7 @@ fn clone(id: &str, body: &HttpBody) -> Result<Answer, Status> {
 /// The call as the server shall see it, or `None` if it is right already; and the sign that it is on its way.
 async fn open<O: Openings>(
     openings: &O,
+    waiting: &Arc<FairShares<String>>,
     opening: Option<&Opening>,
     body: &HttpBody,
 ) -> Result<(Option<Vec<u8>>, O::OnItsWay), Denial> {
@@ -180,7 +190,12 @@ async fn open<O: Openings>(
     })?;
     let call = thrift_open_session::read(&body.body)
         .map_err(|error| Denial::new(DenialKind::BadRequest, error.to_string()))?;
-    let (conf, on_its_way) = openings.opens(opening).await?;
+    let opens = waiting.wait(|| opening.user.clone(), body.body.len(), openings.opens(opening)).await;
+    let (conf, on_its_way) = opens.map_err(|_| {
+        let message = "Too many connections are being opened at the moment, and this one was not. Connect again in a few \
+                       seconds.";
+        Denial::new(DenialKind::TooManyWaiting, message)
+    })??;
     let merged =
         thrift_open_session_conf::merge(call.configuration(), &conf.set, |key| conf.protected.contains(key));
     tell(opening, &conf, &merged.withheld);

@@ -26,6 +26,7 @@ impl Openings for One {
                 refused: Vec::new(),
             },
             "defect" => panic!("defect"),
+            "later" => std::future::pending().await,
             _ => return Err(Denial::new(DenialKind::SessionClosed, "It has ended.")),
         };
         Ok((conf, Arc::clone(&self.on_their_way)))
@@ -44,7 +45,11 @@ impl One {
 }
 
 fn exchange() -> Exchange<One> {
-    Exchange { openings: Arc::default(), opening: None }
+    exchange_among(&FairShares::new(Limits { most: MOST_BYTES_WAITING, shares_of_one: usize::MAX }))
+}
+
+fn exchange_among(waiting: &Arc<FairShares<String>>) -> Exchange<One> {
+    Exchange { openings: Arc::default(), waiting: Arc::clone(waiting), opening: None }
 }
 
 /// An OpenSession call of hive-jdbc with these entries.
@@ -76,7 +81,7 @@ async fn a_clone_gets_the_id_that_has_a_place() {
         &route,
         Allowed::Connect { session_id: parent, clone: Some(id) },
         true,
-        &HashMap::new(),
+        &Default::default(),
     );
     let filter_metadata = HashMap::from([(EXT_AUTHZ.to_owned(), checked.unwrap().dynamic_metadata.unwrap())]);
     let field = [&[10, 36][..], parent.to_string().as_bytes()].concat();
@@ -255,4 +260,26 @@ async fn a_call_is_on_its_way_until_it_is_answered_or_its_stream_ends() {
     let openings = Arc::clone(&given_up.openings);
     drop(given_up);
     assert_eq!(openings.on_their_way(), 0);
+}
+
+#[tokio::test]
+async fn calls_that_wait_do_not_use_up_the_memory() {
+    let waiting = FairShares::new(Limits { most: 4 << 20, shares_of_one: usize::MAX });
+    let body = call(&[("spark.sql.a", &"x".repeat(900 << 10))]);
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let (mut exchange, request) = (exchange_among(&waiting), message("later", body.clone()));
+        let mut answer = Box::pin(async move { exchange.answer(request).await });
+        match futures::poll!(answer.as_mut()) {
+            std::task::Poll::Pending => held.push(answer),
+            std::task::Poll::Ready(refused) => {
+                let Some(Answer::ImmediateResponse(refused)) = refused.unwrap().response else {
+                    panic!("passes")
+                };
+                let words = String::from_utf8_lossy(&refused.body).into_owned();
+                assert!(words.contains("Too many connections are being opened at the moment"), "{words}");
+            }
+        }
+    }
+    assert_eq!(held.len(), 2, "half of what there is");
 }

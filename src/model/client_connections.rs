@@ -17,7 +17,7 @@ use super::{Session, SessionKey};
 use crate::api::{ClientConnectionStatus, DisconnectCause, SessionState};
 
 /// Connections that a session lists. A client with more of them is taken for a proxy.
-const MOST_CONNECTIONS: usize = 16;
+pub const MOST_CONNECTIONS: usize = 16;
 
 /// How long a client whose connection broke has to come back before its place may be given to a newer session.
 const RECONNECT_GRACE: SignedDuration = SignedDuration::from_secs(60);

@@ -21,6 +21,14 @@ impl Credentials {
         Self::Password { user: user.into(), password: password.into(), charset: Charset::Utf8 }
     }
 
+    /// In bytes.
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Password { user, password, .. } => user.len() + password.expose_secret().len(),
+            Self::Token(token) => token.expose_secret().len(),
+        }
+    }
+
     /// Whether both are one login, however each was sent.
     pub fn are_the_same_as(&self, other: &Self) -> bool {
         let same = |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();

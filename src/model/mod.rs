@@ -30,7 +30,7 @@ mod utilization;
 pub use application_state::{APPLICATION_STATES, ApplicationState, Prospect};
 pub use certificate::{Certificate, CertificateProblem};
 pub use client_connections::{
-    ClientConnection, ClientConnections, EndedConnection, REPLACED_BY_NEWER, UsedConnection,
+    ClientConnection, ClientConnections, EndedConnection, MOST_CONNECTIONS, REPLACED_BY_NEWER, UsedConnection,
 };
 pub use connect_server::{InstanceToken, TokenSecret};
 pub use credentials::{Charset, Credentials, CredentialsError};

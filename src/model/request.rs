@@ -27,6 +27,26 @@ pub struct Check {
     pub connection: Option<UsedConnection>,
 }
 
+impl Check {
+    /// Bytes of the parts that a client can make long.
+    pub fn length(&self) -> usize {
+        let login = self.credentials.as_ref().map_or(0, Credentials::length);
+        let user_id = self.user_id_credentials.as_ref().map_or(0, Credentials::length);
+        self.host.len() + self.path.len() + login + user_id
+    }
+
+    /// The same without those parts, none of which is needed once it is known who asks, and for which pool.
+    pub fn without_login(self) -> Self {
+        Self {
+            host: String::new(),
+            path: String::new(),
+            credentials: Err(CredentialsError::Missing),
+            user_id_credentials: None,
+            ..self
+        }
+    }
+}
+
 /// What the client wants, told by path and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -170,6 +190,8 @@ pub enum DenialKind {
     RateLimited,
     /// Still starting: trying again later will work.
     NotReady,
+    /// As many requests wait as may: trying again later will work.
+    TooManyWaiting,
     /// The session has ended; a new one is needed.
     SessionClosed,
     /// The instance that held the session is gone.

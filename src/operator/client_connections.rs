@@ -13,6 +13,7 @@
 //! Not here: what an open or an ended connection means (`model::client_connections`), and what follows from it (`plan`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,8 +25,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::session_patch::SessionPatch;
 use super::stores::Stores;
 use crate::api::SessionState;
+use crate::authn::network;
+use crate::fair_share::{FairShares, Limits, Share};
 use crate::model::{
-    ClientConnection, ClientConnections, EndedConnection, Inventory, Session, UsedConnection,
+    ClientConnection, ClientConnections, EndedConnection, Inventory, MOST_CONNECTIONS, Session,
+    UsedConnection,
 };
 use crate::plan;
 use crate::telemetry::Causes;
@@ -40,24 +44,40 @@ const ONE_WRITE: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_millis(200);
 /// How long what concerns a session that is not known here, or a connection that no session lists, is kept.
 const KEPT_FOR: Duration = Duration::from_secs(15);
-/// Ended connections that are kept. JDBC clients may end hundreds in a second; of more, the newest are left out.
+/// Ended connections that are kept, shared fairly among the networks that they came from. JDBC clients may end hundreds in a
+/// second; of more, the newest are left out.
 const MOST_ENDS: usize = 20_000;
 
 /// Keeps what this replica has heard about connections and not written yet. Clones share it.
 #[derive(Clone, Default)]
 pub struct ConnectionRecorder(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     heard: Mutex<Heard>,
     used: Notify,
+    ends: Arc<FairShares<IpAddr>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let ends = Limits { most: MOST_ENDS, shares_of_one: usize::MAX };
+        Self { heard: Mutex::default(), used: Notify::new(), ends: FairShares::new(ends) }
+    }
 }
 
 #[derive(Clone, Default)]
 struct Heard {
     /// New connections, by the name of the session.
     used: BTreeMap<String, Vec<(UsedConnection, Instant)>>,
-    ended: HashMap<ClientConnection, (EndedConnection, Instant)>,
+    ended: HashMap<ClientConnection, End>,
+}
+
+#[derive(Clone)]
+struct End {
+    ended: EndedConnection,
+    heard_at: Instant,
+    /// Of what may be kept.
+    _share: Arc<Share<IpAddr>>,
 }
 
 impl ConnectionRecorder {
@@ -69,16 +89,19 @@ impl ConnectionRecorder {
             if of_session.iter().any(|(known, _)| known.connection == used.connection) {
                 return;
             }
+            // These say already that the client is a proxy.
+            if of_session.len() > MOST_CONNECTIONS {
+                return;
+            }
             of_session.push((used, Instant::now()));
         }
         self.0.used.notify_one();
     }
 
     pub fn ended(&self, ended: EndedConnection) {
-        let mut heard = self.lock();
-        if heard.ended.len() < MOST_ENDS {
-            heard.ended.insert(ended.connection.clone(), (ended, Instant::now()));
-        }
+        let Ok(share) = self.0.ends.take(network(ended.connection.client.ip()), 1) else { return };
+        let (connection, heard_at) = (ended.connection.clone(), Instant::now());
+        self.lock().ended.insert(connection, End { ended, heard_at, _share: Arc::new(share) });
     }
 
     fn heard(&self) -> Heard {
@@ -97,7 +120,7 @@ impl ConnectionRecorder {
             });
             !of_session.is_empty()
         });
-        kept.ended.retain(|_, (_, at)| is_recent(at));
+        kept.ended.retain(|_, end| is_recent(&end.heard_at));
     }
 
     fn lock(&self) -> MutexGuard<'_, Heard> {
@@ -244,8 +267,8 @@ fn changed(
         if is_shared(&connection, user) {
             let used = UsedConnection { connection, since: open.since.0, proxied: false };
             connections.opened(&used, true);
-        } else if let Some((ended, _)) = heard.ended.get(&connection) {
-            connections.ended(ended, last_use);
+        } else if let Some(end) = heard.ended.get(&connection) {
+            connections.ended(&end.ended, last_use);
         }
     }
     connections

@@ -232,3 +232,37 @@ async fn what_concerns_nobody_is_forgotten() {
     assert_eq!(replica.recorder.heard().used.len() + replica.recorder.heard().ended.len(), 0);
     assert_eq!(*server.writes.lock().unwrap(), 0);
 }
+
+#[tokio::test]
+async fn of_a_client_with_very_many_connections_a_few_are_kept_and_make_it_a_proxy() {
+    let server = ApiServer::with([session("s").on("p-0")]);
+    let replica = replica(&server);
+    for port in 1..=1000 {
+        replica.recorder.used("s", used(port, 10));
+    }
+    assert_eq!(replica.recorder.heard().used["s"].len(), MOST_CONNECTIONS + 1);
+    replica.look().await;
+    let session = server.sessions.lock().unwrap()["s"].clone();
+    let open = &session.status.client_connections;
+    assert!(open.len() == 1 && open[0].shared, "{open:?}");
+}
+
+#[test]
+fn who_ends_connections_without_end_leaves_room_for_those_of_others() {
+    let recorder = ConnectionRecorder::default();
+    let of = |address: [u8; 4], port: u16| {
+        let connection = ClientConnection { client: (address, port).into(), ..connection(1) };
+        EndedConnection { connection, ..ended(1, 20, ClosedByClient) }
+    };
+    for port in 0..MOST_ENDS as u16 {
+        recorder.ended(of([10, 0, 0, 1], port));
+    }
+    assert_eq!(recorder.heard().ended.len(), MOST_ENDS / 2);
+    let other = of([10, 0, 0, 2], 1);
+    recorder.ended(other.clone());
+    assert!(recorder.heard().ended.contains_key(&other.connection));
+    let later = Instant::now() + KEPT_FOR;
+    recorder.forget(&BTreeSet::new(), &recorder.heard(), later);
+    recorder.ended(of([10, 0, 0, 1], 1));
+    assert_eq!(recorder.heard().ended.len(), 1, "there is room again");
+}

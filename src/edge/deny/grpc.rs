@@ -45,7 +45,9 @@ pub fn denied(denial: &Denial, method: Option<ConnectMethod>) -> DeniedHttpRespo
 /// a quota is not, since its user has to do something.
 fn retry_after(denial: &Denial) -> Option<Duration> {
     match denial.kind {
-        DenialKind::NotReady => Some(denial.retry_after.unwrap_or(DEFAULT_RETRY)),
+        DenialKind::NotReady | DenialKind::TooManyWaiting => {
+            Some(denial.retry_after.unwrap_or(DEFAULT_RETRY))
+        }
         DenialKind::Unavailable => denial.retry_after,
         _ => None,
     }

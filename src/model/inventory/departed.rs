@@ -27,8 +27,12 @@ struct Generation {
 }
 
 impl Departed {
+    /// Without its configuration, which may have a megabyte.
     pub fn enter(&mut self, session: &Arc<Session>) {
         self.age();
+        let mut session = Session::clone(session);
+        session.spec.spark_conf.clear();
+        let session = &Arc::new(session);
         for id in session.spark_session_ids() {
             self.young.by_spark_id.insert(id, Arc::clone(session));
         }
@@ -78,9 +82,11 @@ mod tests {
         let mut departed = Departed::default();
         let mut etl = session("s").named("etl").with_spark_id(Uuid::from_u128(7));
         etl.status.client_session_ids = vec![Uuid::from_u128(8).to_string()];
+        etl.spec.spark_conf.insert("spark.sql.a".to_owned(), "b".to_owned());
         departed.enter(&Arc::new(etl));
         for id in [7, 8] {
-            assert_eq!(departed.with_spark_id(Uuid::from_u128(id)).unwrap().name(), "s");
+            let found = departed.with_spark_id(Uuid::from_u128(id)).unwrap();
+            assert!(found.name() == "s" && found.spec.spark_conf.is_empty());
         }
         assert!(departed.with_spark_id(Uuid::from_u128(9)).is_none());
         assert_eq!(departed.named("p", "alice", "etl").unwrap().name(), "s");
