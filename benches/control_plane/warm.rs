@@ -4,7 +4,6 @@
 //! server of this process. They differ in who answers their checks: the broker, or a service that knows no users and no
 //! sessions and says the same yes at once. The rounds take turns.
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -44,8 +43,13 @@ pub async fn measure(size: Size) {
     };
     let mut ours = ControlPlane::with_broker(&world.stores);
     let mut no_op = ControlPlane::with_no_op(
-        allow::response(&route, Allowed::Connect { session_id: session, clone: None }, true, &HashMap::new())
-            .unwrap(),
+        allow::response(
+            &route,
+            Allowed::Connect { session_id: session, clone: None },
+            true,
+            &Default::default(),
+        )
+        .unwrap(),
     );
     let mut envoys = Vec::new();
     for (node, plane) in [("ours", &mut ours), ("no-op", &mut no_op)] {

@@ -1,7 +1,5 @@
 //! A route as Envoy's permission: where the request goes, and with which credentials.
 
-use std::collections::HashMap;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
@@ -10,7 +8,8 @@ use envoy_types::pb::google::rpc::Status;
 
 use uuid::Uuid;
 
-use super::{forwarded_headers, headers};
+use super::forwarded_headers::ForwardedHeaders;
+use super::headers;
 use crate::model::{Call, Denial, Protocol, Route};
 use crate::spark::thrift_user;
 use crate::xds::{
@@ -53,7 +52,7 @@ impl Allowed {
         }
     }
 
-    fn protocol(self) -> Protocol {
+    pub fn protocol(self) -> Protocol {
         match self {
             Self::Connect { .. } => Protocol::Connect,
             Self::Thrift | Self::ThriftOpenSession => Protocol::Thrift,
@@ -63,10 +62,10 @@ impl Allowed {
 
 /// The answer that lets a request pass, or the refusal of one whose headers are too long for Spark.
 ///
-/// `headers` are the request's own, of which Spark gets those that it reads ([`forwarded_headers`]). A Connect server is
-/// told the user and the session that were checked, which count for it because the instance's token comes with them
-/// (`deploy/spark`). A Thrift server is told the user in a form of its own ([`thrift_user`]). Its requests lose the session's
-/// name and the query string: it takes `?doAs=eve` as an order to act as eve.
+/// `forwarded` is about the request's own headers, of which Spark gets those that it reads. A Connect server is told the user
+/// and the session that were checked, which count for it because the instance's token comes with them (`deploy/spark`). A
+/// Thrift server is told the user in a form of its own ([`thrift_user`]). Its requests lose the session's name and the query
+/// string: it takes `?doAs=eve` as an order to act as eve.
 ///
 /// `counts`: whether the session is in use for as long as the request takes (`Call::counts_as_activity`), which Envoy's
 /// access log is to know (`xds::access_log`).
@@ -74,12 +73,12 @@ pub fn response(
     route: &Route,
     allowed: Allowed,
     counts: bool,
-    headers: &HashMap<String, String>,
+    forwarded: &ForwardedHeaders,
 ) -> Result<CheckResponse, Denial> {
     let protocol = allowed.protocol();
     let mut ok = OkHttpResponse {
         headers: vec![headers::set(CLUSTER_HEADER, &route.cluster)],
-        headers_to_remove: forwarded_headers::withheld(protocol, headers),
+        headers_to_remove: forwarded.withheld().to_vec(),
         ..OkHttpResponse::default()
     };
     match allowed {
@@ -108,7 +107,7 @@ pub fn response(
     // Envoy removes after it has set.
     ok.headers_to_remove
         .retain(|name| ok.headers.iter().all(|set| set.header.as_ref().is_none_or(|set| set.key != *name)));
-    forwarded_headers::check_length(protocol, headers, &ok.headers)?;
+    forwarded.check_length(&ok.headers)?;
     let about = [
         ("session", route.session.as_str()),
         ("pool", &route.pool),
@@ -127,6 +126,8 @@ pub fn response(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::model::{DenialKind, InstanceToken, ThriftHead};
 
@@ -139,6 +140,16 @@ mod tests {
 
     fn none() -> HashMap<String, String> {
         HashMap::new()
+    }
+
+    fn response(
+        route: &Route,
+        allowed: Allowed,
+        counts: bool,
+        sent: &HashMap<String, String>,
+    ) -> Result<CheckResponse, Denial> {
+        let forwarded = ForwardedHeaders::of(allowed.protocol(), sent).unwrap();
+        super::response(route, allowed, counts, &forwarded)
     }
 
     fn parts(response: CheckResponse) -> (OkHttpResponse, Vec<(String, String)>) {

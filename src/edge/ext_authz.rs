@@ -12,7 +12,8 @@ use tonic::{Request, Response, Status};
 use super::allow::{self, Allowed};
 use super::check;
 use super::deny::{self, Form};
-use crate::model::{Call, Check, Denial, DenialKind, Verdict};
+use super::forwarded_headers::ForwardedHeaders;
+use crate::model::{Call, Check, Denial, DenialKind, Route, Verdict};
 use crate::telemetry::panic_text;
 
 /// Whoever decides; in production the broker.
@@ -37,40 +38,69 @@ impl<C: Checker> Authorization for ExtAuthz<C> {
     /// An error only where Envoy shall ask again (`xds::listener` makes it): for any other purpose it would make Envoy
     /// answer in its own words, without a reason.
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let answer = AssertUnwindSafe(answer(&*self.checker, request.get_ref())).catch_unwind().await;
+        let request = request.into_inner();
+        // For a panic: the call is not known then, but gRPC is still told from the rest.
+        let unread = Form::of(&request, &Call::Other { grpc: false });
+        let answer = AssertUnwindSafe(answer(&*self.checker, request)).catch_unwind().await;
         let answer = answer.unwrap_or_else(|panic| {
             tracing::error!(panic = panic_text(&*panic), "a check ended in a panic: its request is refused");
-            // The call is not known any more, but gRPC is still told from the rest.
-            Some(deny::response(&defect(), &Form::of(request.get_ref(), &Call::Other { grpc: false })))
+            Some(deny::response(&defect(), &unread))
         });
         answer.map(Response::new).ok_or_else(|| Status::unavailable("this replica stops; ask again"))
     }
 }
 
-async fn answer<C: Checker>(checker: &C, request: &CheckRequest) -> Option<CheckResponse> {
-    let check = check::read(request);
-    let form = Form::of(request, &check.call);
-    let (allowed, counts) = (Allowed::by(&check.call), check.call.counts_as_activity());
-    let none = HashMap::new();
-    let headers = check::Request::of(request).headers().unwrap_or(&none);
-    let denial = match checker.check(check).await {
-        Verdict::AskAgain => return None,
-        Verdict::Deny(denial) => denial,
-        Verdict::Route(route) => match allowed {
-            Some(allowed) => match allow::response(&route, allowed, counts, headers) {
-                Ok(response) => return Some(response),
-                Err(denial) => denial,
-            },
+async fn answer<C: Checker>(checker: &C, request: CheckRequest) -> Option<CheckResponse> {
+    let check = check::read(&request);
+    let pending = match Pending::of(&request, &check.call) {
+        Ok(pending) => pending,
+        Err(refused) => return Some(refused),
+    };
+    // It may have 104 KiB, and the answer may take minutes.
+    drop(request);
+    match checker.check(check).await {
+        Verdict::AskAgain => None,
+        Verdict::Deny(denial) => Some(deny::response(&denial, &pending.form)),
+        Verdict::Route(route) => Some(pending.routed(&route)),
+    }
+}
+
+/// What is kept of a request until it is answered, besides its [`Check`].
+struct Pending {
+    form: Form,
+    /// `None` for a call that could not be read.
+    allowed: Option<(Allowed, ForwardedHeaders)>,
+    counts: bool,
+}
+
+impl Pending {
+    /// Or the refusal of a request of which too much would have to be kept.
+    fn of(request: &CheckRequest, call: &Call) -> Result<Self, CheckResponse> {
+        let form = Form::of(request, call);
+        let none = HashMap::new();
+        let headers = check::Request::of(request).headers().unwrap_or(&none);
+        let forwarded = |allowed: Allowed| {
+            ForwardedHeaders::of(allowed.protocol(), headers).map(|forwarded| (allowed, forwarded))
+        };
+        match Allowed::by(call).map(forwarded).transpose() {
+            Ok(allowed) => Ok(Self { form, allowed, counts: call.counts_as_activity() }),
+            Err(denial) => Err(deny::response(&denial, &form)),
+        }
+    }
+
+    fn routed(&self, route: &Route) -> CheckResponse {
+        let response = match &self.allowed {
+            Some((allowed, forwarded)) => allow::response(route, *allowed, self.counts, forwarded),
             None => {
                 tracing::error!(
                     session = route.session,
                     "a route for a call that is not Spark's: it is refused"
                 );
-                defect()
+                Err(defect())
             }
-        },
-    };
-    Some(deny::response(&denial, &form))
+        };
+        response.unwrap_or_else(|denial| deny::response(&denial, &self.form))
+    }
 }
 
 pub(super) fn defect() -> Denial {

@@ -2,7 +2,6 @@ use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 
 use super::*;
 use crate::edge::testing::Asked;
-use crate::model::Route;
 
 struct Always(fn() -> Verdict);
 
@@ -60,4 +59,12 @@ async fn a_panic_is_a_no_in_words() {
     assert!(!is_allowed(&response));
     let Some(HttpResponse::DeniedResponse(denied)) = response.http_response else { panic!("no words") };
     assert!(denied.body.starts_with("The gateway failed"), "{}", denied.body);
+}
+
+#[tokio::test]
+async fn a_request_of_whose_headers_too_much_would_be_kept_is_not_even_asked_about() {
+    let long = "x".repeat(9000);
+    let response = ask(|| panic!("asked"), Asked::connect().header(&long, "")).await;
+    let Some(HttpResponse::DeniedResponse(denied)) = response.http_response else { panic!("allowed") };
+    assert!(denied.body.contains("the names of its headers are too long"), "{}", denied.body);
 }

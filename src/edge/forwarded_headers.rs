@@ -41,39 +41,65 @@ const OF_THRIFT: [&str; 5] = ["accept", "accept-encoding", "content-length", "co
 const MOST_BYTES: usize = 4096;
 const BYTES_OF_EACH: usize = 32;
 
-/// Names that the client sent, or Envoy added, and that Spark does not get. Envoy shows names in lower case, and
-/// pseudo-headers among them, which always stay.
-pub fn withheld(protocol: Protocol, headers: &HashMap<String, String>) -> Vec<String> {
-    let stays = |name: &str| passes(protocol, name) || ROUTING_HEADERS.contains(&name);
-    let mut names: Vec<_> = headers.keys().filter(|name| !stays(name)).cloned().collect();
-    names.sort_unstable();
-    names
+/// The longest that the names of a request's headers may be together, in bytes. They are kept until the request is answered,
+/// and sent back to Envoy; those of usual requests, with what proxies add, have a few hundred.
+const MOST_BYTES_OF_NAMES: usize = 8 * 1024;
+
+/// What the answer to a request takes of its headers: the headers themselves, which may have 96 KiB, are dropped while the
+/// request waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardedHeaders {
+    withheld: Vec<String>,
+    /// Names and lengths of values.
+    passing: Vec<(String, usize)>,
 }
 
-/// Whether what remains of the client's headers and what the operator sets, `set`, is short enough for Spark. The error
-/// names the longest.
-pub fn check_length(
-    protocol: Protocol,
-    headers: &HashMap<String, String>,
-    set: &[HeaderValueOption],
-) -> Result<(), Denial> {
-    let set: Vec<_> = set.iter().filter_map(|option| option.header.as_ref()).collect();
-    let replaced = |name: &str| set.iter().any(|header| header.key == name);
-    let kept = headers.iter().filter(|(name, _)| passes(protocol, name) && !replaced(name));
-    let kept = kept.map(|(name, value)| (name.as_str(), value.len()));
-    let told = set.iter().filter(|header| !ROUTING_HEADERS.contains(&header.key.as_str()));
-    let told = told.map(|header| (header.key.as_str(), header.value.len()));
-    let (mut total, mut longest) = (0, ("", 0));
-    for (name, length) in kept.chain(told) {
-        total += name.len() + length + BYTES_OF_EACH;
-        if length > longest.1 {
-            longest = (name, length);
+impl ForwardedHeaders {
+    /// Envoy shows names in lower case, and pseudo-headers among them, which always stay. An error if there are more names
+    /// than are kept.
+    pub fn of(protocol: Protocol, headers: &HashMap<String, String>) -> Result<Self, Denial> {
+        let total: usize = headers.keys().map(String::len).sum();
+        if total > MOST_BYTES_OF_NAMES {
+            let message = format!(
+                "This request was not passed on to Spark, because the names of its headers are too long: they have {total} \
+                 bytes together, and at most {MOST_BYTES_OF_NAMES} are allowed. Send fewer headers, or shorter names."
+            );
+            return Err(Denial::new(DenialKind::BadRequest, message));
         }
+        let passing = headers.iter().filter(|(name, _)| passes(protocol, name));
+        let passing = passing.map(|(name, value)| (name.clone(), value.len())).collect();
+        let stays = |name: &str| passes(protocol, name) || ROUTING_HEADERS.contains(&name);
+        let mut withheld: Vec<_> = headers.keys().filter(|name| !stays(name)).cloned().collect();
+        withheld.sort_unstable();
+        Ok(Self { withheld, passing })
     }
-    if total <= MOST_BYTES {
-        return Ok(());
+
+    /// Names that the client sent, or Envoy added, and that Spark does not get.
+    pub fn withheld(&self) -> &[String] {
+        &self.withheld
     }
-    let (name, length) = longest;
+
+    /// Whether what remains of the client's headers and what the operator sets, `set`, is short enough for Spark. The error
+    /// names the longest.
+    pub fn check_length(&self, set: &[HeaderValueOption]) -> Result<(), Denial> {
+        let set: Vec<_> = set.iter().filter_map(|option| option.header.as_ref()).collect();
+        let replaced = |name: &str| set.iter().any(|header| header.key == name);
+        let kept = self.passing.iter().filter(|(name, _)| !replaced(name));
+        let kept = kept.map(|(name, length)| (name.as_str(), *length));
+        let told = set.iter().filter(|header| !ROUTING_HEADERS.contains(&header.key.as_str()));
+        let told = told.map(|header| (header.key.as_str(), header.value.len()));
+        let (mut total, mut longest) = (0, ("", 0));
+        for (name, length) in kept.chain(told) {
+            total += name.len() + length + BYTES_OF_EACH;
+            if length > longest.1 {
+                longest = (name, length);
+            }
+        }
+        if total <= MOST_BYTES { Ok(()) } else { Err(too_long(total, longest)) }
+    }
+}
+
+fn too_long(total: usize, (name, length): (&str, usize)) -> Denial {
     let culprit = match name {
         ":path" => "The path of the URL is the longest part",
         // It stands in there as base64.
@@ -84,7 +110,7 @@ pub fn check_length(
         "This request was not passed on to Spark, because its headers are too long: Spark would get {total} bytes, and at \
          most {MOST_BYTES} are allowed. {culprit}, with {length} bytes. Make it shorter and try again."
     );
-    Err(Denial::new(DenialKind::BadRequest, message))
+    Denial::new(DenialKind::BadRequest, message)
 }
 
 fn passes(protocol: Protocol, name: &str) -> bool {

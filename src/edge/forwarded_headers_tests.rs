@@ -8,6 +8,18 @@ fn of(headers: &[(&str, &str)]) -> HashMap<String, String> {
     headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
+fn withheld(protocol: Protocol, headers: &HashMap<String, String>) -> Vec<String> {
+    ForwardedHeaders::of(protocol, headers).unwrap().withheld().to_vec()
+}
+
+fn check_length(
+    protocol: Protocol,
+    headers: &HashMap<String, String>,
+    set: &[HeaderValueOption],
+) -> Result<(), Denial> {
+    ForwardedHeaders::of(protocol, headers).unwrap().check_length(set)
+}
+
 /// What the real ones send, and Envoy adds.
 const PYSPARK: [(&str, &str); 12] = [
     (":authority", "spark.example.com"),
@@ -104,4 +116,14 @@ fn a_request_of_exactly_the_limit_passes() {
     let room = MOST_BYTES - BYTES_OF_EACH - "user-agent".len();
     assert_eq!(check_length(Protocol::Thrift, &with(room), &[]), Ok(()));
     assert!(check_length(Protocol::Thrift, &with(room + 1), &[]).is_err());
+}
+
+#[test]
+fn so_many_names_of_headers_are_kept_and_no_more() {
+    let with = |bytes: usize| of(&[(&*"x".repeat(bytes), "")]);
+    assert!(ForwardedHeaders::of(Protocol::Connect, &with(MOST_BYTES_OF_NAMES)).is_ok());
+    let refused = ForwardedHeaders::of(Protocol::Connect, &with(90_000)).unwrap_err();
+    let words = "This request was not passed on to Spark, because the names of its headers are too long: they have 90000 \
+                 bytes together, and at most 8192 are allowed. Send fewer headers, or shorter names.";
+    assert_eq!(refused, Denial::new(DenialKind::BadRequest, words));
 }

@@ -104,7 +104,7 @@ pub fn read(method: ConnectMethod, body: &[u8]) -> Result<ConnectHead, HeadError
                 clone = Some(CloneId { session_id: parse_session(value)?, chosen_by_client: true });
             }
             Value::Bytes(value) if Some(field.number) == observed_field(method) => {
-                observed = std::str::from_utf8(value).ok().filter(|id| !id.is_empty()).map(str::to_owned);
+                observed = std::str::from_utf8(value).ok().filter(|id| !id.is_empty()).map(beginning);
             }
             Value::Scalar if field.number == 1 => return Err(HeadError::NotGrpc),
             Value::Cut if complete => return Err(HeadError::NotGrpc),
@@ -179,13 +179,18 @@ fn first_message(body: &[u8]) -> Result<(&[u8], bool), HeadError> {
 /// Only the one form that clients of Spark send, with dashes and in lower case: Spark compares ids letter by letter, and so
 /// each other form of an id (upper case, no dashes, braces) would be one more session there.
 fn parse_session(value: &[u8]) -> Result<Uuid, HeadError> {
-    let shown = || String::from_utf8_lossy(value).chars().take(64).collect();
+    let shown = || beginning(&String::from_utf8_lossy(value));
     let id = Uuid::try_parse_ascii(value).ok().filter(|_| value.len() == 36);
     let id = id.ok_or_else(|| HeadError::NotUuid(shown()))?;
     match value.iter().any(u8::is_ascii_uppercase) {
         true => Err(HeadError::UpperCase { sent: shown(), id }),
         false => Ok(id),
     }
+}
+
+/// As much as is kept, or shown, of what should be an id.
+fn beginning(id: &str) -> String {
+    id.chars().take(64).collect()
 }
 
 #[cfg(test)]
