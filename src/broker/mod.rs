@@ -9,6 +9,7 @@ mod creations;
 mod decide;
 mod held_handles;
 mod hold;
+mod refreshes;
 mod session_confs;
 mod thrift_sessions;
 mod under_way;
@@ -18,13 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::creations::{Created, Creations};
 use self::decide::{Decision, Wait, decide};
 pub use self::hold::MaxHold;
+use self::refreshes::Refreshes;
 pub use self::thrift_sessions::ThriftSessions;
 pub use self::writer::SessionWriter;
 use crate::authn::{Authenticator, AuthnError, AuthnErrorKind, Origin};
@@ -39,8 +40,9 @@ use crate::xds::{Programmed, Publisher};
 /// How long an Envoy may take to acknowledge a cluster before the request goes on without: its
 /// `on_demand` filter then asks for the cluster itself.
 const ACK_PATIENCE: Duration = Duration::from_secs(2);
-/// Clients can bring about lists of sessions by calls about sessions that nobody knows.
-const REFRESHES: usize = 4;
+/// How much longer than a request may be held the API server has for what it was asked at the end: whatever else a request
+/// waits for has words of its own.
+const WRITE_GRACE: Duration = Duration::from_secs(1);
 /// When a client that was told to wait should come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -63,8 +65,7 @@ pub struct Broker {
     metrics: Arc<Metrics>,
     /// User, pool, session.
     refused: News<(String, String, Option<String>)>,
-    /// Lists that the API server is asked for at the same time.
-    refreshes: Semaphore,
+    refreshes: Refreshes,
     stop: CancellationToken,
 }
 
@@ -123,6 +124,7 @@ impl Broker {
         stop: CancellationToken,
     ) -> Self {
         let creations = Creations::new(writer.clone(), Arc::clone(&stores));
+        let refreshes = Refreshes::new(writer.clone());
         Self {
             stores,
             authenticator,
@@ -135,7 +137,7 @@ impl Broker {
             client_connections,
             metrics,
             refused: News::new(),
-            refreshes: Semaphore::new(REFRESHES),
+            refreshes,
             stop,
         }
     }
@@ -161,7 +163,16 @@ impl Broker {
         })?;
         let identity = self.authenticate(&check, &pool).await?;
         let arrived = Instant::now();
-        let (route, held) = self.find_session(&pool, protocol, &identity, &check, since, deadline).await?;
+        let session = self.find_session(&pool, protocol, &identity, &check, since, deadline);
+        let found = tokio::time::timeout_at(deadline + WRITE_GRACE, session).await;
+        let (route, held) = found.unwrap_or_else(|_| {
+            let held = self.max_hold.of(protocol).as_secs();
+            let message = format!(
+                "The session in pool {pool} could not be looked up or written within {held} s, because the Kubernetes API \
+                 does not answer. Try again."
+            );
+            Err(retryable(message))
+        })?;
         self.until_programmed(check.node.as_deref(), &route).await;
         if held {
             let held_ms = arrived.elapsed().as_millis();
@@ -329,9 +340,7 @@ impl Broker {
                     continue;
                 }
                 Decision::Refresh => {
-                    // Closed only at the end of the process.
-                    let _permit = self.refreshes.acquire().await;
-                    self.writer.refresh(pool, &identity.user).await.map_err(|error| refused_write(&error))?;
+                    self.refreshes.refresh(pool, &identity.user).await?;
                     wait.refreshed = true;
                     continue;
                 }

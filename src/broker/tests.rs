@@ -1,6 +1,9 @@
 //! Many first calls of one session at the same time, against an API server that counts.
 
+mod refreshes;
+
 use std::convert::Infallible;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use futures::future::join_all;
@@ -17,7 +20,7 @@ use crate::authn::{AuthnSettings, client_builder};
 use crate::model::fixtures::{application, connect_pool, driver, session, thrift_pool};
 use crate::model::{ConnectHead, ConnectMethod, Credentials, Object, SessionKey, ThriftHead};
 
-const CALLS: usize = 200;
+const CALLS: usize = 60;
 const ID: Uuid = Uuid::from_u128(7);
 /// Before whatever this machine's clock says.
 const LONG_AGO: i64 = -1_000_000_000;
@@ -26,14 +29,17 @@ const LONG_AGO: i64 = -1_000_000_000;
 struct ApiServer {
     creations: AtomicUsize,
     deletions: AtomicUsize,
+    lists: AtomicUsize,
+    one_list: Mutex<Duration>,
     open: watch::Sender<bool>,
     answer: fn(Value) -> (u16, Value),
 }
 
 impl ApiServer {
     fn new(answer: fn(Value) -> (u16, Value)) -> Arc<Self> {
-        let (creations, deletions) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { creations, deletions, open: watch::Sender::new(false), answer })
+        let [creations, deletions, lists] = [0; 3].map(AtomicUsize::new);
+        let (one_list, open) = (Mutex::default(), watch::Sender::new(false));
+        Arc::new(Self { creations, deletions, lists, one_list, open, answer })
     }
 
     fn client(self: &Arc<Self>) -> kube::Client {
@@ -47,6 +53,9 @@ impl ApiServer {
 
     async fn serve(&self, request: Request<Body>) -> Response<Body> {
         if request.method() == Method::GET {
+            self.lists.fetch_add(1, SeqCst);
+            let one_list = *self.one_list.lock().unwrap();
+            tokio::time::sleep(one_list).await;
             let kind = "SparkInteractiveSessionList";
             let list = json!({ "apiVersion": "sparkinteractive.io/v1alpha1", "kind": kind, "metadata": {}, "items": [] });
             return Response::new(Body::from(list.to_string().into_bytes()));
@@ -65,6 +74,14 @@ impl ApiServer {
 
     fn creations(&self) -> usize {
         self.creations.load(SeqCst)
+    }
+
+    fn lists(&self) -> usize {
+        self.lists.load(SeqCst)
+    }
+
+    fn lists_take(&self, one_list: Duration) {
+        *self.one_list.lock().unwrap() = one_list;
     }
 
     fn answers(&self) {
