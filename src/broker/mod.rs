@@ -7,6 +7,7 @@
 
 mod creations;
 mod decide;
+mod held;
 mod held_handles;
 mod hold;
 mod refreshes;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::creations::{Created, Creations};
 use self::decide::{Decision, Wait, decide};
+use self::held::{Counted, HeldChecks};
 pub use self::hold::MaxHold;
 use self::refreshes::Refreshes;
 pub use self::thrift_sessions::ThriftSessions;
@@ -65,7 +67,10 @@ pub struct Broker {
     metrics: Arc<Metrics>,
     /// User, pool, session.
     refused: News<(String, String, Option<String>)>,
+    /// Pool and session.
+    held_of: News<(String, String)>,
     refreshes: Refreshes,
+    held: HeldChecks,
     stop: CancellationToken,
 }
 
@@ -79,7 +84,7 @@ pub struct Traces {
 impl Checker for Broker {
     async fn check(&self, check: Check) -> Verdict {
         let started = Instant::now();
-        let _in_flight = InFlight::new(&self.metrics);
+        let _in_flight = Counted::new(&self.metrics.checks_in_flight);
         // Held requests are let go when the operator stops: Envoy asks again, and another replica, or the next
         // process, holds them on.
         let verdict = tokio::select! {
@@ -97,22 +102,6 @@ impl Checker for Broker {
     }
 }
 
-/// Counts a check for as long as it lives: Envoy may drop it at any time.
-struct InFlight<'a>(&'a Metrics);
-
-impl<'a> InFlight<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.checks_in_flight.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.checks_in_flight.dec();
-    }
-}
-
 impl Broker {
     pub fn new(
         stores: Arc<Stores>,
@@ -124,7 +113,7 @@ impl Broker {
         stop: CancellationToken,
     ) -> Self {
         let creations = Creations::new(writer.clone(), Arc::clone(&stores));
-        let refreshes = Refreshes::new(writer.clone());
+        let (refreshes, held) = (Refreshes::new(writer.clone()), HeldChecks::new(&metrics));
         Self {
             stores,
             authenticator,
@@ -137,7 +126,9 @@ impl Broker {
             client_connections,
             metrics,
             refused: News::new(),
+            held_of: News::new(),
             refreshes,
+            held,
             stop,
         }
     }
@@ -152,6 +143,38 @@ impl Broker {
         let now = Timestamp::now();
         let since = check.since.unwrap_or(now);
         let deadline = Instant::now() + self.max_hold.left(protocol, since, now);
+        let login = self.log_in(protocol, &check, deadline);
+        let (pool, identity) = self.held.login(check.peer, check.length(), login).await?;
+        let check = check.without_login();
+        let arrived = Instant::now();
+        let session = async {
+            let session = self.find_session(&pool, protocol, &identity, &check, since, deadline);
+            let found = tokio::time::timeout_at(deadline + WRITE_GRACE, session).await;
+            let (route, held) = found.unwrap_or_else(|_| {
+                let held = self.max_hold.of(protocol).as_secs();
+                let message = format!(
+                    "The session in pool {pool} could not be looked up or written within {held} s, because the Kubernetes \
+                     API does not answer. Try again."
+                );
+                Err(retryable(message))
+            })?;
+            self.until_programmed(check.node.as_deref(), &route).await;
+            if held {
+                let held_ms = arrived.elapsed().as_millis();
+                tracing::info!(session = route.session, cluster = route.cluster, held_ms, "request released");
+            }
+            Ok(route)
+        };
+        self.held.session(&identity.user, session).await
+    }
+
+    /// The pool that the request is for, and who asks.
+    async fn log_in(
+        &self,
+        protocol: Protocol,
+        check: &Check,
+        deadline: Instant,
+    ) -> Result<(String, Arc<Identity>), Denial> {
         if tokio::time::timeout_at(deadline, self.stores.until_synced()).await.is_err() {
             let message =
                 "The operator is starting: the Kubernetes API has not told it the pools yet. Try again.";
@@ -161,24 +184,8 @@ impl Broker {
             Some(pool) => Ok(pool.meta.name.clone()),
             None => Err(decide::unknown_host(inventory, &check.host, protocol, &check.call)),
         })?;
-        let identity = self.authenticate(&check, &pool).await?;
-        let arrived = Instant::now();
-        let session = self.find_session(&pool, protocol, &identity, &check, since, deadline);
-        let found = tokio::time::timeout_at(deadline + WRITE_GRACE, session).await;
-        let (route, held) = found.unwrap_or_else(|_| {
-            let held = self.max_hold.of(protocol).as_secs();
-            let message = format!(
-                "The session in pool {pool} could not be looked up or written within {held} s, because the Kubernetes API \
-                 does not answer. Try again."
-            );
-            Err(retryable(message))
-        })?;
-        self.until_programmed(check.node.as_deref(), &route).await;
-        if held {
-            let held_ms = arrived.elapsed().as_millis();
-            tracing::info!(session = route.session, cluster = route.cluster, held_ms, "request released");
-        }
-        Ok(route)
+        let identity = self.authenticate(check, &pool).await?;
+        Ok((pool, identity))
     }
 
     fn unknown_path(&self, check: &Check) -> Denial {
@@ -345,7 +352,9 @@ impl Broker {
                     continue;
                 }
                 Decision::Wait { session, uid, explanation } => {
-                    if waits_for.is_none() || wait.session != uid {
+                    let begins = waits_for.is_none() || wait.session != uid;
+                    // A client may send any number of requests: those of one session are told together.
+                    if begins && self.held_of.is_news((pool.to_owned(), session.clone())) {
                         tracing::info!(session, pool, user = identity.user, "request is held");
                     }
                     wait.session = uid;

@@ -1,5 +1,6 @@
 //! Many first calls of one session at the same time, against an API server that counts.
 
+mod held;
 mod refreshes;
 
 use std::convert::Infallible;
@@ -19,6 +20,7 @@ use super::*;
 use crate::authn::{AuthnSettings, client_builder};
 use crate::model::fixtures::{application, connect_pool, driver, session, thrift_pool};
 use crate::model::{ConnectHead, ConnectMethod, Credentials, Object, SessionKey, ThriftHead};
+use crate::telemetry::WaitsFor;
 
 const CALLS: usize = 60;
 const ID: Uuid = Uuid::from_u128(7);

@@ -15,6 +15,8 @@ pub struct Metrics {
     pub checks: Family<Outcome, Counter>,
     /// Checks that are being answered now, most of them because their session waits.
     pub checks_in_flight: Gauge,
+    /// Those of them that wait, for their login or for their session.
+    pub held_checks: Family<WaitsFor, Gauge>,
     /// From a check's arrival to its answer.
     pub check_seconds: Histogram,
     /// Entries of Envoys' access logs, which are about requests that are open for long.
@@ -28,6 +30,17 @@ pub struct Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Outcome {
     pub outcome: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct WaitsFor {
+    waits_for: String,
+}
+
+impl WaitsFor {
+    pub fn of(what: &str) -> Self {
+        Self { waits_for: what.to_owned() }
+    }
 }
 
 impl Default for Metrics {
@@ -50,6 +63,12 @@ impl Metrics {
             "Authorization checks being answered",
             checks_in_flight.clone(),
         );
+        let held_checks = Family::default();
+        registry.register(
+            "held_checks",
+            "Authorization checks that wait for their login or their session",
+            held_checks.clone(),
+        );
         let check_seconds = Histogram::new(exponential_buckets(0.0005, 4.0, 10));
         registry.register("check_seconds", "Time to answer an authorization check", check_seconds.clone());
         let access_log_entries = Counter::default();
@@ -70,6 +89,7 @@ impl Metrics {
             registry: all,
             checks,
             checks_in_flight,
+            held_checks,
             check_seconds,
             access_log_entries,
             login_revocations,

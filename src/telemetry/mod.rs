@@ -11,6 +11,6 @@ mod queue;
 pub use causes::Causes;
 pub use http::{Health, serve_health, serve_http, serve_metrics};
 pub use logs::{AuditLog, LogFormat, init_logs};
-pub use metrics::{Metrics, Outcome};
+pub use metrics::{Metrics, Outcome, WaitsFor};
 pub use panics::panic_text;
 pub use queue::QueueMetrics;

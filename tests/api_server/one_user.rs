@@ -11,12 +11,13 @@ use uuid::Uuid;
 use super::asking::message;
 use super::running::{HOST, POOL, Running, pool, told, with_operator};
 
-const CLIENTS: usize = 200;
+/// As many of one user as may wait at the same time.
+const CLIENTS: usize = 64;
 const LIMIT: usize = 5;
 const QUOTA: &str = "QuotaExceeded";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_hundred_clients_of_a_user_five_get_in_and_the_others_hear_the_quota() {
+async fn of_sixty_four_clients_of_a_user_five_get_in_and_the_others_hear_the_quota() {
     let mut limited = pool();
     limited["spec"]["sessionPolicy"] = json!({ "maxSessionsPerUser": LIMIT });
     with_operator(limited, async |mut running| {

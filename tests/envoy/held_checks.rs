@@ -7,7 +7,8 @@ use super::world::World;
 
 /// Envoy's own limit of what may wait for one upstream is 1,024.
 const CALLS: u64 = 2000;
-const USERS: u64 = 20;
+/// None of them has more than may wait of one user.
+const USERS: u64 = 40;
 const SESSIONS_PER_USER: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

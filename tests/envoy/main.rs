@@ -10,6 +10,8 @@
 #[path = "../stand_in/mod.rs"]
 mod stand_in;
 
+#[path = "../support/asking.rs"]
+mod asking;
 #[path = "../support/certificates.rs"]
 mod certificates;
 #[path = "../support/namespace.rs"]
@@ -43,6 +45,7 @@ mod disconnected;
 mod failover;
 mod finished_operations;
 mod held_checks;
+mod held_memory;
 mod hosts;
 mod large_and_long;
 mod lost_address;

@@ -82,6 +82,11 @@ impl Operator {
         self.process.as_ref().expect("it was started").go_on();
     }
 
+    /// Its resident set, in bytes.
+    pub fn resident(&self) -> u64 {
+        self.process.as_ref().expect("it was started").resident()
+    }
+
     pub async fn until_ready(&mut self) {
         let url = format!("http://{}/readyz", self.health);
         let (http, process) = (&self.http, &mut self.process);

@@ -21,18 +21,25 @@ use uuid::Uuid;
 pub struct Asking {
     operator: AuthorizationClient<Channel>,
     envoy: Option<&'static str>,
+    header: Option<(&'static str, String)>,
 }
 
 impl Asking {
     pub async fn new(operator: SocketAddr) -> Self {
         let channel = Endpoint::from_shared(format!("http://{operator}")).unwrap().connect().await.unwrap();
-        Self { operator: AuthorizationClient::new(channel), envoy: None }
+        Self { operator: AuthorizationClient::new(channel), envoy: None, header: None }
     }
 
     /// In the name of this Envoy, to which the client of each session has a connection of its own.
     #[allow(dead_code, reason = "not every test needs it")]
     pub fn for_envoy(self, envoy: &'static str) -> Self {
         Self { envoy: Some(envoy), ..self }
+    }
+
+    /// With one more header in each request.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn with_header(self, name: &'static str, value: String) -> Self {
+        Self { header: Some((name, value)), ..self }
     }
 
     /// About one call of Spark Connect to this host, with this body. Returns the answer, and how long it took.
@@ -44,10 +51,11 @@ impl Asking {
         body: Vec<u8>,
     ) -> (CheckResponse, Duration) {
         let login = base64::prelude::BASE64_STANDARD.encode(format!("{user}:password"));
-        let headers = HashMap::from([
+        let mut headers = HashMap::from([
             ("authorization".to_owned(), format!("Bearer {login}")),
             ("content-type".to_owned(), "application/grpc".to_owned()),
         ]);
+        headers.extend(self.header.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let http = HttpRequest {
             method: "POST".into(),
             host: host.to_owned(),
@@ -72,6 +80,7 @@ impl Asking {
     }
 
     /// A call of this session, which is let through. How long that took.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub async fn call(&mut self, host: &str, user: &str, method: &str, session: Uuid) -> Duration {
         let (answer, took) = self.check(host, user, method, message(session)).await;
         let allowed = matches!(answer.http_response, Some(HttpResponse::OkResponse(_)));
