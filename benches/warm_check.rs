@@ -125,7 +125,7 @@ fn check() -> CheckRequest {
     message.extend([0, 0, 0, 7]);
     let http = HttpRequest {
         method: "POST".into(),
-        host: "localhost:16000".into(),
+        host: "localhost".into(),
         path: "/cliservice".into(),
         headers: HashMap::from([
             ("authorization".into(), authorization),
