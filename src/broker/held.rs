@@ -8,13 +8,15 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::authn::network;
-use crate::fair_share::{FairShares, Limits, Refused};
+use crate::fair_share::{FairShares, Limits, Refused, Share};
 use crate::model::{Denial, DenialKind};
 use crate::telemetry::audit::News;
 use crate::telemetry::{Metrics, WaitsFor};
@@ -22,12 +24,13 @@ use crate::telemetry::{Metrics, WaitsFor};
 /// Checks of one user that wait for their sessions at the same time. A notebook has a few, a JDBC tool one for each
 /// connection that it opens.
 const MOST_OF_USER: usize = 64;
-/// What a check costs while it waits, with its HTTP/2 stream and its task; measured by `tests/envoy/held_memory.rs`.
-const BYTES_OF_EACH: usize = 16 << 10;
+/// What a check costs while it waits, with its HTTP/2 stream, its task and its part of a session; about as much is measured by
+/// `tests/envoy/held_memory.rs`.
+const BYTES_OF_EACH: usize = 32 << 10;
 /// Of all checks that wait for their logins, with their credentials.
-const MOST_BYTES_FOR_LOGINS: usize = 64 << 20;
+const MOST_BYTES_FOR_LOGINS: usize = 128 << 20;
 /// Of all checks that wait for their sessions.
-const MOST_BYTES_FOR_SESSIONS: usize = 64 << 20;
+const MOST_BYTES_FOR_SESSIONS: usize = 128 << 20;
 /// When a client should come back whose request was one too many.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -76,27 +79,53 @@ impl HeldChecks {
         })
     }
 
-    /// Waits for the session of this user's request.
-    pub async fn session<T>(
-        &self,
-        user: &str,
-        session: impl Future<Output = Result<T, Denial>>,
-    ) -> Result<T, Denial> {
-        let outcome = self.sessions.wait(|| user.to_owned(), BYTES_OF_EACH, session).await;
-        outcome.unwrap_or_else(|refused| {
-            if self.told.is_news(Whose::User(user.to_owned())) {
-                tracing::warn!(user, ?refused, "too many requests wait for their sessions: more are refused");
+    /// For a request of this user, which takes its place when it has to wait.
+    pub fn place<'a>(&'a self, user: &'a str) -> Place<'a> {
+        Place { held: self, user, share: None }
+    }
+}
+
+/// The place of a request among those that wait for their sessions, for as long as it lives.
+pub struct Place<'a> {
+    held: &'a HeldChecks,
+    user: &'a str,
+    share: Option<Share<String>>,
+}
+
+impl Place<'_> {
+    /// Takes it, unless the request has it already.
+    pub fn take(&mut self) -> Result<(), Denial> {
+        if self.share.is_none() {
+            let share = self.held.sessions.take(self.user.to_owned(), BYTES_OF_EACH);
+            self.share = Some(share.map_err(|refused| self.refused(refused))?);
+        }
+        Ok(())
+    }
+
+    /// Takes it if the answer does not come at once.
+    pub async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Denial> {
+        let mut answer = pin!(answer);
+        if let Poll::Ready(answer) = futures::poll!(answer.as_mut()) {
+            return Ok(answer);
+        }
+        self.take()?;
+        Ok(answer.await)
+    }
+
+    fn refused(&self, refused: Refused) -> Denial {
+        let user = self.user;
+        if self.held.told.is_news(Whose::User(user.to_owned())) {
+            tracing::warn!(user, ?refused, "too many requests wait for their sessions: more are refused");
+        }
+        too_many(match refused {
+            Refused::HasMost => format!(
+                "User {user} has {MOST_OF_USER} requests waiting already, and no more may wait at the same time. Try again \
+                 when some of them have been answered."
+            ),
+            Refused::TooLittleLeft => {
+                "More requests wait for their sessions than the gateway has room for. Try again in a few seconds."
+                    .to_owned()
             }
-            Err(too_many(match refused {
-                Refused::HasMost => format!(
-                    "User {user} has {MOST_OF_USER} requests waiting already, and no more may wait at the same time. Try \
-                     again when some of them have been answered."
-                ),
-                Refused::TooLittleLeft => {
-                    "More requests wait for their sessions than the gateway has room for. Try again in a few seconds."
-                        .to_owned()
-                }
-            }))
         })
     }
 }

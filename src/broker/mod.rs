@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::creations::{Created, Creations};
 use self::decide::{Decision, Wait, decide};
-use self::held::{Counted, HeldChecks};
+use self::held::{Counted, HeldChecks, Place};
 pub use self::hold::MaxHold;
 use self::refreshes::Refreshes;
 pub use self::thrift_sessions::ThriftSessions;
@@ -72,6 +72,13 @@ pub struct Broker {
     refreshes: Refreshes,
     held: HeldChecks,
     stop: CancellationToken,
+}
+
+/// Since when and until when a request may wait, and its place among those that do.
+struct Hold<'a> {
+    since: Timestamp,
+    deadline: Instant,
+    place: Place<'a>,
 }
 
 /// What a check leaves behind besides its answer.
@@ -147,25 +154,23 @@ impl Broker {
         let (pool, identity) = self.held.login(check.peer, check.length(), login).await?;
         let check = check.without_login();
         let arrived = Instant::now();
-        let session = async {
-            let session = self.find_session(&pool, protocol, &identity, &check, since, deadline);
-            let found = tokio::time::timeout_at(deadline + WRITE_GRACE, session).await;
-            let (route, held) = found.unwrap_or_else(|_| {
-                let held = self.max_hold.of(protocol).as_secs();
-                let message = format!(
-                    "The session in pool {pool} could not be looked up or written within {held} s, because the Kubernetes \
-                     API does not answer. Try again."
-                );
-                Err(retryable(message))
-            })?;
-            self.until_programmed(check.node.as_deref(), &route).await;
-            if held {
-                let held_ms = arrived.elapsed().as_millis();
-                tracing::info!(session = route.session, cluster = route.cluster, held_ms, "request released");
-            }
-            Ok(route)
-        };
-        self.held.session(&identity.user, session).await
+        let mut hold = Hold { since, deadline, place: self.held.place(&identity.user) };
+        let session = self.find_session(&pool, protocol, &identity, &check, &mut hold);
+        let found = tokio::time::timeout_at(deadline + WRITE_GRACE, session).await;
+        let (route, held) = found.unwrap_or_else(|_| {
+            let held = self.max_hold.of(protocol).as_secs();
+            let message = format!(
+                "The session in pool {pool} could not be looked up or written within {held} s, because the Kubernetes API \
+                 does not answer. Try again."
+            );
+            Err(retryable(message))
+        })?;
+        hold.place.wait(self.until_programmed(check.node.as_deref(), &route)).await?;
+        if held {
+            let held_ms = arrived.elapsed().as_millis();
+            tracing::info!(session = route.session, cluster = route.cluster, held_ms, "request released");
+        }
+        Ok(route)
     }
 
     /// The pool that the request is for, and who asks.
@@ -250,9 +255,9 @@ impl Broker {
         protocol: Protocol,
         identity: &Arc<Identity>,
         check: &Check,
-        since: Timestamp,
-        deadline: Instant,
+        hold: &mut Hold<'_>,
     ) -> Result<(Route, bool), Denial> {
+        let Hold { since, deadline, ref mut place } = *hold;
         let mut wait = Wait { since, session: None, refreshed: false };
         let mut waits_for = None;
         // Subscribed before the first look, so that no change falls between look and wait.
@@ -283,6 +288,10 @@ impl Broker {
                     self.client_connections.used(session, used.clone());
                 }
             }
+            // Before anything is written for it: one request too many leaves nothing behind.
+            if !is_answer(&decision) {
+                place.take()?;
+            }
             match decision {
                 Decision::Route(route) if opens_connection(&check.call) => {
                     let under_way = &self.connections.under_way;
@@ -290,6 +299,7 @@ impl Broker {
                         return Ok((route, wait.session.is_some()));
                     }
                     // Its last connection was closed at this moment: the client gets the session after it.
+                    place.take()?;
                     let ended = under_way.until_ended(&route.session);
                     if tokio::time::timeout_at(deadline, ended).await.is_err() {
                         let message =
@@ -399,6 +409,10 @@ impl Broker {
             Err(_) => tracing::warn!(node, cluster = route.cluster, "Envoy has not acknowledged the cluster"),
         }
     }
+}
+
+fn is_answer(decision: &Decision) -> bool {
+    matches!(decision, Decision::Route(_) | Decision::Deny(_) | Decision::Refuse { .. })
 }
 
 fn opens_connection(call: &Call) -> bool {
