@@ -22,7 +22,7 @@ use crate::operator::{
     Reconciler, SessionPatch, Stores, Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
-use crate::telemetry::{self, Health, Metrics};
+use crate::telemetry::{self, Health, LostLines, Metrics};
 use crate::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, TlsListener, translate_after};
 
 /// How long a stopping operator waits for requests that are being answered.
@@ -39,7 +39,8 @@ const CONTROL_CLUSTER: &str = "spark-session-operator";
 /// more checks than this at a time (`envoy/bootstrap.yaml`).
 const MAX_PENDING_RESETS: usize = 100_000;
 
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+/// `lost` counts what is logged and cannot be written.
+pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
     if settings.authn.skip_validation {
         tracing::warn!("{}", authn::SKIP_VALIDATION_WARNING);
     }
@@ -58,12 +59,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let policy = Policy { tls: tls_policy(&settings), identity_jar_url: settings.identity.jar_url.clone() };
     let stores = Stores::with_policy(policy);
     let publisher = Publisher::new();
-    let metrics = Metrics::new(&stores.queue.metrics).with(PoolMetrics::new(stores.clone()));
+    let metrics =
+        Metrics::new(&stores.queue.metrics).with(PoolMetrics::new(stores.clone())).with(lost.clone());
     let metrics = Arc::new(metrics);
     // What runs for ever, and what ends by itself when it is told to stop.
     let mut background = JoinSet::new();
     let mut servers = JoinSet::new();
 
+    background.spawn(lost.tell());
     watches::spawn(&prompt, &settings.namespace, &stores, &mut background);
     background.spawn(Readiness::new(stores.clone()).run());
     background.spawn(DriverLogs::new(&patient, &settings.namespace, stores.clone()).run());

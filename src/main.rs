@@ -11,8 +11,9 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(arguments) => {
             let settings = arguments.validate()?;
-            telemetry::init_logs(settings.log_format, &settings.log_level, &settings.audit_log)?;
-            block_on(app::run(settings))
+            // Dropped last: what was logged until then is still written.
+            let logs = telemetry::init_logs(settings.log_format, &settings.log_level, &settings.audit_log)?;
+            block_on(app::run(settings, logs.lost.clone()))
         }
         Command::Explain(arguments) => {
             let (namespace, subject) =

@@ -2,9 +2,16 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests fail the test")]
 
-use std::process::Output;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::transport::{Channel, Endpoint};
 
 fn operator(arguments: &[&str]) -> Output {
     let mut command = Command::cargo_bin("spark-session-operator").expect("the binary is built");
@@ -47,6 +54,85 @@ fn without_a_cluster_run_says_so() {
     assert!(!output.status.success());
     let error = text(&output.stderr);
     assert!(error.contains("no access to a Kubernetes cluster"), "{error}");
+}
+
+/// Ends with the test, whatever becomes of it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("its address")
+}
+
+async fn connected(operator: SocketAddr) -> AuthorizationClient<Channel> {
+    let began = Instant::now();
+    loop {
+        let endpoint = Endpoint::from_shared(format!("http://{operator}")).expect("an address");
+        match endpoint.connect().await {
+            Ok(channel) => return AuthorizationClient::new(channel),
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn scraped(metrics: SocketAddr) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(metrics).await?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
+}
+
+/// Its pipes are full after a moment, with a line for each frame of HTTP/2.
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_neither_requests_nor_the_end_of_the_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = folder.path().join("kubeconfig");
+    let nobody = "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], \
+                  clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}], users: [{name: u, user: {}}]}";
+    std::fs::write(&kubeconfig, nobody).expect("it is written");
+    let (grpc, health, metrics) = (free_port(), free_port(), free_port());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_spark-session-operator"));
+    command.env_clear().env("KUBECONFIG", &kubeconfig).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["run", "--oidc-skip-validation", "--log-level", "trace", "--audit-log", "-"]);
+    for (flag, address) in
+        [("--grpc-addr", grpc), ("--health-probe-bind-address", health), ("--metrics-bind-address", metrics)]
+    {
+        command.args([flag, &address.to_string()]);
+    }
+    let mut operator = Running(command.spawn().expect("it starts"));
+
+    let asking = connected(grpc).await;
+    let http = HttpRequest { host: "nowhere".into(), path: "/nothing".into(), ..HttpRequest::default() };
+    let request = Request { http: Some(http), ..Request::default() };
+    let attributes = AttributeContext { request: Some(request), ..AttributeContext::default() };
+    let check = CheckRequest { attributes: Some(attributes) };
+    for number in 0..500 {
+        let mut asking = asking.clone();
+        let answer = tokio::time::timeout(Duration::from_secs(10), asking.check(check.clone())).await;
+        assert!(matches!(answer, Ok(Ok(_))), "check {number}: {answer:?}");
+    }
+    let page = scraped(metrics).await.expect("metrics");
+    let lost = page
+        .lines()
+        .find_map(|line| line.strip_prefix("spark_session_operator_lost_lines_total{log=\"log\"} "));
+    assert!(lost.is_some_and(|lost| lost != "0"), "{page}");
+
+    let stopped = Instant::now();
+    let kill = std::process::Command::new("kill").arg(operator.0.id().to_string()).status();
+    assert!(kill.expect("kill runs").success());
+    while operator.0.try_wait().expect("it is a child").is_none() {
+        assert!(stopped.elapsed() < Duration::from_secs(20), "it does not end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[test]

@@ -243,6 +243,7 @@ impl Broker {
                 session: session.as_deref(),
                 address: check.peer,
                 reason: Some(if session.is_some() { "AnotherUsersSession" } else { "PoolAccess" }),
+                ..Record::default()
             };
             audit::record(Event::SessionRefused, record);
         }

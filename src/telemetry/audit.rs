@@ -18,6 +18,8 @@ pub enum Event {
     LoginRefused,
     /// Too many failures: not even asked. Told once until the next attempt is free.
     LoginLimited,
+    /// Records that could not be written; `more` says how many.
+    RecordsLost,
     SessionCreated,
     /// A session made in advance got its first client.
     SessionClaimed,
@@ -32,6 +34,7 @@ impl Event {
             Self::Login => "Login",
             Self::LoginRefused => "LoginRefused",
             Self::LoginLimited => "LoginLimited",
+            Self::RecordsLost => "RecordsLost",
             Self::SessionCreated => "SessionCreated",
             Self::SessionClaimed => "SessionClaimed",
             Self::SessionRefused => "SessionRefused",
@@ -51,6 +54,8 @@ pub struct Record<'a> {
     pub address: Option<IpAddr>,
     /// A word for programs, such as `WrongPassword`; never a sentence, which could quote something.
     pub reason: Option<&'a str>,
+    /// How many of the same kind were left out: of one reason, and from one address.
+    pub more: u64,
 }
 
 /// What has been told a moment ago, where an attacker chooses how often it happens.
@@ -81,7 +86,8 @@ impl<K: Hash + Eq + Send + Sync + 'static> Default for News<K> {
 }
 
 pub fn record(event: Event, record: Record<'_>) {
-    let Record { user, pool, session, address, reason } = record;
+    let Record { user, pool, session, address, reason, more } = record;
     let address = address.map(tracing::field::display);
-    tracing::info!(target: TARGET, event = event.name(), user, pool, session, address, reason);
+    let more = Some(more).filter(|more| *more > 0);
+    tracing::info!(target: TARGET, event = event.name(), user, pool, session, address, reason, more);
 }
