@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Certificates, Connection};
+use crate::telemetry::Repeats;
 
 /// Of one handshake. An Envoy needs milliseconds.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -37,6 +38,7 @@ pub struct Incoming {
     oldest_first: VecDeque<AbortHandle>,
     pub(super) max_handshakes: usize,
     told: HashMap<(IpAddr, String), Instant>,
+    given_up: Repeats<()>,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Incoming {
             oldest_first: VecDeque::new(),
             max_handshakes: MAX_HANDSHAKES,
             told: HashMap::new(),
+            given_up: Repeats::default(),
         })
     }
 
@@ -110,10 +113,13 @@ impl Incoming {
         if self.oldest_first.len() >= self.max_handshakes
             && let Some(oldest) = self.oldest_first.pop_front()
         {
-            tracing::warn!(
-                limit = self.max_handshakes,
-                "too many unfinished TLS handshakes: the oldest is given up"
-            );
+            if let Some(more) = self.given_up.note((), Instant::now()) {
+                tracing::warn!(
+                    limit = self.max_handshakes,
+                    more,
+                    "too many unfinished TLS handshakes: the oldest is given up"
+                );
+            }
             oldest.abort();
         }
         let acceptor = TlsAcceptor::from(certificates.current());

@@ -1,4 +1,5 @@
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -49,8 +50,10 @@ pub async fn serve<S: Subscription>(
     let node = match node::admit(first.node()) {
         Ok(node) => node,
         Err(refusal) => {
-            let id = first.node().map(|node| node.id.chars().take(64).collect::<String>());
-            warn!(node = ?id, reason = %refusal, "refused an Envoy");
+            if let Some(more) = service.refused.note((), Instant::now()) {
+                let id = first.node().map(|node| node.id.chars().take(64).collect::<String>());
+                warn!(node = ?id, reason = %refusal, more, "refused an Envoy");
+            }
             // If it has gone already, nobody needs to hear it.
             let _ = responses.send(Err(refusal.into())).await;
             return;

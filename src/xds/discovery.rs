@@ -1,4 +1,5 @@
 use std::pin::Pin;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::cluster::v3::cluster_discovery_service_server::{
     ClusterDiscoveryService, ClusterDiscoveryServiceServer,
@@ -27,6 +28,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{DeltaSubscription, Kind, Publisher, Serves, SotwSubscription, Subscription, connection};
 use crate::control_channel::Peer;
+use crate::telemetry::Repeats;
 
 /// An Envoy that reconnects names every resource it has with its version, in one request. tonic's default
 /// of 4 MiB would end that stream, again and again, at some tens of thousands of clusters.
@@ -38,13 +40,14 @@ pub const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 pub struct DiscoveryService {
     pub(super) publisher: Publisher,
     pub(super) shutdown: CancellationToken,
+    pub(super) refused: Arc<Repeats<()>>,
 }
 
 impl DiscoveryService {
     /// Streams end when `shutdown` is cancelled; Envoy then connects to another replica and keeps what it
     /// has meanwhile.
     pub fn new(publisher: Publisher, shutdown: CancellationToken) -> Self {
-        Self { publisher, shutdown }
+        Self { publisher, shutdown, refused: Arc::default() }
     }
 
     /// Ready to be added to a tonic server.
