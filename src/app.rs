@@ -113,6 +113,7 @@ pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
     if let Some(revoker) = authenticator.revoker(metrics.login_revocations.clone()) {
         servers.spawn(revoker.run(stop.clone()));
     }
+    background.spawn(Arc::clone(authenticator.refusals()).run());
     let broker = Broker::new(
         stores.clone(),
         authenticator,

@@ -18,10 +18,14 @@ mod accepted;
 mod forged;
 #[path = "authn/groups.rs"]
 mod groups;
+#[path = "authn/guesses.rs"]
+mod guesses;
 #[path = "authn/herd.rs"]
 mod herd;
 #[path = "authn/key_sets.rs"]
 mod key_sets;
+#[path = "authn/mute_provider.rs"]
+mod mute_provider;
 #[path = "authn/outages.rs"]
 mod outages;
 #[path = "authn/password_tokens.rs"]

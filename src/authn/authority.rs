@@ -8,7 +8,6 @@ use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::AuthnSettings;
 use super::client_secret::ClientSecret;
 use super::discovery::discovery;
 use super::error::AuthnError;
@@ -19,9 +18,8 @@ use super::remembered::{Proven, Terms};
 use super::revocations::RevocationEndpoint;
 use super::token::{TokenRules, VerifiedToken};
 use super::token_endpoint::TokenEndpoint;
-use super::turns::Turns;
 use super::userinfo::{Userinfo, UserinfoError};
-use crate::model::Credentials;
+use super::{AuthnSettings, Warnings};
 
 pub(super) struct Authority {
     verifier: Arc<Verifier>,
@@ -47,11 +45,10 @@ impl From<AuthnError> for Failed {
 
 impl Authority {
     /// `None` without an issuer.
-    pub fn new(settings: AuthnSettings, http: Client) -> Option<Self> {
+    pub fn new(settings: AuthnSettings, http: Client, warnings: &Arc<Warnings>) -> Option<Self> {
         let issuer = settings.issuer_url?;
         let terms = Terms { ttl: settings.cache_ttl, grace: settings.outage_grace };
         let discovery = Arc::new(discovery(issuer.clone(), http.clone()));
-        let turns = Arc::new(Turns::new());
         let groups_claim: Arc<str> = settings.groups_claim.into();
         let rules = TokenRules {
             issuer,
@@ -66,15 +63,20 @@ impl Authority {
             Arc::new(Userinfo {
                 discovery: Arc::clone(&discovery),
                 http: http.clone(),
-                turns: Arc::clone(&turns),
                 groups_claim,
+                warnings: Arc::clone(warnings),
             })
         });
-        let secret = ClientSecret::new(settings.client_secret, settings.client_secret_file);
+        let secret =
+            ClientSecret::new(settings.client_secret, settings.client_secret_file, Arc::clone(warnings));
         let passwords = settings.client_id.map(|id| {
             let client = Arc::new(OauthClient { http, id, secret });
-            let endpoint =
-                TokenEndpoint::new(Arc::clone(&discovery), Arc::clone(&client), settings.scope, turns);
+            let endpoint = TokenEndpoint {
+                discovery: Arc::clone(&discovery),
+                client: Arc::clone(&client),
+                scope: settings.scope,
+                warnings: Arc::clone(warnings),
+            };
             Arc::new(Passwords::new(
                 endpoint,
                 settings.password_token,
@@ -82,24 +84,27 @@ impl Authority {
                 userinfo.clone(),
                 terms,
                 RevocationEndpoint { discovery, client },
+                Arc::clone(warnings),
             ))
         });
         Some(Self { verifier, userinfo, passwords, terms })
     }
 
-    /// `before` is what is known of these very credentials.
-    pub async fn prove(&self, credentials: &Credentials, before: Option<&Proven>) -> Result<Proven, Failed> {
-        match credentials {
-            Credentials::Password { user, password, .. } => {
-                let passwords = self.passwords.as_ref().ok_or(AuthnError::PasswordLoginOff)?;
-                passwords.prove(user, password, before).await
-            }
-            Credentials::Token(token) => Ok(self.prove_token(token).await?),
-        }
+    pub async fn verify(&self, token: &SecretString) -> Result<VerifiedToken, AuthnError> {
+        self.verifier.verify(token.expose_secret(), Timestamp::now()).await
     }
 
-    async fn prove_token(&self, token: &SecretString) -> Result<Proven, AuthnError> {
-        let mut verified = self.verifier.verify(token.expose_secret(), Timestamp::now()).await?;
+    /// Whether [`Self::complete`] asks the provider.
+    pub fn asks_userinfo(&self, verified: &VerifiedToken) -> bool {
+        self.userinfo.is_some() && verified.identity.untold.is_some()
+    }
+
+    /// A login by `token`, with the groups of its user.
+    pub async fn complete(
+        &self,
+        mut verified: VerifiedToken,
+        token: &SecretString,
+    ) -> Result<Proven, AuthnError> {
         let mut grace = Duration::ZERO;
         if let (Some(userinfo), Some(untold)) = (&self.userinfo, verified.identity.untold.clone()) {
             verified = userinfo.complete(verified, token).await.map_err(|error| match error {

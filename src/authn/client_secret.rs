@@ -2,21 +2,24 @@
 //! under a running process; while it cannot be read, what it held last goes on.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
+use tokio::time::Instant;
+
+use super::Warnings;
 
 pub(super) enum ClientSecret {
     Given(SecretString),
-    File { path: PathBuf, last: Mutex<SecretString> },
+    File { path: PathBuf, last: Mutex<SecretString>, warnings: Arc<Warnings> },
 }
 
 impl ClientSecret {
     /// `given` is what the file held at the start, if there is one.
-    pub fn new(given: Option<SecretString>, file: Option<PathBuf>) -> Option<Self> {
+    pub fn new(given: Option<SecretString>, file: Option<PathBuf>, warnings: Arc<Warnings>) -> Option<Self> {
         let given = given?;
         Some(match file {
-            Some(path) => Self::File { path, last: Mutex::new(given) },
+            Some(path) => Self::File { path, last: Mutex::new(given), warnings },
             None => Self::Given(given),
         })
     }
@@ -24,12 +27,14 @@ impl ClientSecret {
     pub fn current(&self) -> SecretString {
         match self {
             Self::Given(secret) => secret.clone(),
-            Self::File { path, last } => {
+            Self::File { path, last, warnings } => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 match read_secret_file(path) {
                     Ok(secret) => *last = secret,
                     Err(error) => {
-                        tracing::warn!(%error, file = %path.display(), "the client secret cannot be read again");
+                        if let Some(more) = warnings.note("client secret", Instant::now()) {
+                            tracing::warn!(%error, file = %path.display(), more, "the client secret cannot be read again");
+                        }
                     }
                 }
                 last.clone()
@@ -55,7 +60,7 @@ mod tests {
         let path = tempfile::tempdir().unwrap().keep().join("secret");
         std::fs::write(&path, "old\r\n").unwrap();
         let given = read_secret_file(&path).unwrap();
-        let secret = ClientSecret::new(Some(given), Some(path.clone())).unwrap();
+        let secret = ClientSecret::new(Some(given), Some(path.clone()), Arc::default()).unwrap();
         assert_eq!(secret.current().expose_secret(), "old");
         std::fs::write(&path, "new").unwrap();
         assert_eq!(secret.current().expose_secret(), "new");

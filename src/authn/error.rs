@@ -60,6 +60,11 @@ pub enum AuthnError {
     Busy,
     #[error("Too many users log in at the moment; try again in a minute.")]
     TooManyLogins,
+    /// `address` is "10.0.0.1" or "2001:db8::/64".
+    #[error(
+        "Too many logins from {address} wait for the identity provider at the moment; try again in a minute."
+    )]
+    TooManyFrom { address: String },
     /// `whose` is "for user anna" or "from 10.0.0.1"; `wait` has whole seconds.
     #[error("Too many failed logins {whose}. Try again in {} s.", wait.as_secs())]
     Limited { whose: String, wait: Duration },
@@ -128,7 +133,7 @@ impl AuthnError {
             Self::PasswordLoginOff => "PasswordLoginOff",
             Self::Unavailable => "ProviderUnavailable",
             Self::Busy => "ProviderBusy",
-            Self::TooManyLogins => "TooManyLogins",
+            Self::TooManyLogins | Self::TooManyFrom { .. } => "TooManyLogins",
             Self::Limited { .. } => "TooManyFailures",
             Self::NoProvider => "NoProvider",
             Self::Provider => "ProviderMisconfigured",
@@ -137,6 +142,48 @@ impl AuthnError {
             Self::GrantUnusable { .. } => "GrantUnusable",
             Self::GroupsRefused { .. } => "GroupsRefused",
             Self::UserinfoUnusable { .. } => "UserinfoUnusable",
+        }
+    }
+
+    /// Whether it says something about the user, so that a login which was confirmed before ends with it. Everything else
+    /// is an outage in the end, whoever has to mend it: the client's secret is being rotated, an ingress answers instead
+    /// of the provider, a setting was changed.
+    pub(super) fn speaks_of_the_user(&self) -> bool {
+        match self {
+            Self::Credentials(_)
+            | Self::UserName(_)
+            | Self::Token(_)
+            | Self::WrongPassword
+            | Self::WrongLatin1Password
+            | Self::NoPassword
+            | Self::AccountRefused { .. }
+            | Self::InteractiveLoginNeeded
+            | Self::GroupsRefused { .. } => true,
+            Self::PasswordLoginOff
+            | Self::Unavailable
+            | Self::Busy
+            | Self::TooManyLogins
+            | Self::TooManyFrom { .. }
+            | Self::Limited { .. }
+            | Self::NoProvider
+            | Self::Provider
+            | Self::ClientRefused { .. }
+            | Self::ScopeRefused { .. }
+            | Self::GrantUnusable { .. }
+            | Self::UserinfoUnusable { .. } => false,
+        }
+    }
+
+    /// Whether all users hear the same at this moment, so that not each of them has to ask.
+    pub(super) fn stops_everybody(&self) -> bool {
+        match self {
+            Self::Unavailable
+            | Self::PasswordLoginOff
+            | Self::Provider
+            | Self::ClientRefused { .. }
+            | Self::ScopeRefused { .. } => true,
+            // The provider may be busy with one user only, and a token or an answer be unusable for one only.
+            _ => false,
         }
     }
 
@@ -152,7 +199,9 @@ impl AuthnError {
             | Self::InteractiveLoginNeeded
             | Self::PasswordLoginOff
             | Self::GroupsRefused { .. } => AuthnErrorKind::Rejected,
-            Self::Unavailable | Self::Busy | Self::TooManyLogins => AuthnErrorKind::Unavailable,
+            Self::Unavailable | Self::Busy | Self::TooManyLogins | Self::TooManyFrom { .. } => {
+                AuthnErrorKind::Unavailable
+            }
             Self::Limited { .. } => AuthnErrorKind::Limited,
             Self::NoProvider
             | Self::Provider

@@ -5,6 +5,10 @@
 //! logged in within a day, failures are counted apart from those of the rest of the world, so that nobody locks
 //! others out of the place where they work. A replica counts what it sees itself.
 //!
+//! Every failure is spent in advance and given back unless the password was wrong, so that guesses side by side do not
+//! slip through: a user's when the login comes, an address's when its turn has come (`turns`), since many users may log
+//! in from one address at the same time.
+//!
 //! Addresses are those of Envoy's clients. Behind a load balancer that hides them, all users share one.
 
 use std::net::IpAddr;
@@ -62,10 +66,17 @@ pub(super) struct Limited {
     pub first: bool,
 }
 
+impl From<AuthnError> for Limited {
+    fn from(error: AuthnError) -> Self {
+        Self { error, first: false }
+    }
+}
+
 /// A login that may be tried. Dropped without more, it did not count.
 pub(super) struct Attempt {
     failures: Arc<Failures>,
     user: User,
+    /// From which network.
     address: Option<IpAddr>,
     spent: bool,
 }
@@ -90,43 +101,60 @@ impl Failures {
         }
     }
 
-    /// Before the provider is asked. The user's failure is spent in advance, so that guesses side by side do not slip
-    /// through; the address's is not, since many users may log in from one at the same time.
+    /// Before the provider is asked. `address` is a network.
     pub fn admit(
         self: &Arc<Self>,
         user: &str,
         address: Option<IpAddr>,
         now: Instant,
     ) -> Result<Attempt, Limited> {
-        let network = address.map(network);
-        if let (Some(buckets), Some(network)) = (&self.addresses, network) {
-            buckets
-                .look(&network, now)
-                .map_err(|empty| limited(format!("from {}", network_name(network)), empty))?;
-        }
         // Providers do not agree on whether case and space around names matter.
         let name = user.trim().to_lowercase();
-        let home = network.filter(|network| self.homes.contains_key(&(name.clone(), *network)));
+        let home = address.filter(|address| self.homes.contains_key(&(name.clone(), *address)));
         let counted_as = User { name, home };
         if let Some(buckets) = &self.users {
             buckets
                 .take(counted_as.clone(), now)
                 .map_err(|empty| limited(format!("for user {user}"), empty))?;
         }
-        Ok(Attempt { failures: Arc::clone(self), user: counted_as, address: network, spent: false })
+        Ok(Attempt { failures: Arc::clone(self), user: counted_as, address, spent: false })
+    }
+
+    pub fn limits_addresses(&self) -> bool {
+        self.addresses.is_some()
+    }
+
+    /// Whether [`Self::reserve`] would find a free failure.
+    pub fn has_free(&self, address: IpAddr, now: Instant) -> bool {
+        self.addresses.as_ref().is_none_or(|buckets| buckets.has_one(&address, now))
+    }
+
+    /// Refuses as [`Self::reserve`] does, and spends nothing.
+    pub fn look(&self, address: IpAddr, now: Instant) -> Result<(), Limited> {
+        let Some(buckets) = &self.addresses else { return Ok(()) };
+        buckets.look(&address, now).map_err(|empty| limited_from(address, empty))
+    }
+
+    /// Spends a failure of this network in advance.
+    pub fn reserve(&self, address: IpAddr, now: Instant) -> Result<(), Limited> {
+        let Some(buckets) = &self.addresses else { return Ok(()) };
+        buckets.take(address, now).map_err(|empty| limited_from(address, empty))
+    }
+
+    /// The password was not wrong.
+    pub fn release(&self, address: IpAddr) {
+        if let Some(buckets) = &self.addresses {
+            buckets.give_back(&address);
+        }
     }
 }
 
 impl Attempt {
-    /// The provider said that the password is wrong. `key` stands for name and password.
-    pub fn failed(mut self, key: Key, now: Instant) {
-        if !self.failures.counted.entry(key).or_insert(()).is_fresh() {
-            return;
-        }
-        self.spent = true;
-        if let (Some(buckets), Some(address)) = (&self.failures.addresses, self.address) {
-            buckets.charge(address, now);
-        }
+    /// The provider said that the password is wrong. `key` stands for name and password. Whether it counts: the same
+    /// one does not twice.
+    pub fn failed(mut self, key: Key) -> bool {
+        self.spent = self.failures.counted.entry(key).or_insert(()).is_fresh();
+        self.spent
     }
 
     pub fn succeeded(self) {
@@ -144,6 +172,10 @@ impl Drop for Attempt {
     }
 }
 
+fn limited_from(address: IpAddr, empty: Empty) -> Limited {
+    limited(format!("from {}", network_name(address)), empty)
+}
+
 fn limited(whose: String, empty: Empty) -> Limited {
     // Rounded up, so that who waits that long is let in.
     let seconds = empty.wait.as_secs() + u64::from(empty.wait.subsec_nanos() > 0);
@@ -159,7 +191,7 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-fn network_name(network: IpAddr) -> String {
+pub(super) fn network_name(network: IpAddr) -> String {
     if network.is_ipv6() { format!("{network}/64") } else { network.to_string() }
 }
 

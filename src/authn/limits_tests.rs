@@ -24,13 +24,16 @@ fn after(began: Instant, seconds: u64) -> Instant {
 
 /// What the user hears, or nothing when the login is tried and fails.
 fn fail(failures: &Arc<Failures>, user: &str, from: Option<IpAddr>, password: u32, now: Instant) -> String {
-    match failures.admit(user, from, now) {
-        Ok(attempt) => {
-            attempt.failed(key(password), now);
-            String::new()
-        }
-        Err(limited) => limited.error.to_string(),
-    }
+    let from = from.map(network);
+    let tried = failures.admit(user, from, now).and_then(|attempt| {
+        let reserved = from.map_or(Ok(()), |address| failures.reserve(address, now));
+        reserved.map(|()| {
+            if let (false, Some(address)) = (attempt.failed(key(password)), from) {
+                failures.release(address);
+            }
+        })
+    });
+    tried.err().map(|limited| limited.error.to_string()).unwrap_or_default()
 }
 
 #[test]

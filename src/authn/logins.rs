@@ -1,16 +1,12 @@
-//! Remembers the outcome of logins, so that not every one of a session's requests asks the provider, and lets one
-//! login per credentials be under way.
+//! Remembers the outcome of logins, so that not every one of a session's requests asks the provider.
 //!
 //! Kept under a hash of the credentials keyed with a random key of this process: neither a memory dump nor a guess at
 //! common passwords leads from an entry to a password. Not shared between replicas. How long a login counts is
 //! `remembered`'s question, how to log in `authority`'s.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use moka::Expiry;
 use moka::notification::RemovalCause;
 use secrecy::ExposeSecret;
@@ -26,7 +22,6 @@ pub(super) const REFUSAL_TTL: Duration = Duration::from_secs(5);
 const MAX_ENTRIES: u64 = 50_000;
 
 pub(super) type Outcome = Result<Arc<Identity>, AuthnError>;
-pub(super) type Flight = Shared<BoxFuture<'static, Outcome>>;
 /// Stands for credentials.
 pub(super) type Key = [u8; blake3::OUT_LEN];
 
@@ -48,7 +43,6 @@ impl Remembered {
 pub(super) struct Logins {
     hash_key: [u8; blake3::KEY_LEN],
     entries: moka::sync::Cache<Key, Entry>,
-    flights: Mutex<HashMap<Key, Flight>>,
 }
 
 #[derive(Clone)]
@@ -77,7 +71,7 @@ impl Logins {
                 }
             })
             .build();
-        Self { hash_key: rand::random(), entries, flights: Mutex::default() }
+        Self { hash_key: rand::random(), entries }
     }
 
     pub fn get(&self, key: &Key) -> Option<Remembered> {
@@ -105,34 +99,6 @@ impl Logins {
         self.entries.invalidate(key);
     }
 
-    /// What `look` finds done already, else the login that is under way for `key`, else the one that `begin` makes. No
-    /// login for `key` can end meanwhile, so that none is asked for twice. Whoever began one calls [`Self::landed`] in
-    /// it, after it was remembered.
-    pub fn flight<T, P>(
-        &self,
-        key: Key,
-        look: impl FnOnce() -> Result<T, P>,
-        begin: impl FnOnce(P) -> BoxFuture<'static, Outcome>,
-    ) -> Result<T, Flight> {
-        let mut flights = self.lock();
-        let plan = match look() {
-            Ok(done) => return Ok(done),
-            Err(plan) => plan,
-        };
-        if let Some(flight) = flights.get(&key) {
-            return Err(flight.clone());
-        }
-        let flight = begin(plan).shared();
-        flights.insert(key, flight.clone());
-        // A task of its own: what its callers leave (Envoy's timeout) is counted and told all the same.
-        tokio::spawn(flight.clone());
-        Err(flight)
-    }
-
-    pub fn landed(&self, key: &Key) {
-        self.lock().remove(key);
-    }
-
     /// The kind comes first and the user's length before the user, so that no two credentials are
     /// the same bytes.
     pub fn key(&self, credentials: &Credentials) -> Key {
@@ -147,11 +113,6 @@ impl Logins {
             }
         }
         *hasher.finalize().as_bytes()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Flight>> {
-        // Every edit is one operation of the map: a panic leaves it whole.
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

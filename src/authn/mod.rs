@@ -1,12 +1,12 @@
 //! Who is asking: credentials in, [`Identity`] out.
 //!
 //! ```text
-//! headers ─► credentials ─► logins ──► limits ─► token_endpoint ─► access or ID token ─┐
-//!                           │ ▲ │      password, refresh token                         │
-//!                           │ │ └────► grant ─► revocations                            │
-//!                           │ └─────── remembered, outage                              │
-//!                           └───────── token ──────────────────────────────────────────┴► jwks ─► token ─► groups ─► Identity
-//!                                                     discovery ─► endpoints, key URL ─────┘      userinfo ─┘
+//! headers ─► credentials ─► logins ──► limits ─► turns ─► token_endpoint ─► access or ID token ─┐
+//!                           │ ▲ │      password, refresh token                                  │
+//!                           │ │ └────► grant ─► revocations                                     │
+//!                           │ └─────── remembered, outage                                       │
+//!                           └───────── token ───────────────────────────────────────────────────┴► jwks ─► token ─► groups ─► Identity
+//!                                                     discovery ─► endpoints, key URL ──────────────┘      userinfo ─┘
 //! ```
 //!
 //! Decides nothing about what a user may do, and knows no Envoy protobuf.
@@ -23,7 +23,9 @@ mod client_secret;
 mod credentials;
 mod discovery;
 mod error;
+mod fair_queue;
 mod fetched;
+mod flights;
 mod grant;
 mod groups;
 mod jwks;
@@ -37,11 +39,13 @@ mod outage;
 mod passwords;
 mod provider;
 mod reception;
+mod refusals;
 mod remembered;
 mod revocations;
 mod settings;
 mod text;
 mod token;
+mod token_answer;
 mod token_endpoint;
 mod turns;
 mod user_name;
@@ -61,6 +65,7 @@ pub use key_set::KeySet;
 pub use limits::FailureLimits;
 pub use limits::network;
 pub use provider::{client, client_builder};
+pub use refusals::Refusals;
 pub use revocations::Revoker;
 pub use settings::{AuthnSettings, PasswordToken};
 pub use token::{LEEWAY, TokenError, TokenRules, VerifiedToken, verify};
@@ -74,8 +79,11 @@ use prometheus_client::metrics::family::Family;
 use secrecy::ExposeSecret;
 
 use crate::model::{Credentials, Identity};
-use crate::telemetry::Outcome;
+use crate::telemetry::{Outcome, Repeats};
 use reception::Reception;
+
+/// Warnings that can come with every login, by what they are about.
+type Warnings = Repeats<&'static str>;
 
 /// To be logged, as a warning, when the operator starts with [`AuthnSettings::skip_validation`].
 pub const SKIP_VALIDATION_WARNING: &str = "OIDC VALIDATION IS OFF: every user name is believed without a password \
@@ -96,6 +104,7 @@ pub struct Origin<'a> {
 pub struct Authenticator {
     mode: Mode,
     takes_user_id: bool,
+    refusals: Arc<Refusals>,
 }
 
 enum Mode {
@@ -112,7 +121,17 @@ impl Authenticator {
     /// Asks nothing of the provider yet. Build `http` from [`client_builder`]: a client that
     /// follows redirects could hand passwords to another server.
     pub fn new(settings: AuthnSettings, http: reqwest::Client) -> Self {
-        Self { takes_user_id: settings.credentials_in_user_id, mode: Mode::new(settings, http) }
+        let refusals = Arc::<Refusals>::default();
+        Self {
+            takes_user_id: settings.credentials_in_user_id,
+            mode: Mode::new(settings, http, Arc::clone(&refusals)),
+            refusals,
+        }
+    }
+
+    /// What is told of logins that fail.
+    pub fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
     }
 
     /// Whether credentials in Spark Connect's `user_id` count.
@@ -136,8 +155,9 @@ impl Authenticator {
 
     /// Who presents `credentials`. Concurrent calls with the same ones ask the provider once.
     ///
-    /// Takes up to about 65 s when the provider hangs (20 s for a turn, twice with userinfo, five requests of 5 s), some
-    /// microseconds when the login is remembered. Dropping the future is safe.
+    /// Takes up to about 45 s when the provider hangs (20 s for a turn, five requests of 5 s), some microseconds when the
+    /// login is remembered. Dropping the future is safe, and gives up a login that nobody else waits for and that had no
+    /// turn yet.
     pub async fn log_in(
         &self,
         credentials: &Credentials,
@@ -157,12 +177,12 @@ impl Authenticator {
 }
 
 impl Mode {
-    fn new(settings: AuthnSettings, http: reqwest::Client) -> Self {
+    fn new(settings: AuthnSettings, http: reqwest::Client, refusals: Arc<Refusals>) -> Self {
         if settings.skip_validation {
             let AuthnSettings { user_claim, groups_claim, .. } = settings;
             return Self::Believe { user_claim, groups_claim: groups_claim.into() };
         }
-        match Reception::new(settings, http) {
+        match Reception::new(settings, http, refusals) {
             Some(reception) => Self::Provider(Arc::new(reception)),
             None => Self::NoProvider,
         }

@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use super::Origin;
 use super::authority::Failed;
 use super::error::{AuthnError, AuthnErrorKind};
-use super::limits::Attempt;
+use super::flights::Callers;
+use super::limits::{Attempt, Limited, network};
 use super::logins::{Key, Outcome, REFUSAL_TTL, Remembered};
 use super::reception::Reception;
 use super::remembered::Proven;
+use super::turns::{Lane, Turn};
 use crate::model::{Credentials, Identity};
 use crate::telemetry::audit::{self, Event, Record};
 
@@ -27,11 +29,12 @@ pub(super) struct OneLogin {
     before: Option<Arc<Proven>>,
     address: Option<IpAddr>,
     pool: Option<String>,
+    callers: Arc<Callers>,
 }
 
 impl Drop for OneLogin {
     fn drop(&mut self) {
-        self.reception.logins.landed(&self.key);
+        self.reception.flights.landed(&self.key, &self.callers);
     }
 }
 
@@ -42,17 +45,20 @@ impl OneLogin {
         credentials: Credentials,
         before: Option<Arc<Proven>>,
         origin: Origin<'_>,
+        callers: Arc<Callers>,
     ) -> Self {
         let Origin { address, pool } = origin;
-        Self { reception, key, credentials, before, address, pool: pool.map(str::to_owned) }
+        Self { reception, key, credentials, before, address, pool: pool.map(str::to_owned), callers }
     }
 
     pub fn run(self) -> BoxFuture<'static, Outcome> {
         async move {
             let attempt = self.admitted()?;
-            match self.reception.authority.prove(&self.credentials, self.before.as_deref()).await {
+            // Kept until the outcome is known everywhere.
+            let mut turn = None;
+            match self.prove(&mut turn).await {
                 Ok(proven) => Ok(self.succeeded(proven, attempt)),
-                Err(failed) => self.failed(failed, attempt),
+                Err(failed) => self.failed(failed, attempt, turn.as_mut()),
             }
         }
         .boxed()
@@ -62,16 +68,60 @@ impl OneLogin {
     fn admitted(&self) -> Result<Option<Attempt>, AuthnError> {
         match &self.credentials {
             Credentials::Password { user, .. } if self.before.is_none() => {
-                let admitted = self.reception.failures.admit(user, self.address, Instant::now());
-                admitted.map(Some).map_err(|limited| {
-                    if limited.first {
-                        self.tell(Event::LoginLimited, Some(user), Some(limited.error.reason()));
-                    }
-                    limited.error
-                })
+                let admitted = self.reception.failures.admit(user, self.network(), Instant::now());
+                admitted.map(Some).map_err(|limited| self.limited(limited))
             }
             Credentials::Password { .. } | Credentials::Token(_) => Ok(None),
         }
+    }
+
+    async fn prove(&self, turn: &mut Option<Turn>) -> Result<Proven, Failed> {
+        let authority = &self.reception.authority;
+        let before = self.before.as_deref();
+        let lane = |otherwise| if before.is_some() { Lane::Confirmed } else { otherwise };
+        match &self.credentials {
+            Credentials::Password { user, password, .. } => {
+                let passwords = authority.passwords.as_ref().ok_or(AuthnError::PasswordLoginOff)?;
+                *turn = Some(self.turn(lane(Lane::Passwords(self.network()))).await?);
+                passwords.prove(user, password, before).await
+            }
+            Credentials::Token(token) => {
+                let verified = authority.verify(token).await?;
+                if authority.asks_userinfo(&verified) {
+                    *turn = Some(self.turn(lane(Lane::Tokens(self.network()))).await?);
+                }
+                Ok(authority.complete(verified, token).await?)
+            }
+        }
+    }
+
+    /// A login that is not confirmed yet, and for which nobody waits any more, leaves the queue.
+    async fn turn(&self, lane: Lane) -> Result<Turn, AuthnError> {
+        let mut turn = std::pin::pin!(self.reception.turns.take(lane));
+        loop {
+            tokio::select! {
+                biased;
+                turn = &mut turn => return turn.map_err(|limited| self.limited(limited)),
+                () = self.callers.all_left(), if self.before.is_none() => {
+                    if self.reception.flights.give_up(&self.key, &self.callers) {
+                        // Nobody hears it.
+                        return Err(AuthnError::TooManyLogins);
+                    }
+                }
+            }
+        }
+    }
+
+    fn limited(&self, limited: Limited) -> AuthnError {
+        if limited.first {
+            self.tell(Event::LoginLimited, limited.error.reason());
+        }
+        limited.error
+    }
+
+    /// From where its failures are counted.
+    fn network(&self) -> Option<IpAddr> {
+        self.address.map(network)
     }
 
     fn succeeded(&self, proven: Proven, attempt: Option<Attempt>) -> Arc<Identity> {
@@ -83,37 +133,30 @@ impl OneLogin {
         }
         let identity = Arc::clone(&proven.identity);
         if self.before.is_none() {
-            self.tell(Event::Login, Some(&identity.user), None);
+            let (pool, address) = (self.pool.as_deref(), self.address);
+            let user = Some(identity.user.as_str());
+            audit::record(Event::Login, Record { user, pool, address, ..Record::default() });
         }
         self.remember(proven);
         identity
     }
 
-    fn failed(&self, failed: Failed, attempt: Option<Attempt>) -> Outcome {
-        let (reception, now, error) = (&self.reception, Instant::now(), failed.error);
+    fn failed(&self, failed: Failed, attempt: Option<Attempt>, turn: Option<&mut Turn>) -> Outcome {
+        let (reception, error) = (&self.reception, failed.error);
+        if let Some(goes_on) = self.outlasts(&error, failed.revoked, Instant::now()) {
+            return Ok(goes_on);
+        }
         match error.kind() {
-            AuthnErrorKind::Unavailable => {
-                if let Some(before) = &self.before {
-                    // Not told by new logins: they can be made up, and perhaps such that the provider stumbles.
-                    if error == AuthnError::Unavailable
-                        && matches!(self.credentials, Credentials::Password { .. })
-                    {
-                        reception.outage.unanswered(now);
-                    }
-                    if !failed.revoked && before.outlasts_outage(now) {
-                        self.remember(before.unanswered(now));
-                        return Ok(Arc::clone(&before.identity));
-                    }
+            AuthnErrorKind::Unavailable => reception.logins.forget(&self.key),
+            // In how many seconds it may be tried again changes.
+            AuthnErrorKind::Limited => {}
+            AuthnErrorKind::Rejected | AuthnErrorKind::Misconfigured => {
+                let counts = matches!(error, AuthnError::WrongPassword | AuthnError::AccountRefused { .. })
+                    && attempt.is_some_and(|attempt| attempt.failed(self.key));
+                if let (true, Some(turn)) = (counts, turn) {
+                    turn.was_wrong();
                 }
-                reception.logins.forget(&self.key);
-            }
-            AuthnErrorKind::Rejected | AuthnErrorKind::Misconfigured | AuthnErrorKind::Limited => {
-                if matches!(error, AuthnError::WrongPassword | AuthnError::AccountRefused { .. })
-                    && let Some(attempt) = attempt
-                {
-                    attempt.failed(self.key, now);
-                }
-                self.tell_refusal(error.reason());
+                self.tell_refusal(error.reason(), counts);
                 reception.logins.remember(self.key, Remembered::Refused(error.clone()), REFUSAL_TTL);
                 if let Some(before) = &self.before {
                     before.give_back(None);
@@ -123,20 +166,40 @@ impl OneLogin {
         Err(error)
     }
 
-    /// Forged tokens cost their sender nothing, and would fill a disk: they are told once in a while.
-    fn tell_refusal(&self, reason: &'static str) {
-        match &self.credentials {
-            Credentials::Password { user, .. } => self.tell(Event::LoginRefused, Some(user), Some(reason)),
-            Credentials::Token(_) if self.reception.refused_tokens.is_news((self.address, reason)) => {
-                self.tell(Event::LoginRefused, None, Some(reason));
-            }
-            Credentials::Token(_) => {}
+    /// A login that was confirmed before goes on for a while, if this error does not speak of its user.
+    fn outlasts(&self, error: &AuthnError, revoked: bool, now: Instant) -> Option<Arc<Identity>> {
+        let before = self.before.as_ref().filter(|_| !error.speaks_of_the_user())?;
+        // Not told by new logins: they can be made up, and perhaps such that the provider stumbles.
+        if error.stops_everybody() && matches!(self.credentials, Credentials::Password { .. }) {
+            self.reception.outage.unanswered(now, error);
+        }
+        if revoked || !before.outlasts_outage(now) {
+            return None;
+        }
+        self.remember(before.unanswered(now));
+        Some(Arc::clone(&before.identity))
+    }
+
+    /// What is refused without costing anybody a failure (forged tokens, empty passwords) would fill a disk: it is told
+    /// once in a while.
+    fn tell_refusal(&self, reason: &'static str, counts: bool) {
+        let more = if counts { Some(0) } else { self.reception.refusals.record(self.address, reason) };
+        if let Some(more) = more {
+            self.record(Event::LoginRefused, reason, more);
         }
     }
 
-    fn tell(&self, event: Event, user: Option<&str>, reason: Option<&str>) {
+    fn tell(&self, event: Event, reason: &'static str) {
+        self.record(event, reason, 0);
+    }
+
+    fn record(&self, event: Event, reason: &'static str, more: u64) {
+        let user = match &self.credentials {
+            Credentials::Password { user, .. } => Some(user.as_str()),
+            Credentials::Token(_) => None,
+        };
         let (pool, address) = (self.pool.as_deref(), self.address);
-        audit::record(event, Record { user, pool, address, reason, ..Record::default() });
+        audit::record(event, Record { user, pool, address, reason: Some(reason), more, ..Record::default() });
     }
 
     fn remember(&self, proven: Proven) {

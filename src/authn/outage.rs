@@ -1,12 +1,14 @@
 //! Whether the provider is known not to answer, so that not everybody waits for the same timeout. Pure but for a lock.
 //!
-//! Only what no answer at all tells counts, not a provider that refuses one user for a while. Who may go on
-//! meanwhile is `remembered`'s question.
+//! What counts is no answer, or one that says the same to everybody (`AuthnError::stops_everybody`), not a provider that
+//! refuses one user for a while. Who may go on meanwhile is `remembered`'s question.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::error::AuthnError;
 
 /// Between two attempts of logged-in users, all of them together. New logins always ask.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -42,13 +44,19 @@ impl Outage {
 
     pub fn answered(&self) {
         if self.lock().take().is_some() {
-            tracing::info!("the identity provider answers again");
+            tracing::info!("the identity provider answers for users again");
         }
     }
 
-    pub fn unanswered(&self, now: Instant) {
+    /// Once in an outage it is told, and why.
+    pub fn unanswered(&self, now: Instant, error: &AuthnError) {
         if self.lock().replace(now).is_none() {
-            tracing::warn!("the identity provider does not answer; who is logged in goes on for a while");
+            let reason = error.reason();
+            tracing::warn!(
+                reason,
+                "the identity provider does not answer, or says nothing about users; who is logged in goes on for a \
+                 while"
+            );
         }
     }
 
@@ -66,7 +74,7 @@ mod tests {
         let (outage, began) = (Outage::default(), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
         assert_eq!(outage.course(at(0)), Course::Ask);
-        outage.unanswered(at(1));
+        outage.unanswered(at(1), &AuthnError::Provider);
         assert_eq!(outage.course(at(5)), Course::Leave);
         assert_eq!(outage.course(at(6)), Course::Probe);
         assert_eq!(outage.course(at(6)), Course::Leave, "one of them");

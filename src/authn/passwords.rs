@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
+use super::Warnings;
 use super::authority::{Failed, life};
 use super::error::{AuthnError, AuthnErrorKind};
 use super::grant::Grant;
@@ -15,7 +16,8 @@ use super::remembered::{Granted, Next, Proven, Terms};
 use super::revocations::{RevocationEndpoint, Revocations};
 use super::settings::PasswordToken;
 use super::token::{TokenError, TokenRules};
-use super::token_endpoint::{TokenEndpoint, Tokens};
+use super::token_answer::Tokens;
+use super::token_endpoint::TokenEndpoint;
 use super::userinfo::{Userinfo, UserinfoError};
 
 pub(super) struct Passwords {
@@ -28,6 +30,7 @@ pub(super) struct Passwords {
     terms: Terms,
     pub revocations: Arc<Revocations>,
     pub revocation_endpoint: RevocationEndpoint,
+    warnings: Arc<Warnings>,
 }
 
 impl Passwords {
@@ -38,6 +41,7 @@ impl Passwords {
         userinfo: Option<Arc<Userinfo>>,
         terms: Terms,
         revocation_endpoint: RevocationEndpoint,
+        warnings: Arc<Warnings>,
     ) -> Self {
         let client = &revocation_endpoint.client;
         let id_token_rules = TokenRules {
@@ -54,6 +58,7 @@ impl Passwords {
             terms,
             revocations: Arc::default(),
             revocation_endpoint,
+            warnings,
         }
     }
 
@@ -74,7 +79,7 @@ impl Passwords {
                 // The password decides: refresh tokens end for many reasons, and not all providers give usable ones.
                 Err(error) => {
                     tracing::debug!(%error, user, "a login could not be refreshed");
-                    revoked = error.kind() == AuthnErrorKind::Rejected;
+                    revoked = error.speaks_of_the_user();
                 }
             }
         }
@@ -98,7 +103,12 @@ impl Passwords {
         }
         let granted = self.granted(&tokens).await?;
         if granted.identity.user != before.identity.user {
-            tracing::warn!("the provider has refreshed a login into another user's: it is not used");
+            if let Some(more) = self.warnings.note("another user's", Instant::now()) {
+                tracing::warn!(
+                    more,
+                    "the provider has refreshed a login into another user's: it is not used"
+                );
+            }
             return Err(AuthnError::Provider);
         }
         Ok(before.renewed(granted, Instant::now(), self.terms))
@@ -109,11 +119,13 @@ impl Passwords {
         let verified = match (self.believes, &tokens.id_token) {
             (PasswordToken::AccessToken, id_token) => {
                 let verified = self.verifier.verify(tokens.access_token.expose_secret(), now).await;
-                verified.map_err(|error| of_access_token(error, id_token.is_some()))?
+                verified.map_err(|error| {
+                    self.of_token(error, ACCESS_TOKEN, |error| of_access_token(error, id_token.is_some()))
+                })?
             }
             (PasswordToken::IdToken, Some(id_token)) => {
                 let verified = self.verifier.verify_by(&self.id_token_rules, id_token.expose_secret(), now);
-                verified.await.map_err(of_id_token)?
+                verified.await.map_err(|error| self.of_token(error, ID_TOKEN, of_id_token))?
             }
             (PasswordToken::IdToken, None) => return Err(unusable(ID_TOKEN, "the answer has none.")),
         };
@@ -123,6 +135,19 @@ impl Passwords {
         };
         let life = life(&verified);
         Ok(Granted { identity: verified.identity, life })
+    }
+
+    fn of_token(
+        &self,
+        error: AuthnError,
+        token: &'static str,
+        words: impl FnOnce(TokenError) -> AuthnError,
+    ) -> AuthnError {
+        let AuthnError::Token(error) = error else { return error };
+        if let Some(more) = self.warnings.note(token, Instant::now()) {
+            tracing::warn!(%error, more, "the provider's {token} for a password login cannot be used");
+        }
+        words(error)
     }
 }
 
@@ -135,9 +160,7 @@ fn unusable(token: &'static str, problem: impl Into<String>) -> AuthnError {
 }
 
 /// The user has not chosen this token and cannot get another one: the settings are at fault.
-fn of_access_token(error: AuthnError, has_id_token: bool) -> AuthnError {
-    let AuthnError::Token(error) = error else { return error };
-    tracing::warn!(%error, "the provider's access token for a password login cannot be used");
+fn of_access_token(error: TokenError, has_id_token: bool) -> AuthnError {
     let problem = match error {
         TokenError::WrongAudience { expected } => format!(
             "its audience does not name \"{expected}\". The provider must add this audience to the tokens of \
@@ -162,9 +185,7 @@ fn of_access_token(error: AuthnError, has_id_token: bool) -> AuthnError {
     unusable(ACCESS_TOKEN, if has_id_token { problem + other_way } else { problem })
 }
 
-fn of_id_token(error: AuthnError) -> AuthnError {
-    let AuthnError::Token(error) = error else { return error };
-    tracing::warn!(%error, "the provider's ID token for a password login cannot be used");
+fn of_id_token(error: TokenError) -> AuthnError {
     match error {
         error @ TokenError::ClaimRequired { .. } => error.into(),
         TokenError::Malformed(_) => unusable(ID_TOKEN, "it is not a JWT."),

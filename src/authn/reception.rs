@@ -2,41 +2,47 @@
 //!
 //! How a login is asked for is `one_login`'s business, what its outcome is worth `remembered`'s.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::authority::Authority;
+use super::flights::{Caller, Flights, Joined};
 use super::limits::Failures;
-use super::logins::{Flight, Key, Logins, Outcome, Remembered};
+use super::logins::{Key, Logins, Outcome, Remembered};
 use super::one_login::OneLogin;
 use super::outage::{Course, Outage};
+use super::refusals::Refusals;
 use super::remembered::Next;
-use super::{AuthnSettings, Origin};
+use super::turns::Turns;
+use super::{AuthnSettings, Origin, Warnings};
 use crate::model::Credentials;
-use crate::telemetry::audit::News;
 
 /// The provider, and what is known from asking it.
 pub(super) struct Reception {
     pub authority: Authority,
     pub logins: Logins,
+    pub flights: Flights,
     pub failures: Arc<Failures>,
+    pub turns: Arc<Turns>,
     pub outage: Outage,
-    pub refused_tokens: News<(Option<IpAddr>, &'static str)>,
+    pub refusals: Arc<Refusals>,
 }
 
 impl Reception {
     /// `None` without an issuer.
-    pub fn new(settings: AuthnSettings, http: reqwest::Client) -> Option<Self> {
+    pub fn new(settings: AuthnSettings, http: reqwest::Client, refusals: Arc<Refusals>) -> Option<Self> {
         let failures = Arc::new(Failures::new(settings.failure_limits));
-        let authority = Authority::new(settings, http)?;
+        let warnings = Arc::<Warnings>::default();
+        let authority = Authority::new(settings, http, &warnings)?;
         Some(Self {
             authority,
             logins: Logins::new(),
+            flights: Flights::default(),
+            turns: Arc::new(Turns::new(Arc::clone(&failures), warnings)),
             failures,
             outage: Outage::default(),
-            refused_tokens: News::new(),
+            refusals,
         })
     }
 
@@ -54,7 +60,7 @@ impl Reception {
         }
         match self.begin(key, credentials, origin) {
             Begun::Done(outcome) => outcome,
-            Begun::Asks(flight) => flight.await,
+            Begun::Asks(caller) => caller.outcome().await,
         }
     }
 
@@ -89,16 +95,18 @@ impl Reception {
             }
             Err(before)
         };
-        let begin = |before| OneLogin::new(Arc::clone(self), key, credentials.clone(), before, origin).run();
-        match (self.logins.flight(key, look, begin), goes_on) {
-            (Ok(outcome), _) => Begun::Done(outcome),
-            (Err(_), Some(identity)) => Begun::Done(Ok(identity)),
-            (Err(flight), None) => Begun::Asks(flight),
+        let begin = |before, callers| {
+            OneLogin::new(Arc::clone(self), key, credentials.clone(), before, origin, callers).run()
+        };
+        match (self.flights.join(key, look, begin), goes_on) {
+            (Joined::Done(outcome), _) => Begun::Done(outcome),
+            (Joined::UnderWay(_), Some(identity)) => Begun::Done(Ok(identity)),
+            (Joined::UnderWay(caller), None) => Begun::Asks(caller),
         }
     }
 }
 
 enum Begun {
     Done(Outcome),
-    Asks(Flight),
+    Asks(Caller),
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -18,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::discovery::Discovery;
 use super::oauth_client::OauthClient;
 use super::passwords::Passwords;
-use super::provider;
 use super::reception::Reception;
+use super::{provider, token_answer};
 use crate::telemetry::Outcome;
 
 /// Refresh tokens that wait; each has about a kilobyte. Beyond, the oldest is given up.
@@ -114,20 +115,29 @@ impl RevocationEndpoint {
             _ => &metadata.revocation_endpoint_auth_methods_supported,
         };
         match provider::send(self.client.post(endpoint, methods, &form)).await {
-            Ok((status, _)) if status.is_success() => Told::Revoked,
-            Ok((status, _)) if provider::is_outage(status) => {
-                tracing::debug!(%status, "a login could not be given back to the identity provider");
-                Told::Unanswered
-            }
-            Ok((status, _)) => {
-                tracing::debug!(%status, "the identity provider does not take a login back");
-                Told::Refused
+            Ok((status, body)) => {
+                let told = read(status, &body);
+                tracing::debug!(%status, ?told, "the identity provider was told that a login is not needed");
+                told
             }
             Err(error) => {
                 tracing::debug!(%error, "a login could not be given back to the identity provider");
                 Told::Unanswered
             }
         }
+    }
+}
+
+/// Only an error in OAuth's own form, which is not about the client, would come again: the others are those of an ingress,
+/// or of a secret that is being rotated.
+fn read(status: StatusCode, body: &[u8]) -> Told {
+    if status.is_success() {
+        return Told::Revoked;
+    }
+    match token_answer::error_code(body).as_str() {
+        "" | "invalid_client" => Told::Unanswered,
+        _ if provider::is_outage(status) => Told::Unanswered,
+        _ => Told::Refused,
     }
 }
 
@@ -244,6 +254,20 @@ impl Revoker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[rstest::rstest]
+    #[case::done(200, "", Told::Revoked)]
+    #[case::not_of_this_kind(400, r#"{"error": "unsupported_token_type"}"#, Told::Refused)]
+    #[case::not_ours(403, r#"{"error": "invalid_grant"}"#, Told::Refused)]
+    #[case::secret_rotated(401, r#"{"error": "invalid_client"}"#, Told::Unanswered)]
+    #[case::an_ingress(404, "<html>", Told::Unanswered)]
+    #[case::a_login_page(302, "", Told::Unanswered)]
+    #[case::empty(400, "", Told::Unanswered)]
+    #[case::down(503, r#"{"error": "server_error"}"#, Told::Unanswered)]
+    #[case::busy(429, r#"{"error": "slow_down"}"#, Told::Unanswered)]
+    fn an_answer_is_read(#[case] status: u16, #[case] body: &str, #[case] expected: Told) {
+        assert_eq!(read(StatusCode::from_u16(status).unwrap(), body.as_bytes()), expected);
+    }
 
     #[test]
     fn the_oldest_gives_way() {

@@ -1,48 +1,29 @@
 //! Exchanges user name and password (RFC 6749 §4.3), or a refresh token (§6), for an access token at the discovered
 //! endpoint.
 //!
-//! Neither verifies tokens nor remembers anything: `authority` and `logins` do.
+//! Neither verifies tokens nor remembers anything: `authority` and `logins` do. What an answer means is `token_answer`'s
+//! business, whose turn it is to ask `turns`'.
 
 use std::sync::Arc;
 
-use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::discovery::Discovery;
 use super::error::AuthnError;
 use super::oauth_client::OauthClient;
-use super::provider;
-use super::text::one_line;
-use super::turns::Turns;
+use super::token_answer::{self, Tokens};
+use super::{Warnings, provider};
 
 pub(super) struct TokenEndpoint {
-    discovery: Arc<Discovery>,
-    client: Arc<OauthClient>,
-    /// Separated by spaces.
-    scope: String,
-    turns: Arc<Turns>,
-}
-
-/// What the endpoint gives; unverified.
-#[derive(Debug, Deserialize)]
-pub(super) struct Tokens {
-    pub access_token: SecretString,
-    pub id_token: Option<SecretString>,
-    pub refresh_token: Option<SecretString>,
+    pub discovery: Arc<Discovery>,
+    pub client: Arc<OauthClient>,
+    /// All scopes to ask for, separated by spaces.
+    pub scope: String,
+    pub warnings: Arc<Warnings>,
 }
 
 impl TokenEndpoint {
-    /// `scope` has all scopes to ask for, separated by spaces.
-    pub fn new(
-        discovery: Arc<Discovery>,
-        client: Arc<OauthClient>,
-        scope: String,
-        turns: Arc<Turns>,
-    ) -> Self {
-        Self { discovery, client, scope, turns }
-    }
-
     pub async fn log_in(&self, user: &str, password: &SecretString) -> Result<Tokens, AuthnError> {
         // An empty password can count as an anonymous LDAP bind behind the provider (RFC 4513 §5.1.2).
         if password.expose_secret().is_empty() {
@@ -64,25 +45,25 @@ impl TokenEndpoint {
     async fn ask(&self, form: &[(&str, &str)], secret: &str) -> Result<Tokens, AuthnError> {
         let metadata = self.discovery.get().await?;
         let Some(endpoint) = &metadata.token_endpoint else {
-            tracing::warn!(issuer = %metadata.issuer, "the identity provider has no token endpoint");
+            if let Some(more) = self.warnings.note("no token endpoint", Instant::now()) {
+                tracing::warn!(issuer = %metadata.issuer, more, "the identity provider has no token endpoint");
+            }
             return Err(AuthnError::PasswordLoginOff);
         };
         let request = self.client.post(endpoint, &metadata.token_endpoint_auth_methods_supported, form);
-        let _turn = self.turns.take().await?;
         let (status, body) = provider::send(request).await.map_err(|error| {
-            tracing::warn!(%error, "a login got no answer");
+            if let Some(more) = self.warnings.note("no answer to a login", Instant::now()) {
+                tracing::warn!(%error, more, "a login got no answer");
+            }
             AuthnError::from(error)
         })?;
-        let outcome = read_answer(status, &body, secret).map_err(|error| self.of_scope(error));
-        if let Err(
-            error @ (AuthnError::ClientRefused { .. }
-            | AuthnError::ScopeRefused { .. }
-            | AuthnError::Provider
-            | AuthnError::Unavailable
-            | AuthnError::Busy),
-        ) = &outcome
+        let outcome = token_answer::read(status, &body, secret).map_err(|error| self.of_scope(error));
+        if let Err(error) = &outcome
+            && !error.speaks_of_the_user()
+            && let Some(more) = self.warnings.note(error.reason(), Instant::now())
         {
-            tracing::warn!(%status, %endpoint, client_id = %self.client.id, code = %error_code(&body), %error,
+            let (client_id, code) = (&self.client.id, token_answer::error_code(&body));
+            tracing::warn!(%status, %endpoint, %client_id, code, %error, more,
                 "the identity provider does not let the operator log users in");
         }
         outcome
@@ -97,70 +78,3 @@ impl TokenEndpoint {
         }
     }
 }
-
-/// RFC 6749 §5.2.
-#[derive(Default, Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    error_description: String,
-}
-
-/// Maps the provider's answer. `secret` only serves to keep it out of what is shown.
-fn read_answer(status: StatusCode, body: &[u8], secret: &str) -> Result<Tokens, AuthnError> {
-    if status.is_success() {
-        return serde_json::from_slice(body).map_err(|_| AuthnError::GrantUnusable {
-            token: "access token",
-            problem: "the answer has none.".to_owned(),
-        });
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        return Err(AuthnError::Busy);
-    }
-    if provider::is_outage(status) {
-        return Err(AuthnError::Unavailable);
-    }
-    let Ok(refusal) = serde_json::from_slice::<Refusal>(body) else {
-        return Err(AuthnError::Provider);
-    };
-    let echoed = refusal.error_description.contains(secret);
-    let description = one_line(&refusal.error_description, 200);
-    let description = description.trim_end_matches('.');
-    Err(match refusal.error.as_str() {
-        "invalid_grant" | "access_denied" if says_wrong_password(description) || echoed => {
-            AuthnError::WrongPassword
-        }
-        "invalid_grant" | "access_denied" => AuthnError::AccountRefused { reason: description.to_owned() },
-        // Auth0 and Microsoft; RFC 6749 has no code for it.
-        "mfa_required" | "interaction_required" | "consent_required" | "login_required" => {
-            AuthnError::InteractiveLoginNeeded
-        }
-        "temporarily_unavailable" | "server_error" => AuthnError::Unavailable,
-        "slow_down" | "too_many_attempts" => AuthnError::Busy,
-        "invalid_client"
-        | "unauthorized_client"
-        | "unsupported_grant_type"
-        | "invalid_scope"
-        | "invalid_request" => AuthnError::ClientRefused { code: refusal.error },
-        _ => AuthnError::Provider,
-    })
-}
-
-/// Whether the description says no more than that user name or password are wrong: Keycloak
-/// "Invalid user credentials", Auth0 "Wrong email or password.", Okta "The credentials provided
-/// were invalid.", Microsoft "AADSTS50126: Error validating credentials due to invalid username …".
-fn says_wrong_password(description: &str) -> bool {
-    let text = description.to_ascii_lowercase();
-    let wrong = ["invalid", "wrong", "incorrect", "bad"].iter().any(|word| text.contains(word));
-    text.is_empty() || (wrong && (text.contains("credential") || text.contains("password")))
-}
-
-/// The provider's error code, for the log.
-fn error_code(body: &[u8]) -> String {
-    one_line(&serde_json::from_slice::<Refusal>(body).unwrap_or_default().error, 60)
-}
-
-#[cfg(test)]
-#[path = "token_endpoint_tests.rs"]
-mod tests;

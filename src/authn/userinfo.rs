@@ -8,19 +8,19 @@ use std::sync::Arc;
 use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::discovery::Discovery;
 use super::error::AuthnError;
 use super::token::VerifiedToken;
-use super::turns::Turns;
-use super::{groups, provider};
+use super::{Warnings, groups, provider};
 use crate::model::{UntoldGroups, UntoldReason};
 
 pub(super) struct Userinfo {
     pub discovery: Arc<Discovery>,
     pub http: Client,
-    pub turns: Arc<Turns>,
     pub groups_claim: Arc<str>,
+    pub warnings: Arc<Warnings>,
 }
 
 /// Why the endpoint does not tell the groups. The texts have no full stop at their end.
@@ -69,23 +69,20 @@ impl Userinfo {
         };
         let request = self.http.get(endpoint).header("accept", "application/json");
         let request = request.bearer_auth(access_token.expose_secret());
-        let answer = {
-            let _turn = self.turns.take().await?;
-            provider::send(request).await
-        };
-        let (status, body) = answer.map_err(|error| {
-            tracing::warn!(%error, "the userinfo endpoint did not answer");
+        let (status, body) = provider::send(request).await.map_err(|error| {
+            if let Some(more) = self.warnings.note("no answer of userinfo", Instant::now()) {
+                tracing::warn!(%error, more, "the userinfo endpoint did not answer");
+            }
             AuthnError::from(error)
         })?;
         let read = read(status, &body, subject, &self.groups_claim);
-        match &read {
-            Err(UserinfoError::Login(error)) => {
-                tracing::warn!(%status, %endpoint, %error, "the userinfo endpoint does not tell groups");
-            }
-            Err(UserinfoError::Unusable(problem)) => {
-                tracing::warn!(%status, %endpoint, problem, "the userinfo endpoint does not tell groups");
-            }
-            Ok(_) | Err(UserinfoError::Refused(_)) => {}
+        let problem = match &read {
+            Err(UserinfoError::Login(error)) => error.to_string(),
+            Err(UserinfoError::Unusable(problem)) => problem.clone(),
+            Ok(_) | Err(UserinfoError::Refused(_)) => return read,
+        };
+        if let Some(more) = self.warnings.note("userinfo", Instant::now()) {
+            tracing::warn!(%status, %endpoint, problem, more, "the userinfo endpoint does not tell groups");
         }
         read
     }
@@ -99,6 +96,10 @@ fn read(
 ) -> Result<Result<Vec<String>, UntoldGroups>, UserinfoError> {
     match status {
         status if status.is_success() => {}
+        // The endpoint itself sends no page (RFC 6750 §3): this is one of an ingress, or of a firewall.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if body.trim_ascii_start().starts_with(b"<") => {
+            return Err(UserinfoError::Unusable(format!("it answers {status} with a page")));
+        }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             return Err(UserinfoError::Refused(status.to_string()));
         }
@@ -180,6 +181,7 @@ mod tests {
         json!({"error": "insufficient_scope"}).to_string(),
         Err(UserinfoError::Refused("403 Forbidden".to_owned()))
     )]
+    #[case::an_ingress(403, " <html>".to_owned(), Err(unusable("it answers 403 Forbidden with a page")))]
     #[case::not_for_it(401, String::new(), Err(UserinfoError::Refused("401 Unauthorized".to_owned())))]
     #[case::not_there(404, String::new(), Err(unusable("it answers 404 Not Found")))]
     #[case::redirect(302, String::new(), Err(unusable("it answers 302 Found")))]

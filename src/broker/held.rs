@@ -14,12 +14,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
 
 use crate::authn::network;
 use crate::fair_share::{FairShares, Limits, Refused, Share};
 use crate::model::{Denial, DenialKind};
-use crate::telemetry::audit::News;
-use crate::telemetry::{Metrics, WaitsFor};
+use crate::telemetry::{Metrics, Repeats, WaitsFor};
 
 /// Checks of one user that wait for their sessions at the same time. A notebook has a few, a JDBC tool one for each
 /// connection that it opens.
@@ -40,7 +40,7 @@ pub struct HeldChecks {
     /// By user.
     sessions: Arc<FairShares<String>>,
     /// Of whose requests some were refused.
-    told: News<Whose>,
+    told: Repeats<Whose>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -57,7 +57,7 @@ impl HeldChecks {
         Self {
             logins: FairShares::counted_by(gauge("login"), logins),
             sessions: FairShares::counted_by(gauge("session"), sessions),
-            told: News::new(),
+            told: Repeats::default(),
         }
     }
 
@@ -70,7 +70,7 @@ impl HeldChecks {
     ) -> Result<T, Denial> {
         let outcome = self.logins.wait(|| address.map(network), BYTES_OF_EACH + bytes, login).await;
         outcome.unwrap_or_else(|_| {
-            if self.told.is_news(Whose::Address(address)) {
+            if self.told.note(Whose::Address(address.map(network)), Instant::now()).is_some() {
                 tracing::warn!(?address, "too many requests wait for their logins: more are refused");
             }
             let message = "Too many requests wait for their logins at the moment, and this one was not looked at. Try again \
@@ -114,7 +114,7 @@ impl Place<'_> {
 
     fn refused(&self, refused: Refused) -> Denial {
         let user = self.user;
-        if self.held.told.is_news(Whose::User(user.to_owned())) {
+        if self.held.told.note(Whose::User(user.to_owned()), Instant::now()).is_some() {
             tracing::warn!(user, ?refused, "too many requests wait for their sessions: more are refused");
         }
         too_many(match refused {

@@ -35,8 +35,8 @@ use crate::edge::Checker;
 use crate::model::{Call, Check, CredentialsError, Denial, DenialKind, Identity, Protocol, Route, Verdict};
 use crate::operator::{Activity, ConnectionRecorder, Stores};
 use crate::plan;
-use crate::telemetry::audit::{self, Event, News, Record};
-use crate::telemetry::{Causes, Metrics, Outcome};
+use crate::telemetry::audit::{self, Event, Record};
+use crate::telemetry::{Causes, Metrics, Outcome, Repeats};
 use crate::xds::{Programmed, Publisher};
 
 /// How long an Envoy may take to acknowledge a cluster before the request goes on without: its
@@ -45,6 +45,8 @@ const ACK_PATIENCE: Duration = Duration::from_secs(2);
 /// How much longer than a request may be held the API server has for what it was asked at the end: whatever else a request
 /// waits for has words of its own.
 const WRITE_GRACE: Duration = Duration::from_secs(1);
+/// Refused users, with pool and session, that are told apart.
+const REFUSED_TOLD_APART: usize = 10_000;
 /// When a client that was told to wait should come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -66,9 +68,9 @@ pub struct Broker {
     client_connections: ConnectionRecorder,
     metrics: Arc<Metrics>,
     /// User, pool, session.
-    refused: News<(String, String, Option<String>)>,
+    refused: Repeats<(String, String, Option<String>)>,
     /// Pool and session.
-    held_of: News<(String, String)>,
+    held_of: Repeats<(String, String)>,
     refreshes: Refreshes,
     held: HeldChecks,
     stop: CancellationToken,
@@ -132,8 +134,8 @@ impl Broker {
             activity,
             client_connections,
             metrics,
-            refused: News::new(),
-            held_of: News::new(),
+            refused: Repeats::with_room_for(REFUSED_TOLD_APART),
+            held_of: Repeats::default(),
             refreshes,
             held,
             stop,
@@ -225,7 +227,7 @@ impl Broker {
                 AuthnErrorKind::Misconfigured => DenialKind::Internal,
                 AuthnErrorKind::Limited => DenialKind::LoginsLimited,
             };
-            tracing::info!(host = check.host, peer = ?check.peer, %error, "login refused");
+            self.authenticator.refusals().log(&check.host, check.peer, &error);
             let retry_after = match &error {
                 AuthnError::Limited { wait, .. } => Some(*wait),
                 _ => None,
@@ -236,14 +238,15 @@ impl Broker {
 
     /// A client that was refused goes on trying: it is told once in a while.
     fn tell_refusal(&self, pool: &str, session: Option<String>, identity: &Identity, check: &Check) {
-        if self.refused.is_news((identity.user.clone(), pool.to_owned(), session.clone())) {
+        let kind = (identity.user.clone(), pool.to_owned(), session.clone());
+        if let Some(more) = self.refused.note(kind, Instant::now()) {
             let record = Record {
                 user: Some(&identity.user),
                 pool: Some(pool),
                 session: session.as_deref(),
                 address: check.peer,
                 reason: Some(if session.is_some() { "AnotherUsersSession" } else { "PoolAccess" }),
-                ..Record::default()
+                more,
             };
             audit::record(Event::SessionRefused, record);
         }
@@ -365,7 +368,9 @@ impl Broker {
                 Decision::Wait { session, uid, explanation } => {
                     let begins = waits_for.is_none() || wait.session != uid;
                     // A client may send any number of requests: those of one session are told together.
-                    if begins && self.held_of.is_news((pool.to_owned(), session.clone())) {
+                    if begins
+                        && self.held_of.note((pool.to_owned(), session.clone()), Instant::now()).is_some()
+                    {
                         tracing::info!(session, pool, user = identity.user, "request is held");
                     }
                     wait.session = uid;
@@ -457,5 +462,7 @@ fn refused_write(error: &kube::Error) -> Denial {
     }
 }
 
+#[cfg(test)]
+mod refused_logins_tests;
 #[cfg(test)]
 mod tests;

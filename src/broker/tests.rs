@@ -28,7 +28,7 @@ const ID: Uuid = Uuid::from_u128(7);
 const LONG_AGO: i64 = -1_000_000_000;
 
 /// Answers writes when it is told to, and counts them. It tells of nothing.
-struct ApiServer {
+pub(super) struct ApiServer {
     creations: AtomicUsize,
     deletions: AtomicUsize,
     lists: AtomicUsize,
@@ -38,7 +38,7 @@ struct ApiServer {
 }
 
 impl ApiServer {
-    fn new(answer: fn(Value) -> (u16, Value)) -> Arc<Self> {
+    pub(super) fn new(answer: fn(Value) -> (u16, Value)) -> Arc<Self> {
         let [creations, deletions, lists] = [0; 3].map(AtomicUsize::new);
         let (one_list, open) = (Mutex::default(), watch::Sender::new(false));
         Arc::new(Self { creations, deletions, lists, one_list, open, answer })
@@ -91,7 +91,7 @@ impl ApiServer {
     }
 }
 
-fn takes(mut session: Value) -> (u16, Value) {
+pub(super) fn takes(mut session: Value) -> (u16, Value) {
     session["metadata"]["uid"] = json!("uid-of-the-new-one");
     session["metadata"]["resourceVersion"] = json!("10");
     (201, session)
@@ -106,7 +106,7 @@ fn refuses(_: Value) -> (u16, Value) {
 }
 
 /// A pool with a running instance.
-fn stores() -> Arc<Stores> {
+pub(super) fn stores() -> Arc<Stores> {
     let stores = Stores::new();
     stores.shown(Object::Pool(connect_pool("p").with_host("spark.example.com")));
     stores.shown(Object::Application(application("p-0")));
@@ -118,7 +118,7 @@ fn stores() -> Arc<Stores> {
     stores
 }
 
-fn broker(stores: &Arc<Stores>, api_server: &Arc<ApiServer>) -> Arc<Broker> {
+pub(super) fn broker(stores: &Arc<Stores>, api_server: &Arc<ApiServer>) -> Arc<Broker> {
     broker_with(stores, api_server, AuthnSettings::default())
 }
 
@@ -143,7 +143,7 @@ fn broker_with(stores: &Arc<Stores>, api_server: &Arc<ApiServer>, settings: Auth
     ))
 }
 
-fn first_call() -> Check {
+pub(super) fn first_call() -> Check {
     let head = ConnectHead { session_id: ID, observed_server_session_id: None, clone: None };
     Check {
         since: None,

@@ -81,7 +81,8 @@ pub struct OidcArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     auth_cache_ttl: u64,
 
-    /// How much longer password logins are remembered while the provider does not answer. 0: not at all.
+    /// How much longer password logins are remembered while the provider does not answer, or says nothing about the user.
+    /// 0: not at all.
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     auth_outage_grace: u64,
 

@@ -3,9 +3,7 @@
 //! A record is an event of the tracing target `audit`; `logs` decides where it goes, whatever the level of the logs is.
 //! No field can hold a credential: names, an address, and a word of a closed set as the reason.
 
-use std::hash::Hash;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// The target of all records.
 pub const TARGET: &str = "audit";
@@ -56,33 +54,6 @@ pub struct Record<'a> {
     pub reason: Option<&'a str>,
     /// How many of the same kind were left out: of one reason, and from one address.
     pub more: u64,
-}
-
-/// What has been told a moment ago, where an attacker chooses how often it happens.
-pub struct News<K>(moka::sync::Cache<K, ()>);
-
-impl<K: Hash + Eq + Send + Sync + 'static> News<K> {
-    const MAX: u64 = 10_000;
-    const TOLD_FOR: Duration = Duration::from_secs(10);
-
-    pub fn new() -> Self {
-        let lru = moka::policy::EvictionPolicy::lru();
-        let told = moka::sync::Cache::builder()
-            .max_capacity(Self::MAX)
-            .time_to_live(Self::TOLD_FOR)
-            .eviction_policy(lru);
-        Self(told.build())
-    }
-
-    pub fn is_news(&self, what: K) -> bool {
-        self.0.entry(what).or_insert(()).is_fresh()
-    }
-}
-
-impl<K: Hash + Eq + Send + Sync + 'static> Default for News<K> {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 pub fn record(event: Event, record: Record<'_>) {

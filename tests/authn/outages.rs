@@ -78,11 +78,11 @@ async fn a_provider_without_a_token_endpoint_takes_tokens() {
 }
 
 #[rstest]
-#[case::html(html(200), unusable("the answer has none."))]
+#[case::html(html(200), MISFIT.into())]
 #[case::html_of_a_proxy(html(400), MISFIT.into())]
 #[case::bad_gateway(html(502), UNAVAILABLE.into())]
 #[case::forbidden(html(403), MISFIT.into())]
-#[case::a_list(Answer::Json(json!([])), unusable("the answer has none."))]
+#[case::a_list(Answer::Json(json!([])), MISFIT.into())]
 #[case::a_token_that_is_a_number(Answer::Json(json!({ "access_token": 7 })), unusable("the answer has none."))]
 #[case::an_empty_token(Answer::Json(json!({ "access_token": "" })), unusable("it is not a JWT."))]
 #[case::an_opaque_token(Answer::Json(json!({ "access_token": "o".repeat(500_000) })), unusable("it is not a JWT."))]
@@ -90,7 +90,8 @@ async fn a_provider_without_a_token_endpoint_takes_tokens() {
     Answer::Json(json!({ "access_token": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm5hIn0." })),
     unusable("The token is not signed (alg: none). Get one from the identity provider.")
 )]
-#[case::no_content(Answer::Text(204, "text/plain", String::new()), unusable("the answer has none."))]
+#[case::no_content(Answer::Text(204, "text/plain", String::new()), MISFIT.into())]
+#[case::no_token(Answer::Json(json!({ "token_type": "Bearer" })), unusable("the answer has none."))]
 #[case::broken(Answer::Broken, UNAVAILABLE.into())]
 #[case::huge(Answer::Huge(64 << 20), MISFIT.into())]
 #[case::redirected(Answer::Redirect("http://idp.test/evil".into()), MISFIT.into())]

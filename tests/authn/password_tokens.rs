@@ -177,7 +177,9 @@ async fn a_refresh_without_an_id_token_leads_to_the_password() {
     world.provider.set(TOKEN, Answer::Json(tokens));
     world.password("anna").await.unwrap();
     world.provider.set(TOKEN, Answer::Json(json!({"access_token": "opaque"})));
-    assert_eq!(world.refused_password().await, unusable("ID token", "the answer has none."));
+    assert_eq!(world.password("anna").await.expect("she has logged in before").user, "anna");
+    let told = world.password("ben").await.unwrap_err().to_string();
+    assert_eq!(told, unusable("ID token", "the answer has none."));
     let grants: Vec<String> = world.provider.requests(TOKEN).into_iter().map(|asked| asked.body).collect();
     assert!(
         grants[1].starts_with("grant_type=refresh_token") && grants[2].starts_with("grant_type=password")

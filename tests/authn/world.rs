@@ -1,7 +1,7 @@
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
-use spark_session_operator::authn::{Authenticator, AuthnError, AuthnSettings, client_builder};
+use spark_session_operator::authn::{Authenticator, AuthnError, AuthnSettings, Origin, client_builder};
 use spark_session_operator::model::{Credentials, Identity};
 
 use super::oidc_server::{DISCOVERY, KEYS, OidcServer, TOKEN};
@@ -68,6 +68,17 @@ impl World {
 
     pub async fn token(&self, token: &str) -> Result<Arc<Identity>, AuthnError> {
         self.authenticator.authenticate(&Credentials::Token(token.into())).await
+    }
+
+    /// A login of `user` with this password, from this address.
+    pub async fn log_in(
+        &self,
+        user: &str,
+        password: &str,
+        address: [u8; 4],
+    ) -> Result<Arc<Identity>, AuthnError> {
+        let origin = Origin { address: Some(address.into()), pool: None };
+        self.authenticator.log_in(&Credentials::password(user, password), origin).await
     }
 
     pub async fn password(&self, user: &str) -> Result<Arc<Identity>, AuthnError> {

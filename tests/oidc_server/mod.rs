@@ -43,6 +43,8 @@ pub enum Answer {
     Slow(Duration, Box<Self>),
     /// A token for whoever asks.
     LogIn,
+    /// A token for whoever shows this password (which needs no encoding); others are told that theirs is wrong.
+    LogInWith(&'static str),
 }
 
 /// Runs on a thread of its own until it is dropped.
@@ -219,7 +221,8 @@ impl Shared {
                 tokio::time::sleep(pause).await;
                 Box::pin(self.answer(*then, body)).await
             }
-            Answer::LogIn => as_json(&self.log_in(&body)),
+            Answer::LogInWith(password) if !shows(&body, password) => wrong_password(),
+            Answer::LogIn | Answer::LogInWith(_) => as_json(&self.log_in(&body)),
         }
     }
 }
@@ -237,6 +240,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(answer) => shared.answer(answer, body).await,
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+fn shows(form: &[u8], password: &str) -> bool {
+    String::from_utf8_lossy(form).split('&').any(|pair| pair.strip_prefix("password=") == Some(password))
+}
+
+fn wrong_password() -> Response {
+    let refusal = json!({ "error": "invalid_grant", "error_description": "Invalid user credentials" });
+    (StatusCode::UNAUTHORIZED, [(CONTENT_TYPE, "application/json")], refusal.to_string()).into_response()
 }
 
 fn as_json(value: &Value) -> Response {
