@@ -77,7 +77,7 @@ impl<'a> Fleet<'a> {
         let present = present(view, &outdated);
         let measured = utilization::of_present(view, present, users.len(), now);
         let outlook = Outlook {
-            size: size::size(&pool.spec, &users, &drafts.drivers(), present, measured.as_ref()),
+            size: size::size(&pool.spec, &users, &drafts.occupied(), present, measured.as_ref()),
             next_ordinal: next_ordinal(view),
             next_attempt: failures.next_attempt().filter(|at| now < *at && !stopped),
             stopped,

@@ -126,15 +126,14 @@ impl<'a> Drafts<'a> {
             .collect()
     }
 
-    /// By user: instances that take sessions and have some of theirs.
-    pub fn drivers(&self) -> HashMap<&'a str, usize> {
+    /// The owners of the sessions of each instance that takes sessions and has some.
+    pub fn occupied(&self) -> Vec<Vec<&'a str>> {
         let takes = |name: &&str| self.instances.get(*name).is_some_and(|instance| instance.takes_sessions());
-        let counted = self.drafts.iter().filter(|draft| draft.counts());
-        let placed = counted
-            .filter_map(|draft| Some((draft.session.spec.user.as_str(), draft.instance.filter(takes)?)));
-        let mut drivers = HashMap::new();
-        for (user, _) in placed.collect::<HashSet<_>>() {
-            *drivers.entry(user).or_default() += 1;
+        let mut owners: HashMap<&str, Vec<&'a str>> = HashMap::new();
+        for draft in self.drafts.iter().filter(|draft| draft.counts()) {
+            if let Some(instance) = draft.instance.filter(takes) {
+                owners.entry(instance).or_default().push(&draft.session.spec.user);
+            }
         }
         drivers
     }

@@ -27,12 +27,12 @@ pub struct Size {
 /// `maxSessionsPerInstance` asks for more where the target would have an instance hold more than that.
 ///
 /// By `cpu` and `memory`: what `measured` says, and spare instances. Drivers that are not shared are counted by those
-/// who need one, whatever they use; `drivers` are those that each user has sessions on: none of them can be another's, and
-/// no session moves.
+/// who need one, whatever they use; `occupied` are those that take sessions and have some, each with the owners of its
+/// sessions. No session moves: who is on a driver with others, from a time when it was shared, needs none for that session.
 pub fn size(
     spec: &SparkSessionPoolSpec,
     users: &[&str],
-    drivers: &HashMap<&str, usize>,
+    occupied: &[Vec<&str>],
     present: i32,
     measured: Option<&Advice>,
 ) -> Size {
@@ -46,15 +46,18 @@ pub fn size(
             None => shared(spec, users.len(), spare, count(present)),
         },
         Sharing::User => {
-            let of_each = of_each_user(users);
-            let needs = |(user, sessions): (&&str, &usize)| {
-                sessions.div_ceil(places(spec)).max(drivers.get(user).copied().unwrap_or(0))
-            };
-            let needed: usize = of_each.iter().map(needs).sum();
-            (needed + spare, format!("{} of {} user(s)", sessions(users.len()), of_each.len()))
+            let needed = occupied.len() + drivers_for_users(users, occupied, places(spec));
+            let owners = of_each_user(users).len();
+            let shared = occupied.iter().filter(|owners| !is_one_user_s(owners)).count();
+            let shared = still_shared(shared, "sessions of several users");
+            (needed + spare, format!("{} of {owners} user(s){shared}", sessions(users.len())))
         }
         Sharing::Session => {
-            (users.len() + spare, format!("{}, each on a driver of its own", sessions(users.len())))
+            let placed: usize = occupied.iter().map(Vec::len).sum();
+            let needed = occupied.len() + users.len().saturating_sub(placed);
+            let shared = occupied.iter().filter(|owners| owners.len() > 1).count();
+            let shared = still_shared(shared, "several sessions");
+            (needed + spare, format!("{}, each on a driver of its own{shared}", sessions(users.len())))
         }
     };
     let unmeasured = measured.is_some_and(|advice| advice.finding == Finding::Unmeasured);
@@ -133,6 +136,34 @@ fn sessions(n: usize) -> String {
 fn spare(spec: &SparkSessionPoolSpec, sessions: usize) -> usize {
     let in_use = sessions > 0 || spec.replicas.min > 0;
     spec.scaling.spare_instances.filter(|_| in_use).map_or(0, count)
+}
+
+/// Drivers for the sessions that are on none, beside the `occupied` ones. A user's sessions fit on what only they use.
+fn drivers_for_users(users: &[&str], occupied: &[Vec<&str>], places: usize) -> usize {
+    let mut without_place = of_each_user(users);
+    for owner in occupied.iter().flatten() {
+        without_place.entry(owner).and_modify(|sessions| *sessions = sessions.saturating_sub(1));
+    }
+    for owners in occupied.iter().filter(|owners| is_one_user_s(owners)) {
+        let free = places.saturating_sub(owners.len());
+        if let Some(sessions) = owners.first().and_then(|owner| without_place.get_mut(owner)) {
+            *sessions = sessions.saturating_sub(free);
+        }
+    }
+    without_place.values().map(|sessions| sessions.div_ceil(places)).sum()
+}
+
+fn is_one_user_s(owners: &[&str]) -> bool {
+    owners.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// A clause about drivers that were shared before the pool's `sharing` was changed.
+fn still_shared(drivers: usize, has: &str) -> String {
+    match drivers {
+        0 => String::new(),
+        1 => format!(", and 1 driver has {has}"),
+        n => format!(", and {n} drivers have {has}"),
+    }
 }
 
 fn of_each_user<'a>(users: &[&'a str]) -> HashMap<&'a str, usize> {

@@ -20,6 +20,7 @@ mod quota;
 mod rollout;
 mod running;
 mod session_conf;
+mod sharing;
 mod shrinking;
 mod size;
 mod status;
