@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::conditions::{Finding, seconds};
 use super::counts::count;
@@ -71,6 +72,8 @@ pub fn ready(view: &PoolView, drafts: &Drafts<'_>, outlook: &Outlook, now: Times
         )
     } else if let Some((reason, words)) = start_trouble(view, outlook, now) {
         (false, reason, words)
+    } else if let Some((reason, words)) = silent(view, outlook) {
+        (false, reason, words)
     } else if starting > 0 {
         (false, "InstancesStarting", format!("{starting} instance(s) are starting."))
     } else if wanted {
@@ -99,11 +102,19 @@ const UNNOTICED_AFTER: SignedDuration = SignedDuration::from_mins(1);
 pub fn start_trouble_at(view: &PoolView, now: Timestamp) -> Option<Timestamp> {
     let patience = patience(&view.pool.spec.session_policy);
     let starting = view.instances.iter().filter(|it| it.phase == InstancePhase::Starting);
+    let starting = starting.filter(|it| answered_at(view, it).is_none());
     let times = starting.flat_map(|it| {
         let unnoticed = is_untouched(it).then(|| after(it.created_at, UNNOTICED_AFTER));
         [Some(after(it.created_at, patience)), unnoticed]
     });
     times.flatten().filter(|at| now < *at).min()
+}
+
+/// When its server first answered. After that it is not late, however long ago it was created: it may be too busy for a
+/// probe, or its driver was started anew.
+fn answered_at<'a>(view: &'a PoolView, instance: &Instance) -> Option<&'a Time> {
+    let told = view.pool.status.instances.iter().find(|told| told.name == instance.name)?;
+    told.ready_at.as_ref()
 }
 
 /// Neither the Spark Operator nor anybody else has done anything about its SparkApplication.
@@ -118,7 +129,8 @@ fn start_trouble(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Option<(
     let overdue = |it: &&Instance| after(it.created_at, patience) <= now;
     let unnoticed = |it: &Instance| is_untouched(it) && after(it.created_at, UNNOTICED_AFTER) <= now;
     let oldest = |filter: &dyn Fn(&&Instance) -> bool| {
-        awaited(view, outlook).filter(filter).min_by_key(|it| (it.created_at, it.ordinal))
+        let never_answered = awaited(view, outlook).filter(|it| answered_at(view, it).is_none());
+        never_answered.filter(filter).min_by_key(|it| (it.created_at, it.ordinal))
     };
     let (reason, oldest, than) = if let Some(late) = oldest(&overdue) {
         let than = format!(", longer than sessions wait for it ({} s)", patience.as_secs());
@@ -141,6 +153,16 @@ fn start_trouble(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Option<(
     let (name, since, progress) = (&oldest.name, seconds(oldest.created_at).0, describe_progress(oldest));
     let progress = progress.trim_end_matches('.');
     Some((reason, format!("Instance {name} has been starting since {since}{than}: {progress}. {hint}")))
+}
+
+/// The same for servers that have answered before: they are not late, and sessions that are on them wait.
+fn silent(view: &PoolView, outlook: &Outlook) -> Option<(&'static str, String)> {
+    let silent = awaited(view, outlook).filter_map(|it| Some((it, answered_at(view, it)?)));
+    let (instance, since) = silent.min_by_key(|(it, _)| it.ordinal)?;
+    let progress = describe_progress(instance);
+    let (name, since, progress) = (&instance.name, &since.0, progress.trim_end_matches('.'));
+    let words = format!("Instance {name}, which answered first at {since}, does not answer now: {progress}.");
+    Some(("NotAnswering", words))
 }
 
 /// Whether the pool has the instances that the load asks for, and why it asks for them.

@@ -53,6 +53,12 @@ const POOL: &[Reason] = &[
     ),
     wrong(
         "Ready",
+        "NotAnswering",
+        "none answers, and one has answered before: its server is too busy, or its driver is started anew",
+        "if it lasts, see its driver's log",
+    ),
+    wrong(
+        "Ready",
         "StartBlocked",
         "none answers, and one cannot start as things stand: its image cannot be pulled, its Pod gets no node, or the \
          Spark Operator has not taken it up for a minute",

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::cluster::Cluster;
 use crate::api::InstanceState;
 use crate::model::Instance;
-use crate::model::fixtures::{connect_pool, failed, going, ready, session, starting, time};
+use crate::model::fixtures::{at, connect_pool, failed, going, ready, session, starting, time};
 use crate::plan::Action;
 
 #[test]
@@ -201,6 +201,29 @@ fn an_instance_that_starts_for_longer_than_anybody_waits_is_told() {
     assert_eq!(late.condition("Scaled").1, "StartOverdue");
     assert_eq!(late.events.iter().filter(|(reason, _)| *reason == "StartOverdue").count(), 1);
     assert_eq!(late.answering(&["p-0"]).settled().condition("Scaled").1, "AsNeeded");
+}
+
+/// After a restart of the operator it may be too busy for the first probe, hours after its start.
+#[test]
+fn a_server_that_has_answered_is_not_called_late_when_it_does_not_for_a_moment() {
+    let pool = connect_pool("p").sized(1, 1).giving_up_after(60);
+    let mut served = Cluster::of(pool).settled().at(30).answering(&["p-0"]).settled();
+    *served.find_instance("p-0") = Instance { created_at: at(0), ..starting("p-0") };
+    let silent = served.at(7200).settled();
+    let words = "Instance p-0, which answered first at 2027-01-15T08:00:30Z, does not answer now: the Spark Operator has it \
+                 as SUBMITTED.";
+    assert_eq!(silent.condition("Ready"), (false, "NotAnswering", words));
+    let scaled = silent.condition("Scaled");
+    assert_eq!((scaled.0, scaled.1), (true, "Starting"), "{scaled:?}");
+    let told: Vec<_> = silent.events.iter().filter(|(reason, _)| reason.starts_with("Start")).collect();
+    assert!(told.is_empty(), "{told:?}");
+    assert_ne!(silent.wakes_at(), Some(60));
+    // What never answered is still told, and first.
+    let mut beside = silent.clone();
+    beside.pool = beside.pool.sized(2, 2);
+    let beside = beside.settled().at(7260).settled();
+    assert_eq!(beside.condition("Ready").1, "StartOverdue");
+    assert!(beside.condition("Ready").2.starts_with("Instance p-1 has been starting since"), "{beside:?}");
 }
 
 /// One that starts before the others do is told at once what keeps it, whether or not anybody waits for it.
