@@ -19,6 +19,8 @@ mod apply;
 mod asking;
 #[path = "api_server/bad_input.rs"]
 mod bad_input;
+#[path = "api_server/later_version.rs"]
+mod later_version;
 #[path = "support/namespace.rs"]
 mod namespace;
 #[path = "api_server/one_user.rs"]

@@ -6,12 +6,14 @@
 //! types say what may be written into an object. What an object means is `crate::model`'s matter.
 
 pub mod crds;
+mod lenient;
 mod pool;
 mod pool_status;
 mod reference;
 mod session;
 mod spark_application;
 
+pub use lenient::{Lenient, Unread};
 pub use pool::{
     Access, IdentityMode, Metric, MetricType, Quota, QuotaMatch, Replicas, Scaling, SessionPolicy, Sharing,
     SparkApplicationTemplate, SparkSessionPool, SparkSessionPoolSpec, Tls,

@@ -4,8 +4,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SparkSessionPoolStatus;
+use super::{Lenient, SparkSessionPoolStatus};
 use crate::model::Protocol;
+
+/// As it is stored, perhaps by a later version.
+type PoolStatus = Lenient<SparkSessionPoolStatus>;
 
 /// What an administrator states once about a set of equal Spark servers behind one host name.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +20,7 @@ use crate::model::Protocol;
     shortname = "ssp",
     category = "spark",
     namespaced,
-    status = "SparkSessionPoolStatus",
+    status = "PoolStatus",
     derive = "PartialEq",
     doc = "A pool of interactive Spark servers behind one host name.",
     // What `kubectl scale` sets is how many there are at least: how many there are beyond is for the load to say.

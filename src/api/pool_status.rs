@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::lenient::Status;
+
 /// What the operator has found and done. It writes all of it; what others write there is overwritten.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
@@ -68,6 +70,11 @@ pub struct SparkSessionPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+impl Status for SparkSessionPoolStatus {
+    /// Whether the server of an instance answers is found out anew.
+    const STAND_INS: &'static [(&'static str, &'static str)] = &[("state", "Pending")];
 }
 
 impl SparkSessionPoolStatus {

@@ -5,6 +5,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::lenient::{Lenient, Status};
+
+/// As it is stored, perhaps by a later version.
+type SessionStatus = Lenient<SparkInteractiveSessionStatus>;
+
 /// One user's place on an instance of a pool.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
@@ -15,7 +20,7 @@ use serde::{Deserialize, Serialize};
     shortname = "sis",
     category = "spark",
     namespaced,
-    status = "SparkInteractiveSessionStatus",
+    status = "SessionStatus",
     derive = "PartialEq",
     doc = "A user's interactive Spark session in a pool.",
     selectable = ".spec.user",
@@ -142,6 +147,8 @@ pub struct SparkInteractiveSessionStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
+
+impl Status for SparkInteractiveSessionStatus {}
 
 /// A Spark session of a session that is in use otherwise, and that its own client waits for.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,11 @@ use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::lenient::{Lenient, Status};
+
+/// As any version of the Spark Operator writes it.
+type ApplicationStatus = Lenient<SparkApplicationStatus>;
+
 /// The Spark Operator's resource, as far as it matters here: its spec passes through untouched, and
 /// of its status only what says how the driver is doing is read.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,7 +16,7 @@ use serde_json::{Map, Value};
     kind = "SparkApplication",
     plural = "sparkapplications",
     namespaced,
-    status = "SparkApplicationStatus",
+    status = "ApplicationStatus",
     derive = "PartialEq",
     schema = "disabled"
 )]
@@ -26,6 +31,8 @@ pub struct SparkApplicationStatus {
     #[serde(default)]
     pub application_state: Option<ApplicationState>,
 }
+
+impl Status for SparkApplicationStatus {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -29,7 +29,8 @@ pub use object::{Kind, Object};
 pub struct Inventory {
     pools: BTreeMap<String, Arc<Pool>>,
     /// Pools of which the last version could not be read. One that was read before is known as it was.
-    unreadable_pools: BTreeSet<String>,
+    /// Pools that are there and cannot be read, and why not.
+    unreadable_pools: BTreeMap<String, String>,
     sessions: HashMap<String, Arc<Session>>,
     applications: HashMap<String, Arc<Application>>,
     pods: HashMap<String, Arc<DriverPod>>,
@@ -268,17 +269,18 @@ impl Inventory {
     }
 
     /// Notes that there is a pool of this name, which cannot be read. Returns it if that is news.
-    pub fn pool_unreadable(&mut self, name: &str) -> Option<String> {
-        self.unreadable_pools.insert(name.to_owned()).then(|| name.to_owned())
+    pub fn pool_unreadable(&mut self, name: &str, problem: &str) -> Option<String> {
+        let before = self.unreadable_pools.insert(name.to_owned(), problem.to_owned());
+        (before.as_deref() != Some(problem)).then(|| name.to_owned())
     }
 
-    /// Whether there is a pool of this name of which nothing is known but that.
-    pub fn is_unreadable_pool(&self, name: &str) -> bool {
-        self.unreadable_pools.contains(name) && !self.pools.contains_key(name)
+    /// Why the pool of this name cannot be read, of which nothing is known but that.
+    pub fn unreadable_pool(&self, name: &str) -> Option<&str> {
+        self.unreadable_pools.get(name).filter(|_| !self.pools.contains_key(name)).map(String::as_str)
     }
 
     fn remove_pool(&mut self, name: &str) -> Vec<String> {
-        let unreadable = self.unreadable_pools.take(name);
+        let unreadable = self.unreadable_pools.remove_entry(name).map(|(name, _)| name);
         let Some(old) = self.pools.remove(name) else { return unreadable.into_iter().collect() };
         self.departed.enter_pool(&old);
         let mut touched = self.give_up_host(&old);
@@ -419,7 +421,7 @@ impl Inventory {
 
     pub fn names(&self, kind: Kind) -> HashSet<String> {
         match kind {
-            Kind::Pool => self.pools.keys().chain(&self.unreadable_pools).cloned().collect(),
+            Kind::Pool => self.pools.keys().chain(self.unreadable_pools.keys()).cloned().collect(),
             Kind::Session => self.sessions.keys().cloned().collect(),
             Kind::Application => self.applications.keys().cloned().collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),

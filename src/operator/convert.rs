@@ -14,7 +14,10 @@ use kube::api::ObjectMeta;
 use serde::Deserialize;
 
 use super::quantity;
-use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
+use crate::api::{
+    SessionState, SparkApplication, SparkInteractiveSession, SparkInteractiveSessionStatus, SparkSessionPool,
+    Unread,
+};
 use crate::model::connect_server::{TOKEN_KEY, TOKEN_SECRET_TYPE};
 use crate::model::{
     Application, Certificate, DRAIN_ANNOTATION, DriverPod, FINALIZER, InstanceToken, Kind, Meta, Object,
@@ -35,8 +38,13 @@ impl Watched for SparkSessionPool {
     const KIND: Kind = Kind::Pool;
 
     fn into_domain(self) -> Option<Object> {
-        let (meta, mut spec, status) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
+        let (meta, mut spec, read) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
         spec.session_policy.idle_timeout_minutes = spark_version::idle_timeout_minutes(&spec);
+        tell_unread(Self::KIND, &meta, &read.unread);
+        let mut status = read.status;
+        if read.unread.iter().any(|unread| unread.field != "conditions") {
+            write_anew(&mut status.observed_generation);
+        }
         Some(Object::Pool(Pool { meta, spec, status }))
     }
 }
@@ -45,7 +53,14 @@ impl Watched for SparkInteractiveSession {
     const KIND: Kind = Kind::Session;
 
     fn into_domain(self) -> Option<Object> {
-        let (meta, spec, status) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
+        let (meta, spec, read) = (meta(self.metadata)?, self.spec, self.status.unwrap_or_default());
+        tell_unread(Self::KIND, &meta, &read.unread);
+        let state = read.lacks("state").then(|| state_by_the_rest(&read));
+        let mut status = read.status;
+        if let Some(state) = state {
+            status.state = state;
+            write_anew(&mut status.observed_generation);
+        }
         Some(Object::Session(Session { arrived: meta.resource_version, meta, spec, status }))
     }
 }
@@ -55,7 +70,7 @@ impl Watched for SparkApplication {
 
     fn into_domain(mut self) -> Option<Object> {
         let pool = self.metadata.labels.as_mut()?.remove(POOL_LABEL)?;
-        let state = self.status.and_then(|status| status.application_state).unwrap_or_default();
+        let state = self.status.and_then(|read| read.status.application_state).unwrap_or_default();
         let spark_conf = match self.spec.fields.remove("sparkConf") {
             Some(serde_json::Value::Object(conf)) => conf,
             _ => serde_json::Map::new(),
@@ -103,6 +118,33 @@ impl Watched for Pod {
             requests: self.spec.as_ref().map(requests).unwrap_or_default(),
             started_at: started_at(containers),
         }))
+    }
+}
+
+/// What counts as not there since a later version has written it.
+fn tell_unread(kind: Kind, meta: &Meta, unread: &[Unread]) {
+    for Unread { problem, .. } in unread {
+        tracing::warn!(
+            ?kind,
+            name = meta.name,
+            problem,
+            "part of a status cannot be read, and counts as not there"
+        );
+    }
+}
+
+/// The planner writes a status that is not about this version of the spec.
+fn write_anew(observed_generation: &mut Option<i64>) {
+    *observed_generation = None;
+}
+
+/// Of a session whose state has a name that this version does not know: one that has a place keeps it, and does not begin
+/// anew on another instance.
+fn state_by_the_rest(status: &SparkInteractiveSessionStatus) -> SessionState {
+    match (&status.finished_at, &status.assigned_instance) {
+        (Some(_), _) => SessionState::Terminated,
+        (None, Some(_)) => SessionState::Active,
+        (None, None) => SessionState::Pending,
     }
 }
 

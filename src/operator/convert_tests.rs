@@ -300,3 +300,64 @@ fn a_driver_has_started_when_all_its_containers_run() {
     assert_eq!(driver_with(spec, status).started_at.unwrap().to_string(), "2026-01-01T00:00:07Z");
     assert_eq!(pod(json!({ "phase": "Pending" })).started_at, None);
 }
+
+fn session_of_a_later_version(status: Value) -> Session {
+    let session: SparkInteractiveSession = serde_json::from_value(json!({
+        "apiVersion": "sparkinteractive.io/v1alpha1",
+        "kind": "SparkInteractiveSession",
+        "metadata": { "name": "s", "uid": "u", "generation": 3 },
+        "spec": { "user": "alice", "pool": "p", "color": "blue" },
+        "status": status,
+    }))
+    .unwrap();
+    match session.into_domain() {
+        Some(Object::Session(session)) => session,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Its instance would look empty else, and be given up with what runs there.
+#[rstest]
+#[case::with_a_place(json!({ "assignedInstance": "p-0" }), SessionState::Active)]
+#[case::that_waits(json!({ "wait": { "phase": "Thawing", "asOf": "2027-01-15T08:00:00Z" } }), SessionState::Pending)]
+#[case::that_is_over(
+    json!({ "assignedInstance": "p-0", "finishedAt": "2027-01-15T08:00:00Z" }),
+    SessionState::Terminated
+)]
+fn a_session_in_a_state_of_a_later_version_is_where_it_is(
+    #[case] mut status: Value,
+    #[case] state: SessionState,
+) {
+    status["state"] = json!("Suspended");
+    status["observedGeneration"] = json!(3);
+    let session = session_of_a_later_version(status.clone());
+    assert_eq!(session.status.state, state);
+    assert_eq!(session.status.assigned_instance.as_deref(), status["assignedInstance"].as_str());
+    assert_eq!(session.status.observed_generation, None, "so that the planner writes it in its own words");
+}
+
+/// The planner would write without end what it does not own.
+#[test]
+fn a_word_that_others_write_costs_no_plan() {
+    let status = json!({ "state": "Active", "disconnectCause": "Evicted", "observedGeneration": 3 });
+    let session = session_of_a_later_version(status);
+    assert_eq!((session.status.disconnect_cause, session.status.observed_generation), (None, Some(3)));
+}
+
+#[test]
+fn a_pool_with_a_status_of_a_later_version_is_read_and_its_status_written_anew() {
+    let pool: SparkSessionPool = serde_json::from_value(json!({
+        "apiVersion": "sparkinteractive.io/v1alpha1",
+        "kind": "SparkSessionPool",
+        "metadata": { "name": "p", "uid": "u", "generation": 3 },
+        "spec": { "type": "connect", "host": "h.test", "sparkApplicationTemplate": { "spec": {} }, "color": "blue" },
+        "status": {
+            "observedGeneration": 3, "nextOrdinal": 7,
+            "instances": [{ "name": "p-6", "state": "Hibernating" }],
+        },
+    }))
+    .unwrap();
+    let Some(Object::Pool(pool)) = pool.into_domain() else { panic!("no pool") };
+    assert_eq!((pool.status.next_ordinal, pool.status.observed_generation), (7, None));
+    assert_eq!(pool.status.instances[0].state, crate::api::InstanceState::Pending);
+}

@@ -154,12 +154,14 @@ impl Reconciler {
         let plan = match &view {
             Some(view) => plan::plan(view, &memory.observations, now),
             None => {
-                let (sessions, is_there) = self.stores.read(|inventory| {
+                let (sessions, unreadable) = self.stores.read(|inventory| {
                     let sessions: Vec<_> = inventory.sessions_in(pool).cloned().collect();
-                    (sessions, inventory.is_unreadable_pool(pool))
+                    (sessions, inventory.unreadable_pool(pool).map(str::to_owned))
                 });
-                let plan = if is_there { plan::plan_unreadable_pool } else { plan::plan_without_pool };
-                plan(&sessions, now)
+                match unreadable {
+                    Some(problem) => plan::plan_unreadable_pool(&sessions, &problem, now),
+                    None => plan::plan_without_pool(&sessions, now),
+                }
             }
         };
         let generation = view.as_ref().map_or(0, |view| view.pool.meta.generation);

@@ -116,9 +116,9 @@ impl Stores {
 
     /// Enters that there is an object, which cannot be read. Only of pools that matters: a pool that is not there ends
     /// its sessions.
-    pub fn unreadable(&self, kind: Kind, name: &str) {
+    pub fn unreadable(&self, kind: Kind, name: &str, problem: &str) {
         if kind == Kind::Pool {
-            self.note(false, |inventory| inventory.pool_unreadable(name));
+            self.note(false, |inventory| inventory.pool_unreadable(name, problem));
         }
     }
 

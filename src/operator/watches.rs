@@ -150,7 +150,7 @@ where
             };
             tracing::warn!(kind = %K::kind(&()), ?name, error = %error.error, "{left}");
             if let Some(name) = &name {
-                stores.unreadable(K::KIND, name);
+                stores.unreadable(K::KIND, name, &error.error);
             }
         }
     }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn is_unreadable(stores: &Stores) -> bool {
-        stores.read(|inventory| inventory.is_unreadable_pool("p"))
+        stores.read(|inventory| inventory.unreadable_pool("p").is_some())
     }
 
     fn good() -> Value {

@@ -306,7 +306,7 @@ const SESSION: &[Reason] = &[
         "Ready",
         "PoolUnreadable",
         "the operator cannot read the pool; the session is left as it is",
-        "read the operator's log; apply the pool again",
+        "correct what the message names; apply the pool again",
     ),
     wrong("Ready", "StartTimeout", "failed: it has waited for `startTimeoutSeconds`", "see the pool"),
     wrong(

@@ -101,16 +101,16 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
 
 /// Sessions whose pool exists and cannot be read, as when its object is older or newer than this operator: nothing is
 /// done about them, and nothing ends, but they say so.
-pub fn plan_unreadable_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
+pub fn plan_unreadable_pool(sessions: &[Arc<Session>], problem: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     // One that is ending goes on with the reason that its condition has.
     let told =
         |session: &&Arc<Session>| !session.is_finished() && session.status.state != SessionState::Terminating;
     for session in sessions.iter().filter(told) {
         let message = format!(
-            "This operator cannot read SparkSessionPool {}: the session is left as it is until it can. The operator's \
-             log says what is wrong.",
-            session.spec.pool
+            "This operator cannot read SparkSessionPool {} ({}): the session is left as it is until it can.",
+            session.spec.pool,
+            problem.trim_end_matches('.')
         );
         let (told, generation) = (&session.status.conditions, session.meta.generation);
         let finding = ready(false, "PoolUnreadable", message);

@@ -222,7 +222,7 @@ impl Cluster {
     fn set_state(&mut self, instance: &str, state: &str, error: Option<&str>) -> Result<(), WorldError> {
         let status = json!({ "applicationState": { "state": state, "errorMessage": error } });
         let status: Option<SparkApplicationStatus> = serde_json::from_value(status).ok();
-        self.change_application(instance, |application| application.status = status)
+        self.change_application(instance, |application| application.status = status.map(Into::into))
     }
 
     fn change_application(

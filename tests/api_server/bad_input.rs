@@ -75,7 +75,7 @@ async fn conf_with_characters_of_no_text_is_listed_as_refused_and_the_rest_appli
             json!({ "spark.a": "good", "spark.nul": "a\0b", "spark.\u{7}bell": "x", "": "empty", " ": "blank" });
         running.create_session(&odd).await.unwrap();
         let active = running.is("odd", SessionState::Active).await;
-        let conf = active.status.unwrap().conf.unwrap();
+        let conf = active.status.unwrap().status.conf.unwrap();
         let refused: BTreeMap<_, _> = conf.refused.iter().map(|it| (&*it.key, &*it.reason)).collect();
         let no_text = "is not set, because it holds a character that no configuration can have";
         assert_eq!(refused["spark.nul"], format!("spark.nul of the session's sparkConf {no_text}"));
@@ -120,7 +120,7 @@ async fn with_conf(running: &Running, name: &str, length: usize) -> ConfStatus {
     let active = running.is(name, SessionState::Active).await;
     let set = running.spark.seen().conf;
     assert_eq!(set.values().map(BTreeMap::len).collect::<Vec<_>>(), [10_000]);
-    active.status.unwrap().conf.unwrap()
+    active.status.unwrap().status.conf.unwrap()
 }
 
 /// What the client hears that is not let through.

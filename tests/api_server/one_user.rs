@@ -47,7 +47,7 @@ async fn of_sixty_four_clients_of_a_user_five_get_in_and_the_others_hear_the_quo
         let (mut holding, mut most) = (BTreeMap::new(), 0);
         while let Ok(change) = changes.try_recv() {
             let session: SparkInteractiveSession = change.try_parse().unwrap();
-            let status = session.status.clone().unwrap_or_default();
+            let status = session.status.clone().unwrap_or_default().status;
             let place = status.assigned_instance.is_some() && !status.state.is_finished();
             holding.insert(session.metadata.name.unwrap(), place);
             most = most.max(holding.values().filter(|holds| **holds).count());

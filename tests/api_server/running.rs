@@ -65,6 +65,11 @@ impl Running {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    /// Untyped, so that nothing is lost on this side.
+    pub fn objects<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
+        objects::<K>(&self.client, &self.namespace)
+    }
+
     pub fn sessions(&self) -> Api<SparkInteractiveSession> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }

@@ -74,7 +74,7 @@ impl Written {
     }
 
     async fn status(&self) -> (SessionState, Option<String>, Option<String>) {
-        let status = self.read().await.status.unwrap();
+        let status = self.read().await.status.unwrap().status;
         (status.state, status.assigned_instance, status.session_id)
     }
 }

@@ -133,7 +133,7 @@ impl World {
         }
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for session in sessions {
-            let status = session.status.unwrap_or_default();
+            let status = session.status.unwrap_or_default().status;
             let instance = status.assigned_instance.unwrap_or_default();
             let served = status.state == SessionState::Active && applications.contains(&instance);
             if !served || status.observed_generation != session.metadata.generation {
@@ -141,7 +141,7 @@ impl World {
             }
             *places.entry(instance).or_default() += 1;
         }
-        let pool = self.pools().get(POOL).await.unwrap().status.unwrap_or_default();
+        let pool = self.pools().get(POOL).await.unwrap().status.unwrap_or_default().status;
         let told: BTreeMap<_, _> = pool
             .instances
             .iter()

@@ -19,7 +19,7 @@ impl Cluster {
     async fn last_use(&self, user: &str) -> Option<Timestamp> {
         let sessions = self.sessions.list(&Default::default()).await.unwrap();
         let session = sessions.items.into_iter().find(|session| session.spec.user == user);
-        session.expect("it was created").status?.last_activity_at.map(|time| time.0)
+        session.expect("it was created").status?.status.last_activity_at.map(|time| time.0)
     }
 
     async fn until_used_after(&self, user: &str, then: Timestamp) -> Timestamp {

@@ -70,7 +70,7 @@ fn open(world: &World) -> Vec<Uuid> {
 
 /// In the status, sorted.
 async fn listed(world: &World) -> Vec<Uuid> {
-    let status = session(world).await.status.unwrap_or_default();
+    let status = session(world).await.status.unwrap_or_default().status;
     let mut ids: Vec<Uuid> = status.connections.iter().map(|open| open.id.parse().unwrap()).collect();
     assert!(status.connections.iter().all(|open| open.instance == "thrift-0"));
     ids.sort_unstable();
@@ -78,7 +78,7 @@ async fn listed(world: &World) -> Vec<Uuid> {
 }
 
 async fn state_and_reason(world: &World) -> (String, String) {
-    let status = session(world).await.status.unwrap_or_default();
+    let status = session(world).await.status.unwrap_or_default().status;
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
     (format!("{:?}", status.state), ready.map(|ready| ready.reason.clone()).unwrap_or_default())
 }

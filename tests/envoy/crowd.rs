@@ -56,7 +56,8 @@ async fn of_two_hundred_and_sixty_clients_sixty_get_in_and_the_others_hear_their
         let doors = async {
             world.operator.until_checks_in_flight(CLIENTS.try_into().unwrap()).await;
             until("every client has a session that waits", async || {
-                let pool = world.cluster.pools.get("connect").await.unwrap().status.unwrap_or_default();
+                let pool =
+                    world.cluster.pools.get("connect").await.unwrap().status.unwrap_or_default().status;
                 (pool.pending_sessions == i32::try_from(CLIENTS).unwrap()).then_some(())
             })
             .await;

@@ -36,7 +36,7 @@ impl Cluster {
 
     async fn until_disconnected(&self, session: Uuid) -> DisconnectCause {
         until("the session is disconnected", async || {
-            let status = self.connect_session(session).await.status.unwrap();
+            let status = self.connect_session(session).await.status.unwrap().status;
             status.disconnected_at.and(status.disconnect_cause)
         })
         .await
@@ -44,7 +44,7 @@ impl Cluster {
 
     async fn until_connected(&self, session: Uuid) {
         until("the session is connected", async || {
-            let status = self.connect_session(session).await.status.unwrap();
+            let status = self.connect_session(session).await.status.unwrap().status;
             (status.disconnected_at.is_none() && !status.client_connections.is_empty()).then_some(())
         })
         .await;
@@ -67,7 +67,7 @@ async fn a_program_that_ends_without_a_word_leaves_a_disconnected_session_until_
         let client = program(&world, "ana").await;
         client.config().await.unwrap();
         world.cluster.until_connected(client.session).await;
-        let status = world.cluster.connect_session(client.session).await.status.unwrap();
+        let status = world.cluster.connect_session(client.session).await.status.unwrap().status;
         let [connection] = status.client_connections.as_slice() else { panic!("{status:?}") };
         assert_eq!(connection.envoy, "envoy-of-disconnected-end");
         assert_eq!(connection.listener_port, world.envoy.listens.port());
@@ -155,7 +155,7 @@ async fn two_programs_on_one_named_session_leave_it_together() {
         other.config().await.unwrap();
         let connections = async |count: usize| {
             until(&format!("the session has {count} connections"), async || {
-                let status = world.cluster.only_session("ana").await.status.unwrap();
+                let status = world.cluster.only_session("ana").await.status.unwrap().status;
                 (status.client_connections.len() == count).then_some(status.disconnected_at)
             })
             .await
@@ -182,7 +182,7 @@ async fn behind_a_proxy_that_shares_a_connection_nobody_is_taken_for_gone() {
         }
         for client in [&ana, &bob, &eve] {
             until("the connection is taken for a proxy's", async || {
-                let status = world.cluster.connect_session(client.session).await.status.unwrap();
+                let status = world.cluster.connect_session(client.session).await.status.unwrap().status;
                 status.client_connections.iter().any(|open| open.shared).then_some(())
             })
             .await;
@@ -193,7 +193,7 @@ async fn behind_a_proxy_that_shares_a_connection_nobody_is_taken_for_gone() {
         last.config().await.unwrap();
         world.cluster.until_disconnected(last.leave()).await;
         for (user, session) in ["ana", "bob", "eve"].into_iter().zip(sessions) {
-            let status = world.cluster.only_session(user).await.status.unwrap();
+            let status = world.cluster.only_session(user).await.status.unwrap().status;
             assert_eq!(status.disconnected_at, None, "{user}");
             // Nobody's place is given away.
             let refused = program(&world, user).await.config().await.unwrap_err();
@@ -216,7 +216,7 @@ async fn a_program_that_is_killed_while_it_waits_leaves_nothing() {
         });
         until("ana waits", async || {
             let sessions = world.cluster.sessions.list(&Default::default()).await.unwrap();
-            let status = sessions.items.into_iter().find(|it| it.spec.user == "ana")?.status?;
+            let status = sessions.items.into_iter().find(|it| it.spec.user == "ana")?.status?.status;
             (!status.client_connections.is_empty() && status.wait.is_some()).then_some(())
         })
         .await;
@@ -224,7 +224,7 @@ async fn a_program_that_is_killed_while_it_waits_leaves_nothing() {
         let _ = waiting.await;
         ana.leave();
         let words = until("her session has ended", async || {
-            let status = world.cluster.only_session("ana").await.status.unwrap();
+            let status = world.cluster.only_session("ana").await.status.unwrap().status;
             let ready = status.conditions.into_iter().find(|it| it.type_ == "Ready")?;
             (ready.reason == "ClientGone").then_some(ready.message)
         })

@@ -48,7 +48,7 @@ impl Ledger {
         self.sessions.insert(name, session);
         let (mut on_instance, mut of_user) = (BTreeMap::<_, usize>::new(), BTreeMap::<_, usize>::new());
         for session in self.sessions.values() {
-            let status = session.status.clone().unwrap_or_default();
+            let status = session.status.clone().unwrap_or_default().status;
             let Some(instance) = status.assigned_instance.filter(|_| !status.state.is_finished()) else {
                 continue;
             };

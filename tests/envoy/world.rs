@@ -124,7 +124,7 @@ impl Cluster {
     /// The condition of this type, when it has this reason.
     pub async fn until_condition(&self, pool: &str, type_: &str, reason: &str) -> Condition {
         until(&format!("{pool} says {type_}: {reason}"), async || {
-            let status = self.pools.get(pool).await.unwrap().status.unwrap_or_default();
+            let status = self.pools.get(pool).await.unwrap().status.unwrap_or_default().status;
             let found = status.conditions.into_iter().find(|condition| condition.type_ == type_);
             found.filter(|condition| condition.reason == reason)
         })
@@ -138,7 +138,7 @@ impl Cluster {
 
     pub async fn until_ready_replicas(&self, pool: &str, count: i32) {
         until(&format!("{pool} has {count} ready instances"), async || {
-            let status = self.pools.get(pool).await.unwrap().status.unwrap_or_default();
+            let status = self.pools.get(pool).await.unwrap().status.unwrap_or_default().status;
             (status.ready_replicas == count).then_some(())
         })
         .await;

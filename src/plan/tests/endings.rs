@@ -220,14 +220,16 @@ fn an_ended_session_without_a_pool_is_deleted_after_an_hour() {
     assert_eq!(actions, [Action::DeleteSession { name: "s".to_owned(), uid: "uid-of-s".to_owned() }]);
 }
 
+const PROBLEM: &str = "unknown variant `Team`";
+
 #[rstest]
 #[case::a_waiting_one(session("s"))]
 #[case::a_placed_one(session("s").on("p-0").driven_by("d"))]
 fn a_session_whose_pool_cannot_be_read_is_left_as_it_is_and_says_so(#[case] session: Session) {
-    let actions = plan_unreadable_pool(&[Arc::new(session.clone())], at(5)).actions;
+    let actions = plan_unreadable_pool(&[Arc::new(session.clone())], PROBLEM, at(5)).actions;
     let Action::UpdateSessionStatus { status, .. } = &actions[0] else { panic!("{actions:#?}") };
-    let message = "This operator cannot read SparkSessionPool p: the session is left as it is until it can. The \
-                   operator's log says what is wrong.";
+    let message = "This operator cannot read SparkSessionPool p (unknown variant `Team`): the session is left as it is until \
+                   it can.";
     let condition = &status.conditions[0];
     assert_eq!(
         (&*condition.status, &*condition.reason, &*condition.message),
@@ -242,5 +244,5 @@ fn a_session_whose_pool_cannot_be_read_is_left_as_it_is_and_says_so(#[case] sess
 #[case::an_ended_one(session("s").ended(Failed, "StartTimeout", "", 0))]
 #[case::an_ending_one(session("s").on("p-0").in_state(SessionState::Terminating))]
 fn nothing_is_said_of_a_session_that_has_its_reason(#[case] session: Session) {
-    assert_eq!(plan_unreadable_pool(&[Arc::new(session.held())], at(9_000)).actions, []);
+    assert_eq!(plan_unreadable_pool(&[Arc::new(session.held())], PROBLEM, at(9_000)).actions, []);
 }
