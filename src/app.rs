@@ -19,7 +19,7 @@ use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
     AccessLogRecorders, Activity, ActivityWriter, Applier, Candidate, Clients, ConnectionRecorder,
     ConnectionWriter, DriverLogs, DriverMetrics, Events, Leadership, Liveness, PoolMetrics, Readiness,
-    Reconciler, SessionPatch, Stores, Takeover, programmed, watches,
+    Reconciler, SessionPatch, SparkClients, Stores, Takeover, programmed, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, LostLines, Metrics};
@@ -118,7 +118,11 @@ pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
         stores.clone(),
         authenticator,
         publisher.clone(),
-        Writers { sessions: writer, connections: thrift_sessions.clone() },
+        Writers {
+            sessions: writer,
+            connections: thrift_sessions.clone(),
+            spark: SparkClients::new(stores.clone()),
+        },
         settings.max_hold,
         Traces { activity: activity.clone(), connections: connections.clone(), metrics: metrics.clone() },
         stop.clone(),

@@ -10,7 +10,7 @@ use spark_session_operator::authn::{self, Authenticator, AuthnSettings};
 use spark_session_operator::broker::{Broker, MaxHold, SessionWriter, ThriftSessions, Traces, Writers};
 use spark_session_operator::edge;
 use spark_session_operator::model::Routing;
-use spark_session_operator::operator::{Activity, ConnectionRecorder, Stores};
+use spark_session_operator::operator::{Activity, ConnectionRecorder, SparkClients, Stores};
 use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, translate_after};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ impl ControlPlane {
             stores.clone(),
             Authenticator::new(settings, authn::client_builder().no_proxy().build().unwrap()),
             publisher.clone(),
-            Writers { sessions, connections },
+            Writers { sessions, connections, spark: SparkClients::new(stores.clone()) },
             MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(300) },
             Traces {
                 activity: Activity::new(Duration::from_secs(60)),

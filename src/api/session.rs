@@ -105,6 +105,9 @@ pub struct SparkInteractiveSessionStatus {
     /// Of a named Connect session: the Spark session ids of the clients that share it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_session_ids: Vec<String>,
+    /// Those of `clientSessionIds` that Spark made as copies of others (`spark.cloneSession()`), whose configuration they have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cloned_session_ids: Vec<String>,
     /// Those of `clientSessionIds` that have the session's configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prepared_session_ids: Vec<String>,

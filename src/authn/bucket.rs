@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const MAX_KEYS: u64 = 100_000;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     /// How many at once.
     pub burst: u32,
     /// How long until another one is free.
@@ -26,7 +26,7 @@ impl Rate {
     }
 }
 
-pub(super) struct Buckets<K> {
+pub(crate) struct Buckets<K> {
     rate: Rate,
     buckets: moka::sync::Cache<K, Arc<Mutex<Bucket>>>,
 }
@@ -39,7 +39,7 @@ struct Bucket {
 
 /// A bucket is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Empty {
+pub(crate) struct Empty {
     pub wait: Duration,
     /// Whether it was not told yet since it got empty.
     pub first: bool,

@@ -17,7 +17,7 @@
 //! [`AuthnSettings::outage_grace`]. Tokens that clients bring count until they expire, whatever happens to the account.
 
 mod authority;
-mod bucket;
+pub(crate) mod bucket;
 mod claims;
 mod client_secret;
 mod credentials;

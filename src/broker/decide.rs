@@ -14,6 +14,7 @@ mod thrift;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::named_clients::Joining;
 use crate::api::{SessionState, SparkInteractiveSessionSpec, SparkSessionPoolSpec};
 use crate::model::{
     Call, DEFAULT_SESSION_NAME, Denial, DenialKind, Identity, Inventory, Pool, Protocol, Route, Session,
@@ -54,10 +55,10 @@ pub enum Decision {
         resource_version: u64,
         session_id: Uuid,
     },
-    /// Enter the client's Spark session id among those that share this named session, then look again.
+    /// Enter the client's Spark session among those that share this named session, then look again.
     Join {
         session: String,
-        session_id: Uuid,
+        joining: Joining,
     },
     /// Another replica may know the session already: ask the API server for those of the user, then look again.
     Refresh,

@@ -10,6 +10,7 @@ mod decide;
 mod held;
 mod held_handles;
 mod hold;
+mod named_clients;
 mod refreshes;
 mod session_confs;
 mod thrift_sessions;
@@ -27,13 +28,14 @@ use self::creations::{Created, Creations};
 use self::decide::{Decision, Wait, decide};
 use self::held::{Counted, HeldChecks, Place};
 pub use self::hold::MaxHold;
+use self::named_clients::{NamedClients, is_crowded};
 use self::refreshes::Refreshes;
 pub use self::thrift_sessions::ThriftSessions;
 pub use self::writer::SessionWriter;
 use crate::authn::{Authenticator, AuthnError, AuthnErrorKind, Origin};
 use crate::edge::Checker;
 use crate::model::{Call, Check, CredentialsError, Denial, DenialKind, Identity, Protocol, Route, Verdict};
-use crate::operator::{Activity, ConnectionRecorder, Stores};
+use crate::operator::{Activity, ConnectionRecorder, SparkClients, Stores};
 use crate::plan;
 use crate::telemetry::audit::{self, Event, Record};
 use crate::telemetry::{Causes, Metrics, Outcome, Repeats};
@@ -54,6 +56,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Writers {
     pub sessions: SessionWriter,
     pub connections: ThriftSessions,
+    /// Ends what single clients have on Spark.
+    pub spark: SparkClients,
 }
 
 pub struct Broker {
@@ -63,6 +67,7 @@ pub struct Broker {
     writer: SessionWriter,
     connections: ThriftSessions,
     creations: Creations,
+    named_clients: NamedClients,
     max_hold: MaxHold,
     activity: Activity,
     client_connections: ConnectionRecorder,
@@ -116,13 +121,14 @@ impl Broker {
         stores: Arc<Stores>,
         authenticator: Authenticator,
         publisher: Publisher,
-        Writers { sessions: writer, connections }: Writers,
+        Writers { sessions: writer, connections, spark }: Writers,
         max_hold: MaxHold,
         Traces { activity, connections: client_connections, metrics }: Traces,
         stop: CancellationToken,
     ) -> Self {
         let creations = Creations::new(writer.clone(), Arc::clone(&stores));
         let (refreshes, held) = (Refreshes::new(writer.clone()), HeldChecks::new(&metrics));
+        let named_clients = NamedClients::new(writer.clone(), spark);
         Self {
             stores,
             authenticator,
@@ -130,6 +136,7 @@ impl Broker {
             writer,
             connections,
             creations,
+            named_clients,
             max_hold,
             activity,
             client_connections,
@@ -269,7 +276,7 @@ impl Broker {
         let closed = || Denial::new(DenialKind::SessionClosed, "The session has ended.");
         loop {
             changes.mark_unchanged();
-            let (decision, connects) = self.stores.read(|inventory| {
+            let (decision, connects, crowded) = self.stores.read(|inventory| {
                 let decision = match inventory.pool(pool) {
                     Some(pool) => decide(inventory, pool, identity, &check.call, &wait, Timestamp::now()),
                     None => {
@@ -277,13 +284,17 @@ impl Broker {
                         Decision::Deny(Denial::new(DenialKind::UnknownHost, message))
                     }
                 };
+                let session = decision.session_in_use().and_then(|name| inventory.session(name));
                 let connects = check.connection.as_ref().filter(|used| {
-                    let session = decision.session_in_use().and_then(|name| inventory.session(name));
                     protocol == Protocol::Connect
                         && session.is_some_and(|session| !session.is_connected_over(&used.connection))
                 });
-                (decision, connects)
+                let crowded = session.filter(|session| is_crowded(session)).cloned();
+                (decision, connects, crowded)
             });
+            if let (Some(session), Call::Connect { head, .. }) = (crowded, &check.call) {
+                self.named_clients.used(&session, head.session_id);
+            }
             if let Some(session) = decision.session_in_use() {
                 if check.call.counts_as_activity() {
                     self.activity.note(session, Timestamp::now());
@@ -324,9 +335,7 @@ impl Broker {
                     return route.map(|route| (route, false)).ok_or_else(closed);
                 }
                 Decision::Leave { session, session_id, route } => {
-                    let writer = self.writer.clone();
-                    let leave = async move { writer.leave(&session, session_id, Timestamp::now()).await };
-                    detached(leave).await?;
+                    self.named_clients.leave(&session, session_id, Timestamp::now()).await?;
                     return route.map(|route| (route, false)).ok_or_else(closed);
                 }
                 Decision::Close { session, connection, route } => {
@@ -355,9 +364,8 @@ impl Broker {
                     detached(claim).await?;
                     continue;
                 }
-                Decision::Join { session, session_id } => {
-                    let writer = self.writer.clone();
-                    detached(async move { writer.join(&session, session_id).await }).await?;
+                Decision::Join { session, joining } => {
+                    self.named_clients.join(&session, joining).await?;
                     continue;
                 }
                 Decision::Refresh => {
@@ -430,11 +438,11 @@ fn retryable(message: String) -> Denial {
 }
 
 /// Runs a write to its end even if the client goes away: it may have happened already.
-async fn detached(
-    write: impl Future<Output = Result<(), kube::Error>> + Send + 'static,
-) -> Result<(), Denial> {
+async fn detached<T: Send + 'static>(
+    write: impl Future<Output = Result<T, kube::Error>> + Send + 'static,
+) -> Result<T, Denial> {
     match tokio::spawn(write).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(written)) => Ok(written),
         Ok(Err(error)) => {
             tracing::warn!(error = %Causes(&error), "the session could not be written");
             Err(refused_write(&error))

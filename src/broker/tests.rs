@@ -128,11 +128,12 @@ fn broker_with(stores: &Arc<Stores>, api_server: &Arc<ApiServer>, settings: Auth
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let sessions = SessionWriter::new(&api_server.client(), "spark-dev", Arc::clone(stores));
     let connections = ThriftSessions::new(Arc::clone(stores), sessions.clone()).unwrap();
+    let spark = SparkClients::new(Arc::clone(stores));
     Arc::new(Broker::new(
         Arc::clone(stores),
         Authenticator::new(settings, client_builder().build().unwrap()),
         Publisher::new(),
-        Writers { sessions, connections },
+        Writers { sessions, connections, spark },
         MaxHold { connect: Duration::from_secs(60), thrift: Duration::from_secs(60) },
         Traces {
             activity: Activity::new(Duration::from_secs(60)),

@@ -17,16 +17,14 @@ use crate::operator::{FIELD_MANAGER, SessionPatch, Stores, Watched};
 use crate::telemetry::audit::{self, Event, Record};
 
 /// Owners of the fields of a session's status that the planner does not write: `sessionId`, `releasedAt`,
-/// `clientSessionIds` and `connections`. One each, since an owner who leaves out a field that it wrote before removes it.
+/// `clientSessionIds` with `clonedSessionIds`, and `connections`. One each, since an owner who leaves out a field that it wrote before removes it.
 const CLAIM_MANAGER: &str = "spark-session-operator-claim";
 const RELEASE_MANAGER: &str = "spark-session-operator-release";
 const CLIENTS_MANAGER: &str = "spark-session-operator-clients";
 const CONNECTIONS_MANAGER: &str = "spark-session-operator-connections";
 
 /// Of a write that others come before.
-const ATTEMPTS: usize = 10;
-/// Clients that a named session lists.
-const MOST_CLIENTS: usize = 64;
+pub(super) const ATTEMPTS: usize = 10;
 
 #[derive(Clone)]
 pub struct SessionWriter {
@@ -133,52 +131,20 @@ impl SessionWriter {
         }
     }
 
-    /// Enters a client's Spark session id among those that share the session, in place of the oldest where there are very
-    /// many: most of those have gone without a word. If the session has changed since it was looked at, the caller
-    /// looks again.
-    pub async fn join(&self, name: &str, session_id: Uuid) -> Result<(), kube::Error> {
-        let Some(session) = self.stores.read(|inventory| inventory.session(name).cloned()) else {
-            return Ok(());
-        };
-        let mut clients = session.status.client_session_ids.clone();
-        clients.retain(|id| *id != session_id.to_string());
-        clients.push(session_id.to_string());
-        clients.drain(..clients.len().saturating_sub(MOST_CLIENTS));
-        if self.set_clients(&session, &clients).await? {
-            tracing::info!(session = name, %session_id, "client joined the session");
-            Ok(())
-        } else {
-            self.refresh_one(name).await
-        }
+    pub(super) fn known(&self, name: &str) -> Option<Arc<Session>> {
+        self.stores.read(|inventory| inventory.session(name).cloned())
     }
 
-    /// Takes it out again. With the last client the session ends.
-    pub async fn leave(&self, name: &str, session_id: Uuid, at: Timestamp) -> Result<(), kube::Error> {
-        let left = session_id.to_string();
-        // Somebody joins or leaves at the same time: the one who was later looks again.
-        for _ in 0..ATTEMPTS {
-            let Some(session) = self.stores.read(|inventory| inventory.session(name).cloned()) else {
-                return Ok(());
-            };
-            let mut clients = session.status.client_session_ids.clone();
-            if !clients.contains(&left) {
-                return self
-                    .release_if(name, at, |session| session.status.client_session_ids.is_empty())
-                    .await;
-            }
-            clients.retain(|id| *id != left);
-            if !self.set_clients(&session, &clients).await? {
-                self.refresh_one(name).await?;
-            }
-        }
-        tracing::warn!(session = name, %session_id, "a client that left is still listed");
-        Ok(())
-    }
-
-    /// Whether it was written: not if the session is gone or has changed.
-    async fn set_clients(&self, session: &Session, clients: &[String]) -> Result<bool, kube::Error> {
+    /// Replaces the clients of this very version of the session, and those of them that are clones. Whether it was
+    /// written: not if the session is gone or has changed.
+    pub(super) async fn set_clients(
+        &self,
+        session: &Session,
+        clients: &[String],
+        clones: &[String],
+    ) -> Result<bool, kube::Error> {
         let version = Some(session.meta.resource_version);
-        let status = json!({ "clientSessionIds": clients });
+        let status = json!({ "clientSessionIds": clients, "clonedSessionIds": clones });
         self.patch.apply(session.name(), CLIENTS_MANAGER, version, status).await
     }
 

@@ -130,10 +130,11 @@ impl ClientConnections {
 pub const REPLACED_BY_NEWER: &str = "ReplacedByNewer";
 
 impl Session {
-    /// Whether its place belongs to another session already, though it is still being closed.
+    /// Whether its place belongs to another session already, or to the next one of its client, though it is still being
+    /// closed.
     pub fn has_made_room(&self) -> bool {
-        self.status.state == SessionState::Terminating
-            && self.explanation().is_some_and(|(reason, _)| reason == REPLACED_BY_NEWER)
+        let replaced = || self.explanation().is_some_and(|(reason, _)| reason == REPLACED_BY_NEWER);
+        self.status.state == SessionState::Terminating && (self.status.released_at.is_some() || replaced())
     }
 
     /// Whether a request over this connection changes nothing about the session's connections.

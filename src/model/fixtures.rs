@@ -291,6 +291,12 @@ impl Session {
         self
     }
 
+    /// Of its clients, those that Spark copied.
+    pub fn with_cloned_clients(mut self, ids: &[Uuid]) -> Self {
+        self.status.cloned_session_ids = ids.iter().map(Uuid::to_string).collect();
+        self
+    }
+
     /// Has a connection of this handle, opened on that instance.
     pub fn connected(mut self, id: Uuid, instance: &str) -> Self {
         let connection = ThriftConnection { id: id.to_string(), instance: instance.to_owned() };

@@ -51,7 +51,7 @@ pub use routing::{Endpoint, Routing, VirtualHost};
 pub use session_conf::{
     ConfRefusal, ConfSource, ConfToSet, Opening, ProtectedConf, RefusedConf, SessionConf, is_text,
 };
-pub use session_key::{DEFAULT_SESSION_NAME, SessionKey};
+pub use session_key::{DEFAULT_SESSION_NAME, SessionKey, own_spark_session_id};
 pub use spark_side::{
     AppliedConf, Preparation, Progress, ReleaseOutcome, RunningAnswer, SparkRuns, SparkSide,
 };

@@ -89,9 +89,11 @@ impl Session {
         self.status.connections.iter().filter_map(|connection| connection.id.parse().ok())
     }
 
-    /// Whether the Spark session of this id has its configuration.
+    /// Whether the Spark session of this id has its configuration, its own or that of its original.
     pub fn is_prepared(&self, id: Uuid) -> bool {
-        self.status.prepared_session_ids.iter().any(|prepared| prepared.parse() == Ok(id))
+        let status = &self.status;
+        let prepared = status.prepared_session_ids.iter().chain(&status.cloned_session_ids);
+        prepared.into_iter().any(|prepared| prepared.parse() == Ok(id))
     }
 
     /// Why the Spark session of this id does not have its configuration yet, if that is known.

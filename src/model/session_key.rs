@@ -3,6 +3,13 @@ use uuid::Uuid;
 /// What a Thrift session is called when the path does not name it.
 pub const DEFAULT_SESSION_NAME: &str = "default";
 
+/// Spark Connect's id of a named session, by which any client of its user can come back to it. It follows from the UID of
+/// its object, which nobody knows before it is there: whoever could guess the id could take it first, and a namesake on the
+/// same server would find the id closed.
+pub fn own_spark_session_id(uid: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("sparkinteractive.io/session/{uid}").as_bytes())
+}
+
 /// What makes two requests belong to one session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SessionKey {
@@ -17,18 +24,6 @@ impl SessionKey {
     pub fn pool(&self) -> &str {
         match self {
             Self::Connect { pool, .. } | Self::Named { pool, .. } => pool,
-        }
-    }
-
-    /// Spark Connect's id of the session: the client's own, or one that follows from the name, by which any client of
-    /// the user can come back to it.
-    pub fn spark_session_id(&self) -> Uuid {
-        match self {
-            Self::Connect { session_id, .. } => *session_id,
-            Self::Named { pool, user, name } => {
-                let text = format!("sparkinteractive.io/{pool}/{}:{user}/{name}", user.len());
-                Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes())
-            }
         }
     }
 

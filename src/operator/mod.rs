@@ -53,5 +53,6 @@ pub use readiness::Readiness;
 pub use reconcile::Reconciler;
 pub use session_patch::SessionPatch;
 pub use snapshot::snapshot;
+pub use spark_sessions::{SparkClients, Unused};
 pub use stores::Stores;
 pub use takeover::Takeover;

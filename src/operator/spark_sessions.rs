@@ -1,10 +1,11 @@
 //! What the operator itself does on Spark servers: it gives sessions their configuration, asks what runs in them, and
 //! closes what is left of them there.
 //!
-//! When to do so is the planner's business. The Thrift Server's sessions are closed by the replicas that opened them
+//! When to do so is the planner's business, but for single clients of named sessions (`clients`). The Thrift Server's sessions are closed by the replicas that opened them
 //! (`broker::ThriftSessions`): here they are only waited for.
 
 mod asking;
+mod clients;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
@@ -12,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use futures::{FutureExt, TryFutureExt};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -28,6 +29,8 @@ use crate::model::{
 };
 use crate::spark::connect_client::{self, Caller, Server};
 use crate::telemetry::panic_text;
+
+pub use clients::{SparkClients, Unused};
 
 /// Sessions at a time that Spark is called for; as many again for releases, which preparations shall not keep waiting.
 const AT_A_TIME: usize = 64;
@@ -269,13 +272,14 @@ fn is_there(inventory: &Inventory, instance: &str, cluster: &str) -> bool {
     instance.and_then(|instance| instance.cluster()).as_deref() == Some(cluster)
 }
 
-/// Of a named session: of every client that is there.
+/// Of a named session: of every client that is there, whatever Spark says of the others.
 async fn release_ids(place: &Place, session: &Session) -> Result<(), String> {
     let calls = session.spark_session_ids().map(|session_id| async move {
         let caller = Caller { user: place.user.clone(), session_id };
         connect_client::release_session(&place.server, &caller).await.map_err(|error| error.to_string())
     });
-    stream::iter(calls).buffer_unordered(IDS_AT_A_TIME).try_collect().await
+    let outcomes: Vec<_> = stream::iter(calls).buffer_unordered(IDS_AT_A_TIME).collect().await;
+    outcomes.into_iter().collect()
 }
 
 async fn connections_closed(stores: &Stores, session: &Session, instance: &str) -> Result<(), String> {

@@ -11,7 +11,7 @@ use super::running::{Asking, MayEnd};
 use super::sessions::{Draft, Drafts, Verdict};
 use super::{Action, Observations, Plan};
 use crate::api::SessionState;
-use crate::model::{Instance, Protocol, REPLACED_BY_NEWER, ReleaseOutcome, Session, spark_version};
+use crate::model::{Instance, Protocol, REPLACED_BY_NEWER, ReleaseOutcome, Session};
 
 const RELEASED: &str = "Released";
 const DELETED: &str = "Deleted";
@@ -151,9 +151,10 @@ impl<'a> Drafts<'a> {
             }
             let session = draft.session;
             let outcome = self.view.spark_sides.get(&session.meta.uid).and_then(|side| side.release.as_ref());
-            // What its clients have released they have closed themselves, each its own part; Spark 3 refuses them that.
-            let closed = session.status.released_at.is_some()
-                && spark_version::clients_can_release(&self.view.pool.spec);
+            // Whether Spark has heard of what a client of its released, or has refused it, nobody knows. The connections of
+            // JDBC clients are closed one by one before.
+            let closed =
+                session.status.released_at.is_some() && self.view.pool.protocol() == Protocol::Thrift;
             let open = outcome.is_none() && !closed;
             let server = self.server_of(session).filter(|_| open);
             let server = server.map(|instance| instance.name.clone());

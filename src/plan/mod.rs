@@ -96,8 +96,8 @@ pub enum Action {
         uid: String,
     },
     /// The fields of the session's status that the planner owns. Empty here and written by others: `lastActivityAt`,
-    /// `releasedAt`, `clientSessionIds`, `connections`, `clientConnections`, `disconnectedAt`, `disconnectCause`, and
-    /// `sessionId` where the first connection brings it.
+    /// `releasedAt`, `clientSessionIds`, `clonedSessionIds`, `connections`, `clientConnections`, `disconnectedAt`,
+    /// `disconnectCause`, and `sessionId` where the first connection brings it.
     UpdateSessionStatus {
         session: String,
         uid: String,

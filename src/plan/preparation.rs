@@ -104,10 +104,16 @@ pub fn serves(instance: &Instance) -> bool {
 }
 
 /// The Spark sessions of a session that clients may use. A client of a named session that comes with the session's own
-/// id is listed among its clients.
+/// id is listed among its clients. Clones have their configuration from their original, and cannot be made any more where
+/// something was set for their id.
 fn to_prepare(session: &Session) -> Vec<Uuid> {
+    let status = &session.status;
     match session.spec.name {
-        Some(_) => session.status.client_session_ids.iter().filter_map(|id| id.parse().ok()).collect(),
+        Some(_) => {
+            let clients =
+                status.client_session_ids.iter().filter(|id| !status.cloned_session_ids.contains(id));
+            clients.filter_map(|id| id.parse().ok()).collect()
+        }
         None => session.spark_session_id().into_iter().collect(),
     }
 }

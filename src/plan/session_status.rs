@@ -205,6 +205,7 @@ impl<'a> Standing<'a> {
             session_id: draft.own_session_id(),
             created_at: session.status.created_at.clone().or_else(|| Some(seconds(session.meta.created_at))),
             client_session_ids: Vec::new(),
+            cloned_session_ids: Vec::new(),
             prepared_session_ids: prepared,
             setup_failures: failures,
             connections: Vec::new(),
@@ -235,6 +236,7 @@ pub(super) fn planned_fields(session: &Session) -> SparkInteractiveSessionStatus
     SparkInteractiveSessionStatus {
         session_id,
         client_session_ids: Vec::new(),
+        cloned_session_ids: Vec::new(),
         connections: Vec::new(),
         client_connections: Vec::new(),
         disconnected_at: None,

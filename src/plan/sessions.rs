@@ -8,7 +8,7 @@ use super::drains;
 use super::endings::Unused;
 use super::preparation::Setup;
 use crate::api::{SessionState, SparkInteractiveSessionSpec};
-use crate::model::{Instance, PoolView, Protocol, REPLACED_BY_NEWER, Session, SessionKey};
+use crate::model::{Instance, PoolView, Protocol, REPLACED_BY_NEWER, Session, own_spark_session_id};
 
 /// The sessions of a pool while the plan is made: each starts as its status says.
 pub struct Drafts<'a> {
@@ -46,9 +46,10 @@ impl Draft<'_> {
         !self.state.is_finished() && !self.held_back
     }
 
-    /// Is being closed, and its place belongs to another session already.
+    /// Is being closed, and its place belongs to another session already, or to the next one of its client.
     pub fn has_made_room(&self) -> bool {
-        self.verdict.as_ref().is_some_and(|verdict| verdict.reason == REPLACED_BY_NEWER)
+        let released = self.session.status.released_at.is_some();
+        self.verdict.as_ref().is_some_and(|verdict| verdict.reason == REPLACED_BY_NEWER || released)
     }
 
     /// Is neither over nor about to be.
@@ -67,12 +68,11 @@ impl Draft<'_> {
 
     /// Spark Connect's id of the session where it does not come from a client: from the spec, or from its name.
     pub fn own_session_id(&self) -> Option<String> {
-        let SparkInteractiveSessionSpec { session_id, name, user, pool, .. } = &self.session.spec;
-        let told = || self.session.status.session_id.clone();
+        let SparkInteractiveSessionSpec { session_id, name, .. } = &self.session.spec;
         session_id.clone().or_else(|| {
-            let name = name.clone().filter(|_| self.protocol == Protocol::Connect)?;
-            let key = SessionKey::Named { pool: pool.clone(), user: user.clone(), name };
-            told().or_else(|| Some(key.spark_session_id().to_string()))
+            name.as_ref().filter(|_| self.protocol == Protocol::Connect)?;
+            let own = || own_spark_session_id(&self.session.meta.uid).to_string();
+            Some(self.session.status.session_id.clone().unwrap_or_else(own))
         })
     }
 
@@ -135,7 +135,7 @@ impl<'a> Drafts<'a> {
                 owners.entry(instance).or_default().push(&draft.session.spec.user);
             }
         }
-        drivers
+        owners.into_values().collect()
     }
 
     /// Sessions by instance.

@@ -438,15 +438,17 @@ def restart_operator(environment) -> Callable[[], None]:
 
 @pytest.fixture(scope="session")
 def on_spark(thing):
-    """on_spark(name) of a Connect session that has a place -> a function that asks its driver for it, without Envoy."""
+    """on_spark(name, session_id=None) of a Connect session that has a place -> a function that asks its driver for it, or
+    for the Spark session of one of its clients, without Envoy."""
 
-    def place(name: str) -> Callable[[], Answer]:
+    def place(name: str, session_id: str | None = None) -> Callable[[], Answer]:
         session = thing("sis", name)
         user, status = session["spec"]["user"], session["status"]
+        session_id = session_id or status["sessionId"]
         token = base64.b64decode(thing("secret", f"{status['assignedInstance']}-token")["data"]["token"]).decode()
-        headers = [("authorization", f"Bearer {token}"), ("x-spark-session-id", status["sessionId"])]
+        headers = [("authorization", f"Bearer {token}"), ("x-spark-session-id", session_id)]
         headers.append(("x-spark-session-user-bin", user.encode()))
-        question = config_get(status["sessionId"], "spark.app.name", user=user)
+        question = config_get(session_id, "spark.app.name", user=user)
         return lambda: connect_wire.call(status["endpoint"], "Config", question, headers)
 
     return place

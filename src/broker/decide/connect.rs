@@ -2,22 +2,19 @@
 
 use uuid::Uuid;
 
-use super::{Decision, Request, deny, refuse, why_ended, why_failed};
+use super::{Decision, Joining, Request, deny, refuse, why_ended, why_failed};
 use crate::api::SessionState;
 use crate::model::{ConnectHead, ConnectMethod, DenialKind, Route, Session, SessionKey, spark_version};
 
 impl Request<'_> {
     pub(super) fn connect(&self, method: ConnectMethod, head: &ConnectHead) -> Decision {
         let (pool, id) = (self.pool.name(), head.session_id);
-        let sessions = self.inventory.sessions_with_spark_id(pool, id);
-        // Where somebody made a second object for the same id, the one that is alive counts.
-        let session = sessions.iter().find(|session| !session.is_finished()).or(sessions.last());
-        if let Some(session) = session {
+        if let Some(session) = self.with_id(id) {
             if session.spec.user != self.identity.user {
                 return another_users(id, session);
             }
             if session.spec.name.is_some() {
-                return self.use_named(session, method, id);
+                return self.use_named_or_clone(session, method, head);
             }
             return match (self.use_unnamed(session, method, id), head.clone) {
                 (Decision::Route(route), Some(clone)) => self.clone_of(session, clone.session_id, route),
@@ -48,16 +45,26 @@ impl Request<'_> {
     /// Its client names the session: several programs may share it, one after the other or at the same time.
     pub(super) fn named(&self, method: ConnectMethod, head: &ConnectHead, name: &str) -> Decision {
         let id = head.session_id;
-        let of_others = self.inventory.sessions_with_spark_id(self.pool.name(), id);
-        if let Some(other) = of_others.iter().find(|session| session.spec.user != self.identity.user) {
+        if let Some(other) = self.with_id(id).filter(|session| session.spec.user != self.identity.user) {
             return another_users(id, other);
         }
         match self.called(name, |session| session.spec.name.is_some()) {
-            Some(session) => self.use_named(session, method, id),
+            Some(session) => self.use_named_or_clone(session, method, head),
             None => self
                 .unknown_id(method, head)
                 .unwrap_or_else(|| self.start(|request| Decision::Create(request.draft(&request.key(name))))),
         }
+    }
+
+    /// The session of this id: the user's own before one of somebody else who took the same id, and where somebody made a
+    /// second object for it the one that is alive.
+    fn with_id(&self, id: Uuid) -> Option<&Session> {
+        let sessions = self.inventory.sessions_with_spark_id(self.pool.name(), id);
+        let (own, others): (Vec<_>, Vec<_>) =
+            sessions.into_iter().partition(|session| session.spec.user == self.identity.user);
+        let candidates = if own.is_empty() { others } else { own };
+        let alive = candidates.iter().find(|session| !session.is_finished());
+        alive.or(candidates.last()).map(|session| &***session)
     }
 
     /// What a call hears that cannot be the first of its session; `None` for one that can.
@@ -81,14 +88,35 @@ impl Request<'_> {
         Some(Decision::Deny(why_ended(ended)))
     }
 
-    /// The clone has a place before Spark makes it: on its parent's instance, since no other one could. A clone of a named
-    /// session needs none of its own: its client comes with the name, too, and joins.
+    fn use_named_or_clone(&self, session: &Session, method: ConnectMethod, head: &ConnectHead) -> Decision {
+        match (self.use_named(session, method, head.session_id), head.clone) {
+            (Decision::Route(route), Some(clone)) => self.clone_in_named(session, clone.session_id, route),
+            (decision, _) => decision,
+        }
+    }
+
+    /// A clone of a named session has no place of its own. It is one of the session's clients before Spark makes it, so
+    /// that it is counted and released as they are, whether or not anybody ever uses it.
+    fn clone_in_named(&self, session: &Session, id: Uuid, route: Route) -> Decision {
+        if !spark_version::has_clone_session(&self.pool.spec) {
+            return Decision::Route(route);
+        }
+        match self.with_id(id) {
+            None => {
+                Decision::Join { session: session.meta.name.clone(), joining: Joining { id, cloned: true } }
+            }
+            Some(other) if other.spec.user != self.identity.user => another_users(id, other),
+            // Its id is taken, which Spark says itself, or it is listed by now.
+            Some(_) => Decision::Route(route),
+        }
+    }
+
+    /// The clone has a place before Spark makes it: on its parent's instance, since no other one could.
     fn clone_of(&self, parent: &Session, id: Uuid, route: Route) -> Decision {
         if !spark_version::has_clone_session(&self.pool.spec) {
             return Decision::Route(route);
         }
-        let sessions = self.inventory.sessions_with_spark_id(self.pool.name(), id);
-        match sessions.iter().find(|session| !session.is_finished()).or(sessions.last()) {
+        match self.with_id(id) {
             None => self.start_beside(Some(parent.name()), |request| {
                 let mut draft = request.draft(&request.key_of(id));
                 draft.spec.cloned_from = Some(parent.meta.name.clone());
@@ -150,7 +178,9 @@ impl Request<'_> {
             _ if session.meta.deleting => self.wait_until_gone(session),
             // Its last client has left, and the planner has yet to see it.
             _ if !is_client && session.status.released_at.is_some() => self.wait_until_gone(session),
-            _ if !is_client => Decision::Join { session: session.meta.name.clone(), session_id: id },
+            _ if !is_client => {
+                Decision::Join { session: session.meta.name.clone(), joining: Joining { id, cloned: false } }
+            }
             _ if method == ConnectMethod::ReleaseSession => self.release(session, |route| Decision::Leave {
                 session: session.meta.name.clone(),
                 session_id: id,

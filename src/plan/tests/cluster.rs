@@ -228,6 +228,7 @@ impl Cluster {
                         last_activity_at: others.last_activity_at,
                         released_at: others.released_at,
                         client_session_ids: others.client_session_ids,
+                        cloned_session_ids: others.cloned_session_ids,
                         client_connections: others.client_connections,
                         disconnected_at: others.disconnected_at,
                         disconnect_cause: others.disconnect_cause,

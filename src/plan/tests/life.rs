@@ -158,17 +158,19 @@ fn a_session_ends_at_its_maximum_age_however_much_it_is_used() {
 }
 
 #[test]
-fn what_its_client_has_released_is_over_at_once() {
-    let cluster = cluster(placed().released(5)).at(6).settled();
+fn a_jdbc_session_whose_connections_are_closed_is_over_at_once() {
+    let cluster = of_pool(thrift_pool("p"), placed().released(5)).settled().at(6).settled();
     assert_eq!(cluster.told("s"), (Terminated, "Released", "The client ended the session."));
     assert!(cluster.releases.is_empty());
 }
 
+/// Spark may have refused the client's own call, or not have got it; Spark 3 has no such call.
 #[test]
-fn what_its_client_could_not_release_on_spark_3_is_released_for_it() {
-    let mut pool = connect_pool("p");
-    pool.spec.spark_application_template.spec.insert("sparkVersion".to_owned(), "3.5.7".into());
+fn what_a_connect_client_released_is_released_for_it_and_its_place_is_free_meanwhile() {
+    let pool = connect_pool("p").allowing_each_user(1);
     let ending = of_pool(pool, placed().released(5)).settled().at(6).settled();
+    let next = ending.clone().session(session("next").created(6)).settled();
+    assert_eq!((next.state_of("s"), next.state_of("next")), (Terminating, Active));
     assert_eq!(ending.told("s"), (Terminating, "Released", "The client ended the session."));
     assert_eq!(ending.releases["s"], "p-0");
     let over = ending.released("s", ReleaseOutcome::Released).settled();

@@ -28,6 +28,13 @@ enum Happening {
     /// The last connection of its client ends.
     IsLeft(Index, DisconnectCause),
     IsReleased(Index),
+    /// Another program joins a named session, as a client or as a clone of one.
+    Joins {
+        session: Index,
+        cloned: bool,
+    },
+    /// A client of a named session leaves it. Spark has released what it had.
+    Leaves(Index),
     IsDeleted(Index),
     PreparationFails(Index),
     PreparationIsDone(Index),
@@ -57,6 +64,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => which().prop_map(Happening::IsUsed),
         4 => (which(), cause()).prop_map(|(which, cause)| Happening::IsLeft(which, cause)),
         1 => which().prop_map(Happening::IsReleased),
+        4 => (which(), any::<bool>()).prop_map(|(session, cloned)| Happening::Joins { session, cloned }),
+        2 => which().prop_map(Happening::Leaves),
         1 => which().prop_map(Happening::IsDeleted),
         1 => which().prop_map(Happening::PreparationFails),
         4 => which().prop_map(Happening::PreparationIsDone),
@@ -119,6 +128,8 @@ struct World {
     alive: Vec<String>,
     /// Sessions that were being closed on Spark when last looked.
     ending: Vec<String>,
+    /// Sessions that had a place when last looked, and where.
+    placed: BTreeMap<String, String>,
     deleted: Vec<String>,
     serial: u128,
 }
@@ -126,8 +137,8 @@ struct World {
 impl World {
     fn of(pool: Pool) -> Self {
         let cluster = Cluster::of(pool).watching_since(-100_000);
-        let (uses, alive, ending, deleted) = Default::default();
-        Self { cluster, uses, alive, ending, deleted, serial: 0 }
+        let (uses, alive, ending, placed, deleted) = Default::default();
+        Self { cluster, uses, alive, ending, placed, deleted, serial: 0 }
     }
 
     fn named_by(&self, which: Index, fits: impl Fn(&crate::model::Session) -> bool) -> Option<String> {
@@ -176,6 +187,27 @@ impl World {
                 if let Some(name) = self.named_by(which, |it| !it.is_finished()) {
                     self.cluster.find_session(&name).status.released_at =
                         Some(crate::model::fixtures::time(now));
+                }
+            }
+            Happening::Joins { session, cloned } => {
+                self.serial += 1;
+                let id = Uuid::from_u128(self.serial).to_string();
+                if let Some(name) = self.named_by(session, |it| !it.is_finished() && it.spec.name.is_some()) {
+                    let status = &mut self.cluster.find_session(&name).status;
+                    status.client_session_ids.push(id.clone());
+                    // Only of a session that is there can Spark make one.
+                    status
+                        .cloned_session_ids
+                        .extend(status.prepared_session_ids.first().filter(|_| cloned).map(|_| id));
+                }
+            }
+            Happening::Leaves(which) => {
+                let shared =
+                    |it: &crate::model::Session| !it.is_finished() && it.status.client_session_ids.len() > 1;
+                if let Some(name) = self.named_by(which, shared) {
+                    let status = &mut self.cluster.find_session(&name).status;
+                    let left = status.client_session_ids.remove(0);
+                    status.cloned_session_ids.retain(|id| *id != left);
                 }
             }
             Happening::IsDeleted(which) => {
@@ -286,7 +318,12 @@ impl World {
         }
         self.check_limits();
         self.check_sessions();
+        self.check_releases();
         let sessions = &self.cluster.sessions;
+        let placed = sessions.iter().filter(|it| matches!(it.status.state, Active | Idle | Terminating));
+        let place =
+            |it: &crate::model::Session| Some((it.meta.name.clone(), it.status.assigned_instance.clone()?));
+        self.placed = placed.filter_map(place).collect();
         self.alive = sessions.iter().filter(|it| !it.is_finished()).map(|it| it.meta.name.clone()).collect();
         let ending = sessions.iter().filter(|it| it.status.state == Terminating);
         self.ending = ending.map(|it| it.meta.name.clone()).collect();
@@ -352,6 +389,23 @@ impl World {
                 self.check_end_without_a_client(session);
             }
             self.check_conf(session);
+        }
+    }
+
+    /// Nothing of a Connect session is left on a server that lives, whoever ended it and however many have joined it.
+    fn check_releases(&self) {
+        let cluster = &self.cluster;
+        if cluster.pool.protocol() != crate::model::Protocol::Connect {
+            return;
+        }
+        for session in cluster.sessions.iter().filter(|it| it.status.state == Terminated) {
+            let name = &session.meta.name;
+            let Some(place) = self.placed.get(name) else { continue };
+            let lives = cluster.instances.iter().any(|it| it.name == *place && it.is_alive());
+            assert!(
+                !lives || cluster.releases.get(name) == Some(place),
+                "{name} was not released on {place}"
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use super::cluster::Cluster;
 use crate::api::SessionState::{Active, Failed, Pending, Terminated};
 use crate::api::{ConfStatus, RefusedConfStatus};
 use crate::model::fixtures::{connect_pool, failed, ready, session, thrift_pool};
-use crate::model::{AppliedConf, ConfToSet, Pool, Progress, SessionKey};
+use crate::model::{AppliedConf, ConfToSet, Pool, Progress, ReleaseOutcome, own_spark_session_id};
 use crate::plan::Action;
 
 const ONE: Uuid = Uuid::from_u128(1);
@@ -232,8 +232,12 @@ fn a_session_whose_instance_is_lost_before_anybody_used_it_is_set_up_elsewhere()
 fn a_named_session_has_an_id_of_its_own_and_each_client_is_prepared() {
     let shared = session("s").named("etl").shared_by_clients(&[ONE]);
     let mut cluster = Cluster::of(pool()).instance(ready("p-0")).session(shared).settled();
-    let key = SessionKey::Named { pool: "p".to_owned(), user: "alice".to_owned(), name: "etl".to_owned() };
-    assert_eq!(cluster.sessions[0].status.session_id, Some(key.spark_session_id().to_string()));
+    let own = own_spark_session_id("uid-of-s").to_string();
+    assert_eq!(
+        cluster.sessions[0].status.session_id,
+        Some(own),
+        "nobody knows it before its object is there"
+    );
     assert_eq!(cluster.state_of("s"), Pending);
     cluster = cluster.prepared("s", ONE, done()).settled();
     assert_eq!((cluster.state_of("s"), prepared_ids(&cluster)), (Active, vec![ONE]));
@@ -253,6 +257,20 @@ fn a_named_session_has_an_id_of_its_own_and_each_client_is_prepared() {
     assert_eq!(prepared_ids(&cluster), [TWO], "the first one has left");
 }
 
+/// Spark makes no clone under an id that it has heard of.
+#[test]
+fn nothing_is_set_for_a_clone_of_a_named_session() {
+    let shared = session("s").named("etl").shared_by_clients(&[ONE]);
+    let mut cluster = Cluster::of(pool()).instance(ready("p-0")).session(shared).settled();
+    cluster = cluster.prepared("s", ONE, done()).settled();
+    let status = &mut cluster.find_session("s").status;
+    status.client_session_ids.push(TWO.to_string());
+    status.cloned_session_ids.push(TWO.to_string());
+    cluster.settle();
+    assert_eq!((prepared_ids(&cluster), cluster.preparations.len()), (vec![ONE], 1));
+    assert!(cluster.find_session("s").is_prepared(TWO), "it has the configuration of its original");
+}
+
 #[test]
 fn a_thrift_session_gets_its_configuration_when_it_is_opened() {
     let pool = with_conf(thrift_pool("p").sized(1, 1), "spark.sql.shuffle.partitions");
@@ -265,6 +283,9 @@ fn a_thrift_session_gets_its_configuration_when_it_is_opened() {
 fn nothing_of_an_ended_session_is_prepared() {
     let mut cluster = preparing().prepared("s", ONE, done()).settled();
     cluster.find_session("s").status.released_at = Some(crate::model::fixtures::time(9));
+    cluster.preparations.clear();
     cluster.settle();
-    assert_eq!((cluster.state_of("s"), prepared_ids(&cluster)), (Terminated, vec![]));
+    assert!(cluster.preparations.is_empty());
+    let over = cluster.released("s", ReleaseOutcome::Released).settled();
+    assert_eq!((over.state_of("s"), prepared_ids(&over)), (Terminated, vec![]));
 }

@@ -99,7 +99,7 @@ fn an_emptied_instance_keeps_its_sessions_until_they_end_and_then_goes() {
     assert_eq!(cluster.fleet(), [("p-0", Draining), ("p-1", Running), ("p-2", Draining)]);
     assert_eq!(cluster.place_of("p-2-s0"), Some("p-2"));
     cluster.find_session("p-2-s0").status.released_at = Some(time(7));
-    let cluster = cluster.at(7).settled();
+    let cluster = cluster.at(7).settled().released("p-2-s0", ReleaseOutcome::Released).settled();
     assert_eq!(cluster.fleet(), [("p-0", Draining), ("p-1", Running), ("p-2", Terminated)]);
 }
 

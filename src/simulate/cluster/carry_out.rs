@@ -138,6 +138,7 @@ fn merged(
         last_activity_at: old.last_activity_at.clone(),
         released_at: old.released_at.clone(),
         client_session_ids: old.client_session_ids.clone(),
+        cloned_session_ids: old.cloned_session_ids.clone(),
         connections: old.connections.clone(),
         client_connections: old.client_connections.clone(),
         disconnected_at: old.disconnected_at.clone(),

@@ -16,6 +16,10 @@ fn etl() -> Session {
     session(&thrift_name("etl")).named("etl")
 }
 
+fn joins(id: Uuid, cloned: bool) -> Decision {
+    Decision::Join { session: thrift_name("etl"), joining: Joining { id, cloned } }
+}
+
 fn first(inventory: &Inventory) -> Decision {
     asks(inventory, ConnectMethod::ExecutePlan, ID)
 }
@@ -38,7 +42,7 @@ fn it_may_be_called_default() {
 
 #[test]
 fn a_further_client_joins_and_waits_until_its_own_session_is_prepared() {
-    let joined = Decision::Join { session: thrift_name("etl"), session_id: ID };
+    let joined = joins(ID, false);
     assert_eq!(first(&connect_world([etl().on("p-0")])), joined);
     let with_another = etl().shared_by_clients(&[OTHER_ID]).on("p-0");
     assert_eq!(first(&connect_world([with_another.clone()])), joined);
@@ -76,7 +80,7 @@ fn a_client_without_the_name_is_found_by_its_id() {
     let inventory = connect_world([etl().shared_by_clients(&[ID]).on("p-0")]);
     assert!(matches!(first_call(&inventory), Decision::Route(_)));
     let by_its_own_id = connect_world([etl().claimed_by(ID).on("p-0")]);
-    assert_eq!(first_call(&by_its_own_id), Decision::Join { session: thrift_name("etl"), session_id: ID });
+    assert_eq!(first_call(&by_its_own_id), joins(ID, false));
 }
 
 #[test]
@@ -125,4 +129,54 @@ fn another_user_s_session_of_the_same_name_is_another_session() {
 fn an_id_of_another_user_is_refused_under_any_name() {
     let inventory = connect_world([session("hers").of("bob").with_spark_id(ID).on("p-0")]);
     assert_eq!(denial(first(&inventory)).0, DenialKind::PermissionDenied);
+}
+
+/// Its id is no secret once it is there: whoever reads it may open a session of their own under it.
+#[rstest]
+#[case::opened_before(-10)]
+#[case::opened_after(10)]
+fn the_session_s_own_id_leads_its_user_there_whoever_took_it(
+    #[case] second: i64,
+    #[values(true, false)] named: bool,
+) {
+    let mine = etl().claimed_by(ID).shared_by_clients(&[ID]).on("p-0");
+    let taken = session("hers").of("bob").with_spark_id(ID).on("p-0").created(second);
+    let inventory = connect_world([mine, taken]);
+    let decision = if named { first(&inventory) } else { first_call(&inventory) };
+    assert!(
+        matches!(&decision, Decision::Route(route) if route.session == thrift_name("etl")),
+        "{decision:?}"
+    );
+    let of_bob = Identity { user: "bob".to_owned(), ..alice() };
+    let hers = asked(&inventory, &of_bob, &connect(ConnectMethod::Config));
+    assert!(matches!(&hers, Decision::Route(route) if route.session == "hers"), "{hers:?}");
+}
+
+fn clones(inventory: &Inventory) -> Decision {
+    let clone = Some(CloneId { session_id: OTHER_ID, chosen_by_client: false });
+    let head = ConnectHead { session_id: ID, observed_server_session_id: None, clone };
+    let call =
+        Call::Connect { method: ConnectMethod::CloneSession, head, session_name: Some("etl".to_owned()) };
+    asked(inventory, &alice(), &call)
+}
+
+#[test]
+fn a_clone_is_one_of_its_clients_before_spark_makes_it() {
+    let alone = etl().shared_by_clients(&[ID]).on("p-0");
+    assert_eq!(clones(&connect_world([alone.clone()])), joins(OTHER_ID, true));
+    assert_eq!(cloned(&connect_world([alone.clone()])), joins(OTHER_ID, true), "without the name, too");
+    let listed = alone.shared_by_clients(&[ID, OTHER_ID]).with_cloned_clients(&[OTHER_ID]);
+    let inventory = connect_world([listed]);
+    assert!(matches!(clones(&inventory), Decision::Route(_)));
+    let used = asks(&inventory, ConnectMethod::ExecutePlan, OTHER_ID);
+    assert!(matches!(used, Decision::Route(_)), "it has the configuration of its original: {used:?}");
+}
+
+#[test]
+fn a_clone_under_an_id_that_is_taken_is_its_owner_s_or_spark_s_to_refuse() {
+    let mine = || etl().shared_by_clients(&[ID]).on("p-0");
+    let other = session("other").with_spark_id(OTHER_ID).on("p-0");
+    assert!(matches!(clones(&connect_world([mine(), other.clone()])), Decision::Route(_)));
+    let hers = clones(&connect_world([mine(), other.of("bob")]));
+    assert_eq!(denial(hers).0, DenialKind::PermissionDenied);
 }
