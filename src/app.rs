@@ -82,7 +82,7 @@ pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
             Leadership::always()
         }
     };
-    background.spawn(Liveness::new(stores.clone(), leadership.clone()).run());
+    background.spawn(Liveness::new(&prompt, stores.clone(), leadership.clone()).run());
     let driver_metrics = DriverMetrics::new(&prompt, &settings.namespace, stores.clone(), leadership.clone());
     background.spawn(driver_metrics.run());
     let events = Events::new(&patient, &settings.namespace);

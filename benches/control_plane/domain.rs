@@ -74,6 +74,7 @@ impl World {
             pool: pool.to_owned(),
             instance: name.to_owned(),
             ip: Some(IpAddr::V4(Ipv4Addr::new(127, b, c, d))),
+            node: None,
             owned: true,
             killed_at: None,
             ended: false,

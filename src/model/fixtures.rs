@@ -504,6 +504,7 @@ pub fn driver(instance: &str) -> DriverPod {
         pool: "p".to_owned(),
         instance: instance.to_owned(),
         ip: None,
+        node: None,
         owned: true,
         killed_at: None,
         ended: false,

@@ -20,6 +20,7 @@ use super::{
 };
 pub use drivers::LeavingDriver;
 pub use object::{Kind, Object};
+pub use servers::ServerAddress;
 
 /// Everything the watches know, indexed for the questions that are asked of it.
 ///

@@ -40,7 +40,7 @@ pub use instance::{
     DRAIN_ANNOTATION, Instance, InstancePhase, TEMPLATE_ANNOTATION, TokenState, cluster_name, instance_name,
     ordinal_of, port_setting, server_port,
 };
-pub use inventory::{Inventory, Kind, LeavingDriver, Object, PoolView};
+pub use inventory::{Inventory, Kind, LeavingDriver, Object, PoolView, ServerAddress};
 pub use objects::{Application, DriverPod, FINALIZER, Meta, Pool, Session};
 pub use policy::Policy;
 pub use protocol::Protocol;

@@ -155,6 +155,8 @@ pub struct DriverPod {
     /// Name of the SparkApplication.
     pub instance: String,
     pub ip: Option<IpAddr>,
+    /// Where it runs, once that is decided.
+    pub node: Option<String>,
     /// Goes with the SparkApplication that owns it.
     pub owned: bool,
     /// Of one that is being deleted: when its time to end by itself is over.

@@ -112,6 +112,7 @@ impl Watched for Pod {
             pool,
             instance,
             ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
+            node: self.spec.as_mut().and_then(|spec| spec.node_name.take()),
             ended: matches!(phase, "Failed" | "Succeeded"),
             creating: containers.iter().any(is_being_created),
             message: message.as_deref().map(without_secrets),

@@ -243,6 +243,13 @@ fn driver_with(spec: Value, status: Value) -> DriverPod {
     }
 }
 
+#[rstest]
+#[case::waits_for_one(json!({ "containers": [] }), None)]
+#[case::has_one(json!({ "containers": [], "nodeName": "node-7" }), Some("node-7"))]
+fn the_node_of_a_driver_is_known(#[case] spec: Value, #[case] node: Option<&str>) {
+    assert_eq!(driver_with(spec, json!({})).node.as_deref(), node);
+}
+
 fn requesting(name: &str, requests: &Value) -> Value {
     json!({ "name": name, "resources": { "requests": requests } })
 }

@@ -63,8 +63,8 @@ impl ApiServer {
     }
 }
 
-/// Someone who may not ask is answered, too.
-async fn is_there(client: &Client) -> bool {
+/// Whether the API server answers. Someone who may not ask is answered, too.
+pub(super) async fn is_there(client: &Client) -> bool {
     let Ok(request) = Request::get("/readyz").body(Vec::new()) else { return true };
     match timeout(ANSWERS_WITHIN, client.request_text(request)).await {
         Ok(Ok(_)) => true,

@@ -8,12 +8,14 @@ use super::pools::{self, HOST};
 use super::wait::until;
 use super::world::World;
 
+/// So are all others, as where the node dies that most of them are on: that takes longer to believe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_an_address_is_replaced_and_its_clients_are_told() {
-    let pools = vec![pools::connect("connect", HOST), pools::thrift("thrift", HOST)];
+    let pools = vec![pools::one_session_each(pools::connect("connect", HOST)), pools::thrift("thrift", HOST)];
     World::run("lost-address", pools, &[], async move |world| {
         let client = world.connect(HOST, "ana").await;
         assert_eq!(client.config().await.unwrap().pod(), "connect-0-driver");
+        world.connect(HOST, "ben").await.config().await.unwrap();
         let thrift = world.thrift(HOST, "ana");
         assert_eq!(thrift.call("OpenSession").await.unwrap().pod(), "thrift-0-driver");
 

@@ -7,6 +7,15 @@ use super::Inventory;
 use crate::model::instance::{Reach, endpoint_of};
 use crate::model::{Endpoint, Meta};
 
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
+    pub pod_uid: String,
+    pub address: SocketAddr,
+    /// The node of its Pod.
+    pub node: Option<String>,
+}
+
 impl Inventory {
     pub(super) fn reach(&self, pod: Option<&Meta>) -> Reach {
         match pod.map(|pod| &pod.uid) {
@@ -40,15 +49,16 @@ impl Inventory {
         self.look_at_driver(instance);
     }
 
-    /// UID of the Pod and address of every server that answers, or did.
-    pub fn servers_that_answered(&self) -> Vec<(String, SocketAddr)> {
+    /// Every server that answers, or did.
+    pub fn servers_that_answered(&self) -> Vec<ServerAddress> {
         let answering = self.pods.values().filter(|pod| self.answering.contains(&pod.meta.uid));
         let there = answering.filter(|pod| !pod.meta.deleting);
         there
             .filter_map(|pod| {
                 let application = self.applications.get(&pod.instance)?;
                 let pool = self.pools.get(&application.pool).filter(|pool| application.belongs_to(pool))?;
-                Some((pod.meta.uid.clone(), endpoint_of(pool.protocol(), application, pod)?.address))
+                let address = endpoint_of(pool.protocol(), application, pod)?.address;
+                Some(ServerAddress { pod_uid: pod.meta.uid.clone(), address, node: pod.node.clone() })
             })
             .collect()
     }
