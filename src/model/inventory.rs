@@ -41,6 +41,8 @@ pub struct Inventory {
     token_secrets: HashMap<String, Arc<TokenSecret>>,
     /// By instance.
     tokens: HashMap<String, InstanceToken>,
+    /// Instances that are gone, while the Secret with their token is not.
+    token_secrets_left: BTreeSet<String>,
     departed: departed::Departed,
     /// By the session's UID.
     spark_sides: HashMap<String, SparkSide>,
@@ -87,7 +89,8 @@ pub struct PoolView {
     pub instances: Vec<Instance>,
     /// Drivers without an instance that may still run.
     pub leaving: Vec<LeavingDriver>,
-    /// No SparkApplication with the pool's label has this ordinal or a higher one, whoever owns it.
+    /// Nothing with the pool's label has this ordinal or a higher one, whoever owns it: no SparkApplication, no driver Pod
+    /// that has outlived its own, no Secret of one. A name is free when all of them are gone.
     pub free_ordinal: i64,
     /// Oldest first.
     pub sessions: Vec<Arc<Session>>,
@@ -180,8 +183,10 @@ impl Inventory {
     }
 
     fn free_ordinal(&self, pool: &str) -> i64 {
-        let names = self.applications_by_pool.get(pool).into_iter().flatten();
-        names.filter_map(|name| ordinal_of(name)).max().map_or(0, |last| last.saturating_add(1))
+        let names = self.applications_by_pool.get(pool).into_iter().flatten().map(String::as_str);
+        let of_pods = self.drivers_without_instance(pool).map(|pod| pod.instance.as_str());
+        let taken = names.chain(of_pods).chain(self.token_secrets_without_instance(pool));
+        taken.filter_map(ordinal_of).max().map_or(0, |last| last.saturating_add(1))
     }
 
     /// The Pod that counts when an application has more than one: the newest.
@@ -316,6 +321,7 @@ impl Inventory {
         }
         self.applications_by_pool.entry(pool).or_default().insert(name.clone());
         self.applications.insert(name.clone(), Arc::new(application));
+        self.token_secrets_left.remove(&name);
         self.look_at_driver(&name);
         self.route_instance(&name);
         touched

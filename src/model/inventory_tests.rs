@@ -5,7 +5,7 @@ use super::super::APPLICATION_STATES;
 use super::*;
 use crate::api::SessionState;
 use crate::model::InstancePhase;
-use crate::model::fixtures::{application, connect_pool, driver, session, thrift_pool, time};
+use crate::model::fixtures::{application, connect_pool, driver, session, thrift_pool, time, token_secret};
 
 const HOST: &str = "spark.example.com";
 
@@ -373,4 +373,25 @@ fn an_application_is_an_instance_unless_another_owns_it(
     assert_eq!(view.free_ordinal, 8, "its name is taken in any case");
     let routed = inventory.routing().endpoints.keys().any(|cluster| cluster.starts_with("p-7/"));
     assert_eq!(routed, orphaned.is_some());
+}
+
+/// A pool that is deleted and made anew: the garbage collector has deleted the SparkApplication, and its driver takes its time.
+#[test]
+fn the_ordinal_of_a_driver_that_still_ends_is_not_free() {
+    let mut inventory = Inventory::default();
+    inventory.put(Object::Pool(connect_pool("p")));
+    inventory.put(Object::Application(application("p-3")));
+    inventory.put(Object::Pod(driver("p-3").at_ip("10.0.0.1")));
+    let free = |inventory: &Inventory| inventory.pool_view("p").unwrap().free_ordinal;
+    inventory.put(Object::Token(token_secret("p-3", "t")));
+    inventory.remove(Kind::Application, "p-3");
+    assert_eq!(free(&inventory), 4);
+    inventory.put(Object::Pod(DriverPod { ended: true, ..driver("p-3") }));
+    assert_eq!(free(&inventory), 4, "it keeps its name");
+    inventory.remove(Kind::Pod, "p-3-driver");
+    assert_eq!(free(&inventory), 4, "its Secret, too");
+    inventory.remove(Kind::Token, "p-3-token");
+    assert_eq!(free(&inventory), 0);
+    inventory.put(Object::Token(token_secret("p-x-7", "t")));
+    assert_eq!(free(&inventory), 0, "another pool's");
 }

@@ -19,7 +19,7 @@ pub(super) struct Drivers {
     /// Names of the instances that have failed.
     failed: BTreeSet<String>,
     /// By pool, names of the Pods whose SparkApplication is gone already.
-    leaving: HashMap<String, BTreeSet<String>>,
+    without_instance: HashMap<String, BTreeSet<String>>,
 }
 
 /// A driver that runs on for a moment, though its SparkApplication is gone.
@@ -52,9 +52,14 @@ impl Inventory {
     }
 
     pub(super) fn leaving_drivers(&self, pool: &str) -> Vec<LeavingDriver> {
-        let names = self.drivers.leaving.get(pool).into_iter().flatten();
-        let pods = names.filter_map(|name| self.pods.get(name));
+        let pods = self.drivers_without_instance(pool).filter(|pod| pod.owned && !pod.ended);
         pods.map(|pod| LeavingDriver { instance: pod.instance.clone(), killed_at: pod.killed_at }).collect()
+    }
+
+    /// Driver Pods whose SparkApplication is gone, also those that have ended: each keeps its name until it is gone, too.
+    pub(super) fn drivers_without_instance(&self, pool: &str) -> impl Iterator<Item = &Arc<DriverPod>> {
+        let names = self.drivers.without_instance.get(pool).into_iter().flatten();
+        names.filter_map(|name| self.pods.get(name))
     }
 
     /// Looks at the instance and its Pods anew: something of them has changed.
@@ -67,10 +72,10 @@ impl Inventory {
             let unproven = !pod.meta.deleting && !self.answering.contains(uid);
             self.drivers.names.insert(uid.clone(), name.clone());
             enter(&mut self.drivers.unproven, name, unproven);
-            if !is_known && pod.owned && !pod.ended {
-                self.drivers.leaving.entry(pod.pool.clone()).or_default().insert(name.clone());
+            if is_known {
+                self.drivers.has_instance(&pod);
             } else {
-                self.drivers.stays(&pod);
+                self.drivers.without_instance.entry(pod.pool.clone()).or_default().insert(name.clone());
             }
         }
         let failed = self.instance(instance).is_some_and(|it| it.phase == InstancePhase::Failed);
@@ -82,14 +87,14 @@ impl Drivers {
     pub fn forget(&mut self, pod: &DriverPod) {
         self.names.remove(&pod.meta.uid);
         self.unproven.remove(&pod.meta.name);
-        self.stays(pod);
+        self.has_instance(pod);
     }
 
-    fn stays(&mut self, pod: &DriverPod) {
-        if let Some(names) = self.leaving.get_mut(&pod.pool) {
+    fn has_instance(&mut self, pod: &DriverPod) {
+        if let Some(names) = self.without_instance.get_mut(&pod.pool) {
             names.remove(&pod.meta.name);
             if names.is_empty() {
-                self.leaving.remove(&pod.pool);
+                self.without_instance.remove(&pod.pool);
             }
         }
     }

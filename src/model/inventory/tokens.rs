@@ -31,6 +31,9 @@ impl Inventory {
         let instance = secret.instance.clone();
         self.tokens.insert(instance.clone(), secret.token.clone());
         self.token_secrets.insert(secret.meta.name.clone(), Arc::new(secret));
+        if !self.applications.contains_key(&instance) {
+            self.token_secrets_left.insert(instance.clone());
+        }
         self.look_at_driver(&instance);
         self.pool_of_instance(&instance)
     }
@@ -40,15 +43,25 @@ impl Inventory {
         let Some(secret) = self.token_secrets.remove(secret) else { return Vec::new() };
         if !self.applications.contains_key(&secret.instance) {
             self.tokens.remove(&secret.instance);
+            self.token_secrets_left.remove(&secret.instance);
         }
         self.look_at_driver(&secret.instance);
         self.pool_of_instance(&secret.instance)
     }
 
     pub(super) fn forget_token(&mut self, instance: &str) {
-        if !self.token_secrets.contains_key(&token_secret_name(instance)) {
+        if self.token_secrets.contains_key(&token_secret_name(instance)) {
+            self.token_secrets_left.insert(instance.to_owned());
+        } else {
             self.tokens.remove(instance);
         }
+    }
+
+    /// Instances of the pool that are gone, while the Secret with their token is not: the next one of the name would find it
+    /// and lose it to the garbage collector.
+    pub(super) fn token_secrets_without_instance(&self, pool: &str) -> impl Iterator<Item = &str> {
+        let is_of_pool = move |name: &&str| name.rsplit_once('-').is_some_and(|(of, _)| of == pool);
+        self.token_secrets_left.iter().map(String::as_str).filter(is_of_pool)
     }
 
     fn pool_of_instance(&self, instance: &str) -> Vec<String> {
