@@ -180,7 +180,7 @@ fn stand_for_election(
 ) -> Leadership {
     let leads = metrics.leader.clone();
     let (candidate, leadership) = Candidate::new(client, election.lease, election.timing, leads);
-    let candidate = candidate.woken_by(stores.api_server.recoveries());
+    let candidate = candidate.woken_by(stores.api_server.recoveries()).doubting(stores.history.clone());
     let (stores, stop) = (stores.clone(), stop.clone());
     servers.spawn(candidate.run(async move { stores.until_probed().await }, stop));
     leadership

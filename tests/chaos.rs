@@ -11,6 +11,8 @@ use tokio::time::sleep;
 
 #[path = "chaos/api_server.rs"]
 mod api_server;
+#[path = "chaos/etcd.rs"]
+mod etcd;
 #[path = "support/namespace.rs"]
 mod namespace;
 #[path = "envoy/operator.rs"]
@@ -22,6 +24,8 @@ mod process;
 #[path = "chaos/proxy.rs"]
 #[allow(dead_code, reason = "other tests count what is asked")]
 mod proxy;
+#[path = "chaos/restore.rs"]
+mod restore;
 #[path = "stand_in/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests make it do more")]
 mod stand_in;

@@ -409,6 +409,15 @@ impl Inventory {
         meta.map(|meta| meta.resource_version)
     }
 
+    /// Of all custom resources.
+    pub fn newest_version(&self) -> u64 {
+        let pools = self.pools.values().map(|pool| &pool.meta);
+        let sessions = self.sessions.values().map(|session| &session.meta);
+        let applications = self.applications.values().map(|application| &application.meta);
+        let all = pools.chain(sessions).chain(applications);
+        all.map(|meta| meta.resource_version).max().unwrap_or_default()
+    }
+
     /// Removes an object. Returns the names of the pools that are touched, as all changes do.
     pub fn remove(&mut self, kind: Kind, name: &str) -> Vec<String> {
         match kind {

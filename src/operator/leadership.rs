@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::history::History;
 use super::lease::{Election, HolderIdentity, LeaseTiming, Moment, Step};
 use crate::telemetry::Causes;
 
@@ -184,6 +185,11 @@ pub struct Candidate {
     leads: Gauge,
     told: Told,
     recoveries: Option<watch::Receiver<u64>>,
+    history: History,
+    /// Of the Lease, as it was last read or written.
+    version: u64,
+    /// When the API server last answered.
+    reached: watch::Sender<Instant>,
 }
 
 /// What the log said last.
@@ -210,6 +216,9 @@ impl Candidate {
             leads,
             told: Told::default(),
             recoveries: None,
+            history: History::default(),
+            version: 0,
+            reached: watch::Sender::new(Instant::now()),
         };
         (candidate, Leadership { standing: receiver, writing })
     }
@@ -218,6 +227,28 @@ impl Candidate {
     pub fn woken_by(mut self, recoveries: watch::Receiver<u64>) -> Self {
         self.recoveries = Some(recoveries);
         self
+    }
+
+    /// Tells of a Lease that is older than it was.
+    pub fn doubting(mut self, history: History) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// When this replica's questions about the Lease, of which there is one every few seconds, were last answered.
+    pub fn reached(&self) -> watch::Receiver<Instant> {
+        self.reached.subscribe()
+    }
+
+    fn answered(&mut self, lease: Option<&Lease>) {
+        self.reached.send_replace(Instant::now());
+        let version = lease.and_then(|lease| lease.metadata.resource_version.as_deref()?.parse().ok());
+        if let Some(version) = version {
+            if version < self.version {
+                self.history.doubt();
+            }
+            self.version = version;
+        }
     }
 
     async fn recovery(&mut self) {
@@ -281,6 +312,7 @@ impl Candidate {
             return Ok(self.timing.renew);
         }
         let found = request("read", self.api.get_opt(&self.name)).await?;
+        self.answered(found.as_ref());
         let now = moment();
         let (metadata, spec) = match self.election.step(found.as_ref(), now) {
             Step::Wait(expires) => {
@@ -307,9 +339,11 @@ impl Candidate {
         };
         match written {
             Ok(Err(kube::Error::Api(status))) if status.code == 409 || (known && status.code == 404) => {
+                self.answered(None);
                 Ok(false)
             }
             Ok(Ok(lease)) => {
+                self.answered(Some(&lease));
                 self.election.written(lease.spec.clone().unwrap_or_default(), sent);
                 self.held = Some(lease);
                 Ok(true)

@@ -103,6 +103,9 @@ pub struct Election {
     /// Whether the Lease is as it was when this process came. Whoever has written it since then is alive, whatever its
     /// name says.
     as_found: bool,
+    /// Whether this process has asked for the Lease since it last saw another one hold it. Else a Lease with its name is one
+    /// from earlier, as a restored backup has it: the other one may still lead.
+    claimed: bool,
     seen: Option<Seen>,
     held_until: Option<Instant>,
 }
@@ -116,13 +119,13 @@ struct Seen {
 
 impl Election {
     pub fn new(identity: HolderIdentity, timing: LeaseTiming) -> Self {
-        Self { identity, timing, as_found: true, seen: None, held_until: None }
+        Self { identity, timing, as_found: true, claimed: false, seen: None, held_until: None }
     }
 
     /// `now` is a moment after the Lease was read.
     pub fn step(&mut self, found: Option<&Lease>, now: Moment) -> Step {
         let Some(lease) = found else {
-            (self.seen, self.as_found) = (None, false);
+            (self.seen, self.as_found, self.claimed) = (None, false, true);
             return Step::Create(self.ours(None, now.wall));
         };
         let spec = lease.spec.clone().unwrap_or_default();
@@ -136,12 +139,11 @@ impl Election {
         };
         let expires = since + self.promised(&spec);
         let ended = |holder: &str| self.as_found && self.identity.is_of_same_pod(holder);
-        let taken = holder(&spec).is_some_and(|holder| !self.is_ours(&spec) && !ended(holder));
-        let step = if taken && now.instant < expires {
-            Step::Wait(expires)
-        } else {
-            Step::Replace(self.ours(Some(&spec), now.wall))
-        };
+        let is_ours = self.is_ours(&spec) && self.claimed;
+        let taken = holder(&spec).is_some_and(|holder| !is_ours && !ended(holder));
+        let waits = taken && now.instant < expires;
+        let step = if waits { Step::Wait(expires) } else { Step::Replace(self.ours(Some(&spec), now.wall)) };
+        self.claimed = !waits;
         if taken {
             self.held_until = None;
         }

@@ -64,6 +64,20 @@ fn a_lease_that_nobody_has_made_is_created() {
     assert_eq!(election.leader(), Some("a"));
 }
 
+/// As a restored backup has it: another one may lead by now.
+#[test]
+fn a_lease_of_ones_own_from_earlier_is_waited_for_as_anyones() {
+    let clock = Clock::new();
+    let (mut election, spec) = leader(&clock);
+    let other = held_by("b", 20 * SECOND, &clock);
+    assert_eq!(election.step(Some(&other), clock.at(20 * SECOND)), Step::Wait(clock.at(30 * SECOND).instant));
+    let restored = lease(spec);
+    let waits = Step::Wait(clock.at(31 * SECOND).instant);
+    assert_eq!(election.step(Some(&restored), clock.at(21 * SECOND)), waits);
+    assert_eq!(election.held_until(), None);
+    assert!(matches!(election.step(Some(&restored), clock.at(31 * SECOND)), Step::Replace(_)));
+}
+
 #[test]
 fn a_renewal_keeps_the_time_of_acquisition_and_counts_from_before_it_was_sent() {
     let clock = Clock::new();

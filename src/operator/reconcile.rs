@@ -23,6 +23,8 @@ use crate::telemetry::Causes;
 const WORKERS: usize = 8;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Conflicts in a row that are no coincidence: the state may be older than it looks.
+const DOUBTFUL_CONFLICTS: u32 = 3;
 /// A pool is planned at least this often: a watch that lost something is made good by then.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 
@@ -104,12 +106,20 @@ impl Reconciler {
     }
 
     /// At the beginning of each term: forgets what was observed in earlier ones, learns what the last
-    /// leader wrote, and has every pool planned once.
+    /// leader wrote, and has every pool planned once. The same when the API server was set back within a term.
     async fn take_over(self: Arc<Self>) -> anyhow::Result<()> {
         self.stores.until_probed().await;
+        let mut set_backs = self.stores.history.set_backs();
         let mut last = None;
         loop {
-            let term = self.leadership.next_term(last).await;
+            let term = tokio::select! {
+                term = self.leadership.next_term(last) => term,
+                // The sender lives in the stores.
+                Ok(()) = set_backs.changed() => {
+                    (*lock(&self.taken_over), last) = (None, None);
+                    continue;
+                }
+            };
             let learnt = self.leadership.in_term(term, self.takeover.learn(&self.stores)).await;
             // A renewal in the last moment may have kept a term that seemed over: then it is still to be taken over.
             if learnt.is_some() || self.leadership.term() != Some(term) {
@@ -199,7 +209,12 @@ impl Reconciler {
                 memory.failures = memory.failures.saturating_add(1);
                 let retry = retry_after(memory.failures);
                 match error {
-                    ApplyError::Outdated(detail) => tracing::debug!(pool, detail, "planned on an old state"),
+                    ApplyError::Outdated(detail) => {
+                        tracing::debug!(pool, detail, "planned on an old state");
+                        if memory.failures >= DOUBTFUL_CONFLICTS {
+                            self.stores.history.doubt();
+                        }
+                    }
                     error => {
                         let problem = Causes(&error).to_string();
                         if memory.problem.as_ref() != Some(&problem) {

@@ -1,13 +1,18 @@
 //! The inventory behind a lock, and who is told when it changes.
 
+mod lists;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::{Notify, watch};
 
+use super::history::History;
 use super::outage::ApiServer;
 use super::queue::WorkQueue;
 use crate::model::{Inventory, Kind, Object, Policy, Session, SparkSide};
+
+pub use lists::List;
 
 /// What this replica knows of the cluster. Watches write it; the planner, the broker and the
 /// translation to xDS read it. No lock is held across an `.await`.
@@ -16,6 +21,7 @@ pub struct Stores {
     /// Pools to plan.
     pub queue: WorkQueue,
     pub api_server: ApiServer,
+    pub history: History,
     /// Something changed that Envoy or the readiness probes have to know.
     pub servers_changed: Notify,
     /// The same for the second listener: a `Notify` wakes one.
@@ -36,6 +42,11 @@ struct State {
     waiters: HashMap<String, watch::Sender<()>>,
     /// By pool: sessions that were deleted before they had ended.
     deleted: HashMap<String, Vec<Arc<Session>>>,
+    lists: lists::UnderWay,
+    /// How often the API server was set back.
+    epoch: u64,
+    /// In which of these times each kind was listed last.
+    listed_in: HashMap<Kind, u64>,
 }
 
 /// What a change concerns.
@@ -52,6 +63,26 @@ impl State {
     fn put(&mut self, object: Object) -> Touched {
         let servers = object.kind() != Kind::Session && !self.inventory.differs_in_status_alone(&object);
         Touched { pools: self.inventory.put(object), servers }
+    }
+
+    fn remove(&mut self, kind: Kind, name: &str) -> Touched {
+        if kind == Kind::Session
+            && let Some(session) = self.inventory.session(name).filter(|session| !session.is_finished())
+        {
+            self.deleted.entry(session.spec.pool.clone()).or_default().push(Arc::clone(session));
+        }
+        Touched { pools: self.inventory.remove(kind, name), servers: kind != Kind::Session }
+    }
+
+    /// Enters an answer of the API server, if it is newer than what is known.
+    fn answered(&mut self, object: Object) -> Touched {
+        let (kind, version) = (object.kind(), object.meta().resource_version);
+        let newer = match self.inventory.version(kind, &object.meta().name) {
+            Some(known) => version > known,
+            // Unknown, though the watch is past it: deleted in the meantime.
+            None => version > self.seen.get(&kind).copied().unwrap_or(0),
+        };
+        if newer { self.put(object) } else { Touched::default() }
     }
 }
 
@@ -71,6 +102,7 @@ impl Stores {
             inventory: RwLock::new(State { inventory, ..State::default() }),
             queue: WorkQueue::default(),
             api_server: ApiServer::default(),
+            history: History::default(),
             servers_changed: Notify::new(),
             routing_changed: Notify::new(),
             drivers_changed: Notify::new(),
@@ -83,10 +115,11 @@ impl Stores {
         question(&self.lock_read().inventory)
     }
 
-    /// Enters what a watch has shown.
+    /// Enters what a watch has shown. Not what it has listed: see [`List`].
     pub fn shown(&self, object: Object) {
         let kind = object.kind();
         self.change(|state| {
+            state.entered(kind, &object.meta().name);
             let seen = state.seen.entry(kind).or_default();
             *seen = (*seen).max(object.meta().resource_version);
             // Someone else's write, from before the answer that is known already: what the plan
@@ -102,15 +135,9 @@ impl Stores {
     /// Enters what the API server answered to a write, so that the next plan knows it before the
     /// watch has shown it. What the watch has shown since then stands.
     pub fn written(&self, object: Object) {
-        let kind = object.kind();
-        let version = object.meta().resource_version;
         self.change(|state| {
-            let newer = match state.inventory.version(kind, &object.meta().name) {
-                Some(known) => version > known,
-                // Unknown, though the watch is past it: deleted in the meantime.
-                None => version > state.seen.get(&kind).copied().unwrap_or(0),
-            };
-            if newer { state.put(object) } else { Touched::default() }
+            state.entered(object.kind(), &object.meta().name);
+            state.answered(object)
         });
     }
 
@@ -125,18 +152,14 @@ impl Stores {
     /// `version`: that of the deletion, 0 where it is not known.
     pub fn gone(&self, kind: Kind, name: &str, version: u64) {
         self.change(|state| {
+            state.entered(kind, name);
             let seen = state.seen.entry(kind).or_default();
             *seen = (*seen).max(version);
             // A namesake has taken its place since then, and is known by what the API server answered.
             if version > 0 && state.inventory.version(kind, name).is_some_and(|known| known > version) {
                 return Touched::default();
             }
-            if kind == Kind::Session
-                && let Some(session) = state.inventory.session(name).filter(|session| !session.is_finished())
-            {
-                state.deleted.entry(session.spec.pool.clone()).or_default().push(Arc::clone(session));
-            }
-            Touched { pools: state.inventory.remove(kind, name), servers: kind != Kind::Session }
+            state.remove(kind, name)
         });
     }
 

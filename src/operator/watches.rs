@@ -1,6 +1,5 @@
 //! The watches: Kubernetes events into the stores. They run on every replica.
 
-use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -14,8 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::convert::{InstanceSecret, TLS_SECRET_TYPE, Watched};
+use super::history;
 use super::outage::Pauses;
-use super::stores::Stores;
+use super::stores::{List, Stores};
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::Kind;
 use crate::model::connect_server::TOKEN_SECRET_TYPE;
@@ -25,6 +25,11 @@ use crate::telemetry::Causes;
 /// The selector of driver Pods.
 pub fn drivers() -> String {
     format!("{POOL_LABEL},spark-role=driver")
+}
+
+/// The selector of the Secrets with instances' tokens.
+pub fn tokens() -> String {
+    format!("type={TOKEN_SECRET_TYPE}")
 }
 
 /// Starts the watches of a namespace. Of Secrets those with instances' tokens are read, and certificates where any are
@@ -41,6 +46,7 @@ pub fn spawn(
         told.api_server.follow(&asking, || told.queue.retry_now()).await;
         Ok(())
     });
+    tasks.spawn(history::follow(client.clone(), namespace.to_owned(), stores.clone()));
     let everything = watcher::Config::default();
     let of_pools = watcher::Config::default().labels(POOL_LABEL);
     let drivers = watcher::Config::default().labels(&drivers());
@@ -58,7 +64,7 @@ pub fn spawn(
     ));
     tasks.spawn(follow::<SparkApplication>(client.clone(), namespace.to_owned(), of_pools, stores.clone()));
     tasks.spawn(follow::<Pod>(client.clone(), namespace.to_owned(), drivers, stores.clone()));
-    let tokens = watcher::Config::default().fields(&format!("type={TOKEN_SECRET_TYPE}"));
+    let tokens = watcher::Config::default().fields(&tokens());
     tasks.spawn(follow::<InstanceSecret>(client.clone(), namespace.to_owned(), tokens, stores.clone()));
     if stores.read(|inventory| inventory.needs_certificates()) {
         let certificates = watcher::Config::default().fields(&format!("type={TLS_SECRET_TYPE}"));
@@ -77,40 +83,37 @@ where
     K: Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(client, &namespace);
-    let mut events = std::pin::pin!(watch(api, config));
+    let mut set_backs = stores.history.set_backs();
+    let mut events = std::pin::pin!(watch(api.clone(), config.clone()));
     let mut pauses = Pauses::of(&stores.api_server);
-    let (mut listed, mut known) = (HashSet::new(), HashSet::new());
+    let mut list = None;
     let mut synced = false;
     loop {
-        let event = events.try_next().await;
+        let event = tokio::select! {
+            event = events.try_next() => event,
+            // The sender lives in `stores`.
+            Ok(()) = set_backs.changed() => {
+                events.set(watch(api.clone(), config.clone()));
+                continue;
+            }
+        };
         // It comes before the list is asked for.
         if event.as_ref().is_ok_and(|event| !matches!(event, Some(Event::Init))) {
             pauses.went_well();
         }
         match event {
-            Ok(Some(Event::Init)) => {
-                listed = HashSet::new();
-                known = stores.read(|inventory| inventory.names(K::KIND));
-            }
-            Ok(Some(Event::InitApply(object))) => {
-                if let Some(name) = enter(object, &stores) {
-                    listed.insert(name);
-                }
-            }
+            Ok(Some(Event::Init)) => list = Some(stores.list_begins(K::KIND)),
+            Ok(Some(Event::InitApply(object))) => enter(object, &stores, list.as_mut()),
             Ok(Some(Event::InitDone)) => {
-                // A list does not tell what was deleted while nobody watched. What was created since it began is not in
-                // it either.
-                for name in known.difference(&listed) {
-                    stores.gone(K::KIND, name, 0);
+                if let Some(list) = list.take() {
+                    stores.list_ends(list);
                 }
                 if !std::mem::replace(&mut synced, true) {
-                    tracing::debug!(kind = %K::kind(&()), objects = listed.len(), "watch has synced");
+                    tracing::debug!(kind = %K::kind(&()), "watch has synced");
                     stores.watch_synced();
                 }
             }
-            Ok(Some(Event::Apply(object))) => {
-                enter(object, &stores);
-            }
+            Ok(Some(Event::Apply(object))) => enter(object, &stores, None),
             Ok(Some(Event::Delete(object))) => {
                 let meta = object.meta();
                 let version = meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0);
@@ -123,25 +126,29 @@ where
             Err(error) => {
                 tracing::warn!(kind = %K::kind(&()), error = %Causes(&error), "watch is interrupted, trying again");
                 stores.api_server.suspect();
+                stores.history.doubt();
                 pauses.pause().await;
             }
         }
     }
 }
 
-/// Returns the object's name. An object that does not fit its type is skipped, not fatal: one bad
-/// object must not stop the watch of all others.
-fn enter<K>(object: DeserializeGuard<K>, stores: &Stores) -> Option<String>
+/// Enters an object as one of the list, where it comes with one. An object that does not fit its type is skipped, not fatal:
+/// one bad object must not stop the watch of all others.
+pub(super) fn enter<K>(object: DeserializeGuard<K>, stores: &Stores, mut list: Option<&mut List>)
 where
     K: Watched + Resource<DynamicType = ()>,
 {
     let name = object.meta().name.clone();
+    if let (Some(list), Some(name)) = (&mut list, &name) {
+        list.has(name);
+    }
     match object.0 {
-        Ok(object) => {
-            if let Some(object) = object.into_domain() {
-                stores.shown(object);
-            }
-        }
+        Ok(object) => match (object.into_domain(), list) {
+            (Some(object), Some(list)) => stores.listed(list, object),
+            (Some(object), None) => stores.shown(object),
+            (None, _) => {}
+        },
         Err(error) => {
             let left = if K::KIND == Kind::Pool {
                 "object cannot be read: its sessions are left as they are until it can"
@@ -154,7 +161,6 @@ where
             }
         }
     }
-    name
 }
 
 #[cfg(test)]
@@ -170,7 +176,7 @@ mod tests {
             "apiVersion": SparkSessionPool::api_version(&()), "kind": "SparkSessionPool", "spec": spec,
             "metadata": { "name": "p", "uid": "1", "resourceVersion": "1" },
         });
-        enter::<SparkSessionPool>(serde_json::from_value(pool).unwrap(), stores);
+        enter::<SparkSessionPool>(serde_json::from_value(pool).unwrap(), stores, None);
     }
 
     fn is_unreadable(stores: &Stores) -> bool {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
@@ -14,13 +15,13 @@ use spark_session_operator::api::{
     SessionState, SparkApplication, SparkInteractiveSession, SparkSessionPool,
 };
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::namespace::in_a_namespace;
 use super::operator::Operator;
-use super::process::free_port;
+use super::process::{free_port, log_file};
 use super::stand_in::StandIn;
 use super::wait::until;
 use super::{GOAL, LIMIT};
@@ -55,19 +56,35 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 
 pub async fn in_a_world(scenario: &str, test: impl AsyncFnOnce(World)) {
     let _alone = ALONE.lock().await;
-    let in_world = async |client, namespace| test(World::new(client, namespace).await).await;
+    let in_world = async |client, namespace| test(World::new(client, namespace, &[]).await).await;
     in_a_namespace(&format!("chaos-{scenario}"), in_world).await;
 }
 
+/// The same on an API server that has nothing else to do, with these flags for the operator.
+pub async fn on_a_server_of_its_own(client: Client, scenario: &str, flags: &[&str]) -> World {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let name = format!("chaos-{scenario}");
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.clone());
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    World::new(client, name, flags).await
+}
+
+/// Nothing that takes its time runs beside it.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().await
+}
+
 impl World {
-    async fn new(client: Client, namespace: String) -> Self {
+    async fn new(client: Client, namespace: String, flags: &[&str]) -> Self {
         let spark = StandIn::start(client.clone(), &namespace);
-        let operator = Operator::new(&namespace, "operator", &namespace, free_port(), &[]);
+        let operator = Operator::new(&namespace, "operator", &namespace, free_port(), flags);
         let (sender, ever) = tokio::sync::watch::channel(BTreeSet::new());
         let api: Api<SparkApplication> = Api::namespaced(client.clone(), &namespace);
         let made = tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).applied_objects());
-            while let Some(application) = events.try_next().await.expect("the first API server is well") {
+            // It ends with its API server, where that is the test's own.
+            while let Ok(Some(application)) = events.try_next().await {
                 sender.send_modify(|ever| {
                     ever.insert(application.metadata.uid.unwrap_or_default());
                 });
@@ -95,6 +112,32 @@ impl World {
                 async move { drop(sessions.create(&PostParams::default(), &session).await.unwrap()) }
             })
             .await;
+    }
+
+    /// Until so many sessions are served, and nothing more is said of the others than that they are there.
+    pub async fn until_served(&self, count: usize) {
+        until(&format!("{count} sessions are served"), async || {
+            let sessions = self.sessions().list(&ListParams::default()).await.ok()?.items;
+            let served = sessions
+                .iter()
+                .filter(|it| it.status.as_ref().is_some_and(|status| status.state == SessionState::Active));
+            (served.count() == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Everything is as it should be at last. Returns how long that took from now on.
+    pub async fn until_right(&self, what: &str) -> Duration {
+        let began = Instant::now();
+        while let Some(wrong) = self.wrong().await {
+            assert!(began.elapsed() < PATIENCE, "{what}: {wrong}");
+        }
+        began.elapsed()
+    }
+
+    /// What the operator has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_file(&self.namespace, "operator")).unwrap()
     }
 
     /// Until the operator has begun with what there is.
