@@ -28,8 +28,12 @@ use uuid::Uuid;
 
 #[path = "support/namespace.rs"]
 mod namespace;
+#[path = "stand_in/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "other tests make it do more")]
+mod stand_in;
 
 use namespace::config;
+use stand_in::StandIn;
 
 const LEASE: &str = "spark-session-operator";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +65,8 @@ struct Requests {
     lease_writes: AtomicUsize,
     /// Requests for the Lease do not arrive any more.
     cut_off: AtomicBool,
+    /// Secrets are listed, and not watched.
+    without_news_of_secrets: AtomicBool,
 }
 
 impl Replica {
@@ -69,7 +75,16 @@ impl Replica {
     }
 
     async fn start_in_pod(name: &str, uid: Option<&str>, namespace: &str, timing: LeaseTiming) -> Self {
-        let requests = Arc::new(Requests::default());
+        Self::start_with(Arc::default(), name, uid, namespace, timing).await
+    }
+
+    async fn start_with(
+        requests: Arc<Requests>,
+        name: &str,
+        uid: Option<&str>,
+        namespace: &str,
+        timing: LeaseTiming,
+    ) -> Self {
         let client = client(Arc::clone(&requests)).await;
         let policy =
             Policy { identity_jar_url: Some("local:///identity.jar".to_owned()), ..Policy::default() };
@@ -146,6 +161,11 @@ async fn client(requests: Arc<Requests>) -> Client {
             if requests.cut_off.load(SeqCst) {
                 *request.uri_mut() = Uri::from_static("/cut-off");
             }
+        } else if request.uri().path().ends_with("/secrets")
+            && request.uri().query().is_some_and(|query| query.contains("watch=true"))
+            && requests.without_news_of_secrets.load(SeqCst)
+        {
+            *request.uri_mut() = Uri::from_static("/cut-off");
         } else if request.method() != Method::GET {
             requests.writes.fetch_add(1, SeqCst);
         }
@@ -212,6 +232,23 @@ impl Cluster {
         all.iter()
             .filter(|it| it.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix)))
             .count()
+    }
+
+    /// Waits until so many instances answer.
+    async fn has_ready(&self, pool: &str, instances: i32) {
+        let ready = move |pool: Option<&SparkSessionPool>| {
+            let status = pool.and_then(|pool| pool.status.as_ref());
+            status.is_some_and(|status| status.ready_replicas == instances)
+        };
+        let ready = timeout(PATIENCE, await_condition(self.pools(), pool, ready)).await;
+        ready.expect("its instances do not answer").unwrap();
+    }
+
+    /// UIDs of the instances.
+    async fn uids(&self) -> Vec<String> {
+        let api: Api<SparkApplication> = Api::namespaced(self.client.clone(), &self.namespace);
+        let all = api.list_metadata(&ListParams::default()).await.unwrap();
+        all.into_iter().filter_map(|it| it.metadata.uid).collect()
     }
 
     async fn holder(&self) -> Option<String> {
@@ -376,6 +413,34 @@ async fn a_leader_that_cannot_renew_stops_writing_before_another_begins() {
         .expect("it does not lead again");
         cluster.wants("lab", 3).await;
         cluster.is_planned("lab", 3).await;
+    })
+    .await;
+}
+
+/// A watch that is behind: it takes its time to begin anew, or it is not allowed for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_has_not_heard_of_the_last_ones_secrets_keeps_its_instances() {
+    in_a_namespace(async |cluster| {
+        let _spark = StandIn::start(cluster.client.clone(), &cluster.namespace);
+        let first = Replica::start("first", &cluster.namespace, QUICK).await;
+        first.leads().await;
+        let requests = Arc::new(Requests::default());
+        requests.without_news_of_secrets.store(true, SeqCst);
+        let second = Replica::start_with(requests, "second", None, &cluster.namespace, QUICK).await;
+        cluster.create_pool("lab").await;
+        cluster.has_ready("lab", 1).await;
+        let before = cluster.uids().await;
+
+        first.crash();
+        second.leads().await;
+        // It has planned the pool.
+        cluster.wants("lab", 2).await;
+        cluster.has_ready("lab", 2).await;
+        let after = cluster.uids().await;
+        assert!(before.iter().all(|uid| after.contains(uid)), "{before:?} are replaced by {after:?}");
+        let pool = cluster.pools().get("lab").await.unwrap();
+        let status = pool.status.unwrap();
+        assert_eq!((status.consecutive_failures, status.last_failure_message), (0, None));
     })
     .await;
 }

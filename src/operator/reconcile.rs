@@ -1,5 +1,6 @@
 //! Plans every pool that was touched and has the plan carried out, while this replica leads.
 
+mod absence;
 mod carry_out;
 
 use std::collections::HashMap;
@@ -55,6 +56,8 @@ struct Memory {
     observations: Observations,
     /// Names of instances that may have been created, or not.
     unsure: Vec<String>,
+    /// UIDs of instances whose token is lost for sure: the API server has no Secret of theirs.
+    without_token: Vec<String>,
     /// Plans in a row that could not be carried out.
     failures: u32,
     /// What the log was told of that: each problem once.
@@ -150,8 +153,8 @@ impl Reconciler {
             memory.observations.clock_jumped_at = watching.jumped_at;
         }
         memory.observations.activity_slack = self.activity.slack();
-        if let Err(error) = self.look_for(&mut memory.unsure).await {
-            tracing::debug!(pool, %error, "it is not known whether an instance was created");
+        if let Err(error) = self.look(pool, &mut memory).await {
+            tracing::debug!(pool, %error, "it is not known what there is");
             memory.failures = memory.failures.saturating_add(1);
             let retry = retry_after(memory.failures);
             self.remember(pool, Some(memory));
@@ -240,6 +243,11 @@ impl Reconciler {
             Some(delay) if view.is_some() || wake_at.is_some() => Again::After(delay),
             _ => Again::Never,
         }
+    }
+
+    async fn look(&self, pool: &str, memory: &mut Memory) -> Result<(), ApplyError> {
+        self.look_for(&mut memory.unsure).await?;
+        self.look_for_missing(pool, memory).await.map_err(ApplyError::Api)
     }
 
     /// Enters those of these instances that are there: the next plan would make others in their place, under the next
