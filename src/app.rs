@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -19,7 +20,7 @@ use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
     AccessLogRecorders, Activity, ActivityWriter, Applier, Candidate, Clients, ConnectionRecorder,
     ConnectionWriter, DriverLogs, DriverMetrics, Events, Leadership, Liveness, PoolMetrics, Readiness,
-    Reconciler, SessionPatch, SparkClients, Stores, Takeover, programmed, watches,
+    Reconciler, SessionPatch, SparkClients, Stores, Takeover, programmed, serving_status, watches,
 };
 use crate::settings::{LeaderElection, Settings};
 use crate::telemetry::{self, Health, LostLines, Metrics};
@@ -75,8 +76,19 @@ pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
     let patch = SessionPatch::new(&patient, &settings.namespace, stores.clone());
     background.spawn(ActivityWriter::new(patch.clone(), stores.clone(), activity.clone()).run());
     background.spawn(ConnectionWriter::new(patch, stores.clone(), connections.clone()).run());
+    let (reporter, grpc_health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let leadership = match settings.leader_election.clone() {
-        Some(election) => stand_for_election(&prompt, election, &stores, &metrics, &stop, &mut servers),
+        Some(election) => {
+            let (leadership, reached) =
+                stand_for_election(&prompt, election, &stores, &metrics, &stop, &mut servers);
+            let (probed, reporter) = (stores.clone(), reporter.clone());
+            background.spawn(async move {
+                probed.until_probed().await;
+                serving_status::follow(reached, reporter).await
+            });
+            leadership
+        }
         None => {
             metrics.leader.set(1);
             Leadership::always()
@@ -127,8 +139,6 @@ pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
         Traces { activity: activity.clone(), connections: connections.clone(), metrics: metrics.clone() },
         stop.clone(),
     );
-    let (reporter, grpc_health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
@@ -169,7 +179,8 @@ pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
     until_stopped(background, servers, stop).await
 }
 
-/// Among the servers, since the Lease is to be given back before the process ends.
+/// Among the servers, since the Lease is to be given back before the process ends. Returns also when the API server last
+/// answered.
 fn stand_for_election(
     client: &kube::Client,
     election: LeaderElection,
@@ -177,13 +188,14 @@ fn stand_for_election(
     metrics: &Metrics,
     stop: &CancellationToken,
     servers: &mut JoinSet<anyhow::Result<()>>,
-) -> Leadership {
+) -> (Leadership, watch::Receiver<Instant>) {
     let leads = metrics.leader.clone();
     let (candidate, leadership) = Candidate::new(client, election.lease, election.timing, leads);
     let candidate = candidate.woken_by(stores.api_server.recoveries()).doubting(stores.history.clone());
+    let reached = candidate.reached();
     let (stores, stop) = (stores.clone(), stop.clone());
     servers.spawn(candidate.run(async move { stores.until_probed().await }, stop));
-    leadership
+    (leadership, reached)
 }
 
 /// Keys go only to an Envoy that shows who it is.

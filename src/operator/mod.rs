@@ -25,6 +25,7 @@ mod quantity;
 mod queue;
 mod readiness;
 mod reconcile;
+pub mod serving_status;
 mod session_patch;
 mod snapshot;
 mod spark_sessions;

@@ -10,6 +10,9 @@
 #[path = "../stand_in/mod.rs"]
 mod stand_in;
 
+#[path = "../chaos/proxy.rs"]
+#[allow(dead_code, reason = "other tests make it do more")]
+mod api_proxy;
 #[path = "../support/asking.rs"]
 mod asking;
 #[path = "../support/certificates.rs"]
@@ -34,6 +37,7 @@ mod world;
 
 mod activity;
 mod attacks;
+mod blind_replica;
 mod cancelled;
 mod certificates_refused;
 mod churn;

@@ -120,6 +120,12 @@ impl Operator {
         self.metric("access_log_entries_total").await
     }
 
+    /// Whether its log has these words.
+    #[allow(dead_code, reason = "other tests see what follows from it")]
+    pub fn says(&self, words: &str) -> bool {
+        std::fs::read_to_string(log_file(&self.scenario, &self.part)).is_ok_and(|log| log.contains(words))
+    }
+
     async fn metric(&self, name: &str) -> u64 {
         let url = format!("http://{}/metrics", self.metrics);
         let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
