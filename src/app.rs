@@ -14,7 +14,7 @@ use tonic::transport::Server;
 
 use crate::authn::{self, Authenticator};
 use crate::broker::{Broker, MaxHold, SessionWriter, ThriftSessions, Traces, Writers};
-use crate::control_channel::{Certificates, Incoming};
+use crate::control_channel::{Certificates, Incoming, Streams};
 use crate::edge;
 use crate::model::{Policy, Routing, TlsOff, TlsPolicy};
 use crate::operator::{
@@ -78,14 +78,15 @@ pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
     background.spawn(ConnectionWriter::new(patch, stores.clone(), connections.clone()).run());
     let (reporter, grpc_health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let streams = Streams::from(stop.clone());
     let leadership = match settings.leader_election.clone() {
         Some(election) => {
             let (leadership, reached) =
                 stand_for_election(&prompt, election, &stores, &metrics, &stop, &mut servers);
-            let (probed, reporter) = (stores.clone(), reporter.clone());
+            let (probed, reporter, streams) = (stores.clone(), reporter.clone(), streams.clone());
             background.spawn(async move {
                 probed.until_probed().await;
-                serving_status::follow(reached, reporter).await
+                serving_status::follow(reached, reporter, streams).await
             });
             leadership
         }
@@ -142,14 +143,14 @@ pub async fn run(settings: Settings, lost: LostLines) -> anyhow::Result<()> {
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-        .add_routes(DiscoveryService::new(publisher.clone(), stop.clone()).into_routes())
+        .add_routes(DiscoveryService::new(publisher.clone(), streams.clone()).into_routes())
         .add_service(grpc_health)
         .add_service(edge::service(Arc::new(broker)))
         .add_service(edge::open_session_service(Arc::new(thrift_sessions)))
         .add_service(edge::access_log_service(
             AccessLogRecorders { activity, connections, stores: stores.clone() },
             metrics.access_log_entries.clone(),
-            stop.clone(),
+            streams,
         ));
     if let Some(certificates) = &certificates {
         background.spawn(Arc::clone(certificates).follow());

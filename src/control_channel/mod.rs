@@ -13,6 +13,7 @@
 mod certificates;
 mod connection;
 mod incoming;
+mod streams;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use tonic::Request;
 pub use certificates::{Certificates, Reload, TlsFiles};
 pub use connection::Connection;
 pub use incoming::Incoming;
+pub use streams::Streams;
 
 /// The other end of a connection, as the server's extensions of each request know it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

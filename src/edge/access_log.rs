@@ -17,11 +17,11 @@ use envoy_types::pb::google::protobuf;
 use envoy_types::pb::google::protobuf::value::Kind;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::address::socket;
 use crate::api::DisconnectCause;
+use crate::control_channel::Streams;
 use crate::model::{ClientConnection, EndedConnection, Protocol, UsedConnection};
 use crate::xds::{ACTIVITY, CLOSE_TYPE, COUNTS, EXT_AUTHZ, LOCAL_CLOSE_REASON};
 
@@ -37,14 +37,14 @@ pub trait AccessLogSink: Send + Sync + 'static {
     fn ended(&self, connection: EndedConnection);
 }
 
-/// `envoy.service.accesslog.v3.AccessLogService`. `entries` counts what Envoys send. Envoy never ends a stream, so all of
-/// them end with `stop`.
+/// `envoy.service.accesslog.v3.AccessLogService`. `entries` counts what Envoys send. Envoy never ends a stream: `streams`
+/// does.
 pub fn access_log_service<S: AccessLogSink>(
     sink: S,
     entries: Counter,
-    stop: CancellationToken,
+    streams: impl Into<Streams>,
 ) -> AccessLogServiceServer<AccessLogs<S>> {
-    let service = AccessLogs { sink, entries, stop };
+    let service = AccessLogs { sink, entries, streams: streams.into() };
     AccessLogServiceServer::from_arc(Arc::new(service)).max_decoding_message_size(MAX_MESSAGE)
 }
 
@@ -52,7 +52,7 @@ pub fn access_log_service<S: AccessLogSink>(
 pub struct AccessLogs<S> {
     sink: S,
     entries: Counter,
-    stop: CancellationToken,
+    streams: Streams,
 }
 
 #[tonic::async_trait]
@@ -62,11 +62,11 @@ impl<S: AccessLogSink> AccessLogService for AccessLogs<S> {
         request: Request<Streaming<StreamAccessLogsMessage>>,
     ) -> Result<Response<StreamAccessLogsResponse>, Status> {
         let mut messages = request.into_inner();
-        let mut envoy = None;
+        let (mut envoy, end) = (None, self.streams.end());
         loop {
             let message = tokio::select! {
                 message = messages.message() => message?,
-                () = self.stop.cancelled() => None,
+                () = end.cancelled() => None,
             };
             let Some(message) = message else { return Ok(Response::new(StreamAccessLogsResponse {})) };
             // Only the first message of a stream says which Envoy it is.

@@ -15,6 +15,7 @@ use futures::stream;
 use rstest::rstest;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::*;

@@ -105,7 +105,7 @@ impl<S: Subscription> Connection<S> {
                 }
             }
             tokio::select! {
-                () = service.shutdown.cancelled() => return closed("the operator shuts down"),
+                () = service.shutdown.cancelled() => return closed("this replica ends its streams"),
                 () = self.responses.closed() => return closed("Envoy closed the stream"),
                 changed = snapshots.changed() => if changed.is_err() {
                     return closed("nothing will be published any more");

@@ -27,7 +27,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{DeltaSubscription, Kind, Publisher, Serves, SotwSubscription, Subscription, connection};
-use crate::control_channel::Peer;
+use crate::control_channel::{Peer, Streams};
 use crate::telemetry::Repeats;
 
 /// An Envoy that reconnects names every resource it has with its version, in one request. tonic's default
@@ -39,15 +39,17 @@ pub const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct DiscoveryService {
     pub(super) publisher: Publisher,
+    /// Ends the stream that it serves.
     pub(super) shutdown: CancellationToken,
     pub(super) refused: Arc<Repeats<()>>,
+    streams: Streams,
 }
 
 impl DiscoveryService {
-    /// Streams end when `shutdown` is cancelled; Envoy then connects to another replica and keeps what it
-    /// has meanwhile.
-    pub fn new(publisher: Publisher, shutdown: CancellationToken) -> Self {
-        Self { publisher, shutdown, refused: Arc::default() }
+    /// When its streams end, Envoy connects to another replica and keeps what it has meanwhile.
+    pub fn new(publisher: Publisher, streams: impl Into<Streams>) -> Self {
+        let streams = streams.into();
+        Self { publisher, shutdown: streams.end(), refused: Arc::default(), streams }
     }
 
     /// Ready to be added to a tonic server.
@@ -68,7 +70,8 @@ impl DiscoveryService {
         // At most one response per type waits for an ACK, so sending into this never blocks.
         let (responses, receiver) = mpsc::channel(Kind::ALL.len());
         let serves = Serves { only, secrets: Peer::of(&request).verified };
-        tokio::spawn(connection::serve::<S>(self.clone(), serves, request.into_inner(), responses));
+        let service = Self { shutdown: self.streams.end(), ..self.clone() };
+        tokio::spawn(connection::serve::<S>(service, serves, request.into_inner(), responses));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

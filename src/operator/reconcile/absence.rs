@@ -45,7 +45,7 @@ impl Reconciler {
 fn missing(inventory: &Inventory, pool: &str) -> Missing {
     if inventory.pool(pool).is_none() {
         let ends = inventory.sessions_in(pool).any(|session| !session.is_finished());
-        return Missing { pool: ends && !inventory.is_unreadable_pool(pool), ..Missing::default() };
+        return Missing { pool: ends && inventory.unreadable_pool(pool).is_none(), ..Missing::default() };
     }
     let lost = inventory
         .instances_of(pool)
@@ -67,7 +67,7 @@ mod tests {
         assert!(!missing(&inventory, "p").pool);
         inventory.put(Object::Session(session("s").on("p-0")));
         assert!(missing(&inventory, "p").pool);
-        inventory.pool_unreadable("p");
+        inventory.pool_unreadable("p", "it cannot be read");
         assert!(!missing(&inventory, "p").pool);
         inventory.put(Object::Pool(connect_pool("p")));
         assert!(!missing(&inventory, "p").pool);
