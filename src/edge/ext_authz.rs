@@ -54,7 +54,7 @@ async fn answer<C: Checker>(checker: &C, request: CheckRequest) -> Option<CheckR
     let check = check::read(&request);
     let pending = match Pending::of(&request, &check.call) {
         Ok(pending) => pending,
-        Err(refused) => return Some(refused),
+        Err(denial) => return Some(deny::response(&denial, &Form::of(&request, &check.call))),
     };
     // It may have 104 KiB, and the answer may take minutes.
     drop(request);
@@ -74,18 +74,16 @@ struct Pending {
 }
 
 impl Pending {
-    /// Or the refusal of a request of which too much would have to be kept.
-    fn of(request: &CheckRequest, call: &Call) -> Result<Self, CheckResponse> {
+    /// An error for a request of which too much would have to be kept.
+    fn of(request: &CheckRequest, call: &Call) -> Result<Self, Denial> {
         let form = Form::of(request, call);
         let none = HashMap::new();
         let headers = check::Request::of(request).headers().unwrap_or(&none);
         let forwarded = |allowed: Allowed| {
             ForwardedHeaders::of(allowed.protocol(), headers).map(|forwarded| (allowed, forwarded))
         };
-        match Allowed::by(call).map(forwarded).transpose() {
-            Ok(allowed) => Ok(Self { form, allowed, counts: call.counts_as_activity() }),
-            Err(denial) => Err(deny::response(&denial, &form)),
-        }
+        let allowed = Allowed::by(call).map(forwarded).transpose()?;
+        Ok(Self { form, allowed, counts: call.counts_as_activity() })
     }
 
     fn routed(&self, route: &Route) -> CheckResponse {
