@@ -219,7 +219,7 @@ fn envoy_settings(settings: &Settings) -> EnvoySettings {
             .envoy_tls_listen_addr
             .filter(|_| settings.control_channel_verified)
             .map(|listen_addr| TlsListener { listen_addr }),
-        rate_limit: settings.envoy_rate_limit,
+        request_rates: settings.request_rates,
         ext_authz_timeout: connect.max(thrift) + MaxHold::MARGIN,
         max_body_head: BODY_HEAD_BYTES,
         activity_report_interval: (settings.activity_interval / 4).max(SHORTEST_REPORT_INTERVAL),

@@ -28,6 +28,7 @@ use crate::authn::AuthnSettings;
 use crate::broker::MaxHold;
 use crate::control_channel::TlsFiles;
 use crate::telemetry::{AuditLog, LogFormat};
+use crate::xds::RequestRates;
 
 #[derive(Parser, Debug)]
 #[command(
@@ -87,6 +88,11 @@ pub struct RunArgs {
     /// Requests per second that each Envoy lets through, with bursts of twice as many. 0: any number.
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     envoy_rate_limit: u32,
+
+    /// Requests per second that each Envoy lets through from one address, with bursts of twice as many. Behind a load
+    /// balancer all clients may have one. 0: any number.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    envoy_rate_limit_per_address: u32,
 
     /// Address of /healthz and /readyz.
     #[arg(long, value_name = "ADDR", default_value = ":8081", value_parser = listen_addr)]
@@ -154,8 +160,8 @@ pub struct Settings {
     /// `None`: no TLS.
     pub envoy_tls_listen_addr: Option<SocketAddr>,
     pub tls_default_secret: Option<String>,
-    /// Per second and Envoy.
-    pub envoy_rate_limit: Option<NonZeroU32>,
+    /// Of each Envoy.
+    pub request_rates: RequestRates,
     pub health_addr: SocketAddr,
     pub metrics_addr: Option<SocketAddr>,
     pub max_hold: MaxHold,
@@ -193,7 +199,10 @@ impl RunArgs {
             envoy_listen_addr: plaintext,
             envoy_tls_listen_addr: tls,
             tls_default_secret: self.tls_default_secret.filter(|name| !name.is_empty()),
-            envoy_rate_limit: NonZeroU32::new(self.envoy_rate_limit),
+            request_rates: RequestRates {
+                in_all: NonZeroU32::new(self.envoy_rate_limit),
+                of_an_address: NonZeroU32::new(self.envoy_rate_limit_per_address),
+            },
             health_addr: self.health_probe_bind_address,
             metrics_addr: self.metrics_bind_address.0,
             identity: self.identity.validate()?,
@@ -271,10 +280,16 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_limit_can_be_off() {
-        let limit =
-            |number| run(&["--oidc-skip-validation", "--envoy-rate-limit", number]).unwrap().envoy_rate_limit;
-        assert_eq!((limit("0"), limit("7")), (None, NonZeroU32::new(7)));
+    fn each_rate_limit_can_be_off() {
+        let rates = |flags: &[&str]| {
+            let flags: Vec<_> = ["--oidc-skip-validation"].iter().chain(flags).copied().collect();
+            let RequestRates { in_all, of_an_address } = run(&flags).unwrap().request_rates;
+            [in_all, of_an_address].map(|rate| rate.map_or(0, NonZeroU32::get))
+        };
+        let (in_all, of_an_address) = ("--envoy-rate-limit", "--envoy-rate-limit-per-address");
+        assert_eq!(rates(&[]), [10_000, 1000]);
+        assert_eq!(rates(&[in_all, "0", of_an_address, "7"]), [0, 7]);
+        assert_eq!(rates(&[in_all, "7", of_an_address, "0"]), [7, 0]);
     }
 
     #[test]

@@ -440,7 +440,7 @@ async fn a_leader_that_has_not_heard_of_the_last_ones_secrets_keeps_its_instance
         assert!(before.iter().all(|uid| after.contains(uid)), "{before:?} are replaced by {after:?}");
         let pool = cluster.pools().get("lab").await.unwrap();
         let status = pool.status.unwrap();
-        assert_eq!((status.consecutive_failures, status.last_failure_message), (0, None));
+        assert_eq!((status.consecutive_failures, status.last_failure_message.as_deref()), (0, None));
     })
     .await;
 }

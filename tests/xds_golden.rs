@@ -21,7 +21,9 @@ use serde_json::Value;
 use spark_session_operator::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use spark_session_operator::model::{Inventory, Object, Policy, TlsOff, TlsPolicy};
 use spark_session_operator::operator::Watched;
-use spark_session_operator::xds::{EnvoySettings, Kind, Resource, Snapshot, TlsListener, translate};
+use spark_session_operator::xds::{
+    EnvoySettings, Kind, RequestRates, Resource, Snapshot, TlsListener, translate,
+};
 
 const LUA_PROGRAM: &str = include_str!("../src/xds/finished_operations.lua");
 
@@ -82,7 +84,10 @@ impl Case {
             listen_addr: (!self.flags.without_plaintext).then_some(([0, 0, 0, 0], 10_000).into()),
             tls: (!self.flags.without_tls)
                 .then_some(TlsListener { listen_addr: ([0, 0, 0, 0], 10_443).into() }),
-            rate_limit: NonZeroU32::new(10_000),
+            request_rates: RequestRates {
+                in_all: NonZeroU32::new(10_000),
+                of_an_address: NonZeroU32::new(1000),
+            },
             ext_authz_timeout: Duration::from_secs(130),
             max_body_head: 8192,
             activity_report_interval: Duration::from_secs(15),
@@ -157,9 +162,9 @@ fn expand(resource: &Resource, envoy: &DescriptorPool) -> serde_json::Value {
 /// Every listener has the whole program: its digest is enough to tell a change.
 fn abridge(value: &mut Value) {
     match value {
-        Value::String(text) if text == LUA_PROGRAM => {
-            *text =
-                format!("src/xds/finished_operations.lua, BLAKE3 {}", blake3::hash(text.as_bytes()).to_hex());
+        Value::String(text) if text.ends_with(LUA_PROGRAM) => {
+            let digest = blake3::hash(text.as_bytes()).to_hex();
+            *text = format!("src/xds/beginning.lua, src/xds/finished_operations.lua, BLAKE3 {digest}");
         }
         Value::Array(values) => values.iter_mut().for_each(abridge),
         Value::Object(fields) => fields.values_mut().for_each(abridge),

@@ -11,7 +11,9 @@ use spark_session_operator::broker::{Broker, MaxHold, SessionWriter, ThriftSessi
 use spark_session_operator::edge;
 use spark_session_operator::model::Routing;
 use spark_session_operator::operator::{Activity, ConnectionRecorder, SparkClients, Stores};
-use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, Snapshot, translate_after};
+use spark_session_operator::xds::{
+    DiscoveryService, EnvoySettings, Publisher, RequestRates, Snapshot, translate_after,
+};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -97,7 +99,7 @@ impl ControlPlane {
         EnvoySettings {
             listen_addr: Some(self.listen),
             tls: None,
-            rate_limit: None,
+            request_rates: RequestRates::default(),
             ext_authz_timeout: Duration::from_secs(315),
             max_body_head: 8192,
             activity_report_interval: Duration::from_secs(15),

@@ -69,6 +69,7 @@ fn bootstrap_of(node: &str, admin: SocketAddr, ads: SocketAddr, checks: SocketAd
         ("ADMIN_PORT", admin.port().to_string()),
         ("OPERATOR_HOST", checks.ip().to_string()),
         ("OPERATOR_PORT", checks.port().to_string()),
+        ("MAX_HEAP_BYTES", (1u64 << 30).to_string()),
     ] {
         text = text.replace(&format!("${{{name}}}"), &value);
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::Stores;
 use crate::model::Object;
 use crate::model::fixtures::{application, connect_pool, driver, thrift_pool};
-use crate::xds::{EnvoySettings, Kind, Snapshot, translate};
+use crate::xds::{EnvoySettings, Kind, RequestRates, Snapshot, translate};
 
 fn objects() -> Vec<Object> {
     let on = |pool: &str, instance: &str, ip: &str| {
@@ -46,7 +46,7 @@ fn versions(stores: &Stores) -> Vec<(Kind, String, String)> {
     let settings = EnvoySettings {
         listen_addr: Some(([0, 0, 0, 0], 10_000).into()),
         tls: None,
-        rate_limit: None,
+        request_rates: RequestRates::default(),
         ext_authz_timeout: Duration::from_secs(60),
         max_body_head: 8192,
         activity_report_interval: Duration::from_secs(15),

@@ -47,11 +47,15 @@ local function remember(connection, question, now)
   bytes = bytes + #question.words
 end
 
--- Nil for any other request.
+-- Nil for any other request. Either way the beginning of the request has come then.
 local function body_of_question(request)
   local length = tonumber(request:headers():get("content-length") or "")
-  if not length or length <= HEAD or length > LONGEST_QUESTION then return nil end
+  if not length or length <= HEAD or length > LONGEST_QUESTION then
+    await_beginning(request)
+    return nil
+  end
   local buffer = request:body()
+  request:clearRouteCache()
   local body = buffer and buffer:getBytes(0, buffer:length())
   if body and body:sub(1, #CALL) == CALL then return body end
 end
@@ -71,7 +75,7 @@ end
 
 function envoy_on_request(request)
   local connection = connection_of(request)
-  if not connection then return end
+  if not connection then return await_beginning(request) end
   local last = last_of(connection)
   -- Whatever else the client does may change the answer. It also takes the place of a question without one.
   forget(connection)

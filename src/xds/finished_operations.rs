@@ -17,10 +17,11 @@
 
 use std::collections::HashMap;
 
-use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
 use envoy_types::pb::envoy::extensions::filters::http::lua::v3::{Lua, LuaPerRoute, lua_per_route};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
+
+use super::beginning;
 
 /// The name by which routes address the filter.
 pub const LUA: &str = "envoy.filters.http.lua";
@@ -28,18 +29,29 @@ pub const LUA: &str = "envoy.filters.http.lua";
 /// The name of the program among the filter's.
 const PROGRAM: &str = "finished-operations";
 
-/// Does nothing except on routes with [`on`].
-pub fn filter() -> Lua {
-    let program = DataSource {
-        specifier: Some(data_source::Specifier::InlineString(
-            include_str!("finished_operations.lua").to_owned(),
-        )),
+/// On routes with [`on`] this program, and on all others, except with [`off`], the one that waits for the beginning of a
+/// request and does nothing else. Both wait for as much as a check carries, of Thrift and of Connect.
+///
+/// Of programs with names there must not be two: they would come to Envoy in any order, and a listener whose bytes differ
+/// loses its connections.
+pub fn filter(thrift_bytes: u32, connect_bytes: u32) -> Lua {
+    let thrift = beginning::awaiting(thrift_bytes, include_str!("finished_operations.lua"));
+    let connect = beginning::awaiting(connect_bytes, beginning::NOTHING_ELSE);
+    Lua {
+        default_source_code: Some(connect),
+        source_codes: HashMap::from([(PROGRAM.to_owned(), thrift)]),
         ..Default::default()
-    };
-    Lua { source_codes: HashMap::from([(PROGRAM.to_owned(), program)]), ..Default::default() }
+    }
 }
 
 pub fn on() -> (String, Any) {
-    let program = Some(lua_per_route::Override::Name(PROGRAM.to_owned()));
-    (LUA.to_owned(), pack_any(LuaPerRoute { r#override: program, ..Default::default() }))
+    per_route(lua_per_route::Override::Name(PROGRAM.to_owned()))
+}
+
+pub fn off() -> (String, Any) {
+    per_route(lua_per_route::Override::Disabled(true))
+}
+
+fn per_route(setting: lua_per_route::Override) -> (String, Any) {
+    (LUA.to_owned(), pack_any(LuaPerRoute { r#override: Some(setting), ..Default::default() }))
 }

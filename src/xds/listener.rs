@@ -34,9 +34,11 @@ use super::finished_operations::{self, LUA};
 use super::http2;
 use super::open_session::{self, EXT_PROC};
 use super::proto::{address, duration, extension, from_ads, number, seconds, yes};
+use super::route::THRIFT_BODY_BYTES;
 use super::{
-    CLUSTER_HEADER, EnvoySettings, LISTENER, NODE_METADATA_KEY, OPEN_SESSION_HEADER, PROXIED_HEADER, ROUTES,
-    SESSION_ID_HEADER, USER_HEADER, access_log, local_reply, rate_limit, trailers,
+    BEGUN_HEADER, CLUSTER_HEADER, EnvoySettings, KEPT_TIMEOUT_HEADER, LISTENER, NODE_METADATA_KEY,
+    OPEN_SESSION_HEADER, PROXIED_HEADER, ROUTES, SESSION_ID_HEADER, USER_HEADER, access_log, beginning,
+    local_reply, rate_limit, trailers,
 };
 use crate::model::{Denial, DenialKind};
 
@@ -47,16 +49,21 @@ pub const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 /// held until it had; this is for an Envoy whose ADS stream ends at another replica than its check did.
 const ON_DEMAND_TIMEOUT_SECONDS: u64 = 5;
 
-/// How long Envoy waits for one answer before it asks again; the longest pause between two tries, too. Longer than the
-/// operator holds a Connect request by default.
-const ONE_TRY_SECONDS: u64 = 90;
+/// How long Envoy waits for one answer before it asks again. Longer than the operator holds a Connect request by default.
+const ONE_TRY: Duration = Duration::from_secs(90);
+/// Between two tries while the operator is away: at random up to the shorter at first, then up to the longer. Many requests
+/// may wait: the shorter keeps them from coming to the other replica, or to the next process, in one moment.
+const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(1500)];
+/// More than there can be before the time for the whole check is over.
+const TRIES: u32 = 2000;
 
 /// Of a request: enough for a token with hundreds of groups in it. Envoy's default is 60.
 const MAX_HEADERS_KIB: u32 = 96;
 
-/// Requests of one client connection at the same time: a load balancer in front of Envoy may send those of all users
-/// through one. Envoy's own limit varies with its release.
-const MAX_CONCURRENT_STREAMS: u32 = 4096;
+/// Requests of one client connection at the same time, each of which may hold its headers in Envoy and more. HTTP/2 has
+/// clients wait, or open another connection, as a load balancer does that sends the requests of all users through few.
+/// Envoy's own limit varies with its release.
+const MAX_CONCURRENT_STREAMS: u32 = 256;
 
 /// What tells servers behind a proxy whom they serve, and Envoy how long to wait and what to try twice: it believes
 /// clients with private addresses.
@@ -139,19 +146,20 @@ fn connection_manager(settings: &EnvoySettings) -> HttpConnectionManager {
 }
 
 fn http_filters(settings: &EnvoySettings) -> Vec<HttpFilter> {
-    let limited = settings.rate_limit.map(|per_second| {
-        let limit = rate_limit::local_rate_limit(per_second);
-        http_filter("envoy.filters.http.local_ratelimit", pack_any(limit))
-    });
+    let limited = rate_limit::local_rate_limit(settings.request_rates)
+        .map(|limit| http_filter("envoy.filters.http.local_ratelimit", pack_any(limit)));
+    let open_session = http_filter(EXT_PROC, pack_any(open_session::processor(settings)));
     let others = [
-        http_filter(EXT_AUTHZ, pack_any(ext_authz(settings))),
-        http_filter(EXT_PROC, pack_any(open_session::processor(settings))),
-        http_filter("envoy.filters.http.on_demand", pack_any(on_demand())),
         http_filter(trailers::FILTER, pack_any(trailers::of_requests_removed())),
+        http_filter(EXT_AUTHZ, pack_any(ext_authz(settings))),
+        // Only where the first route has a setting for it.
+        HttpFilter { disabled: true, ..open_session },
+        http_filter("envoy.filters.http.on_demand", pack_any(on_demand())),
         http_filter("envoy.filters.http.router", pack_any(router())),
     ];
     // Before the limit, which is for the operator: one JDBC tool alone can ask for more rows in a second than it allows.
-    let repeated = http_filter(LUA, pack_any(finished_operations::filter()));
+    let programs = finished_operations::filter(THRIFT_BODY_BYTES, settings.max_body_head);
+    let repeated = http_filter(LUA, pack_any(programs));
     iter::once(repeated).chain(limited).chain(others).collect()
 }
 
@@ -167,8 +175,16 @@ fn forget_what_only_we_may_say() -> TypedExtensionConfig {
         header_mutation::Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(prefix) })
     };
     let by_name = |name: &str| header_mutation::Action::Remove(name.to_owned());
-    let names =
-        [CLUSTER_HEADER, OPEN_SESSION_HEADER, SESSION_ID_HEADER, USER_HEADER, PROXIED_HEADER].map(by_name);
+    let names = [
+        BEGUN_HEADER,
+        KEPT_TIMEOUT_HEADER,
+        CLUSTER_HEADER,
+        OPEN_SESSION_HEADER,
+        SESSION_ID_HEADER,
+        USER_HEADER,
+        PROXIED_HEADER,
+    ]
+    .map(by_name);
     let proxied = header_mutation::Action::Append(HeaderValueOption {
         header: Some(HeaderValue {
             key: PROXIED_HEADER.to_owned(),
@@ -182,7 +198,8 @@ fn forget_what_only_we_may_say() -> TypedExtensionConfig {
     });
     // In this order: the client's own value goes first, and its `x-forwarded-for` is read before that goes, too.
     let forged = FORGED_PREFIXES.map(by_prefix);
-    let mutations = names.into_iter().chain([proxied]).chain(forged).map(action).collect();
+    let mutations =
+        names.into_iter().chain([proxied, beginning::keep_timeout()]).chain(forged).map(action).collect();
     extension(
         "envoy.http.early_header_mutation.header_mutation",
         pack_any(early::HeaderMutation { mutations }),
@@ -205,7 +222,8 @@ fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
         transport_api_version: ApiVersion::V3.into(),
         services: Some(ext_authz::Services::GrpcService(GrpcService {
             timeout: duration(settings.ext_authz_timeout),
-            retry_policy: Some(until_the_operator_is_back()),
+            retry_policy: Some(again_after(TRIES, PAUSES)),
+            initial_metadata: vec![one_try_takes(ONE_TRY)],
             target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
                 cluster_name: settings.control_cluster.clone(),
                 ..Default::default()
@@ -237,18 +255,27 @@ fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
 
 /// A restart or a failover of the operator must not reach a client whose query goes on: beeline asks every few
 /// seconds for its state, and takes a 503 for the end. A check changes nothing that a second one would not find, so it is
-/// asked again for minutes: also one that was held when its operator died.
-///
-/// `max_interval` is a second thing, which Envoy documents nowhere: the time after which one try is given up and the
-/// next begins (`convertCoreToRouteRetryPolicy`). It has to be long, or held checks are asked anew all the time.
-fn until_the_operator_is_back() -> RetryPolicy {
+/// asked again for minutes: also one that was held when its operator died. How many requests may wait like that is in the
+/// bootstrap (`max_retries` of the operator's cluster).
+pub fn again_after(tries: u32, [first, longest]: [Duration; 2]) -> RetryPolicy {
     RetryPolicy {
         retry_on: "connect-failure,refused-stream,reset,unavailable".to_owned(),
-        num_retries: number(60),
+        num_retries: number(tries),
         retry_back_off: Some(BackoffStrategy {
-            base_interval: duration(Duration::from_millis(100)),
-            max_interval: seconds(ONE_TRY_SECONDS),
+            base_interval: duration(first),
+            max_interval: duration(longest),
         }),
+        ..Default::default()
+    }
+}
+
+/// `max_interval` is a second thing, which Envoy documents nowhere: the time after which one try is given up and the next
+/// begins (`convertCoreToRouteRetryPolicy`), so that held checks would be asked anew all the time. This header says another
+/// time, to Envoy's router and to nobody else.
+pub fn one_try_takes(time: Duration) -> HeaderValue {
+    HeaderValue {
+        key: "x-envoy-upstream-rq-per-try-timeout-ms".to_owned(),
+        value: time.as_millis().to_string(),
         ..Default::default()
     }
 }

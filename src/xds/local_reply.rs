@@ -5,6 +5,8 @@
 //! not read the call. Not here: what the checks refuse. It is a local reply to Envoy as well, and is left as it is, since
 //! everything here goes by the details of the one cause that it is about.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::accesslog::v3::{
     AccessLogFilter, ExtensionFilter, access_log_filter::FilterSpecifier, extension_filter,
 };
@@ -20,7 +22,7 @@ use envoy_types::pb::envoy::service::auth::v3::DeniedHttpResponse;
 use envoy_types::util::pack_any;
 
 use super::proto::number;
-use super::{EnvoySettings, listener, open_session, rate_limit};
+use super::{EnvoySettings, beginning, listener, open_session, rate_limit};
 use crate::edge::deny::{Form, denied};
 use crate::model::{Denial, DenialKind};
 
@@ -34,18 +36,32 @@ const BROKEN_OFF: &str = concat!(
 
 /// Envoy takes the first that matches.
 pub fn in_words(settings: &EnvoySettings) -> LocalReplyConfig {
-    let limited = settings.rate_limit.map(rate_limit::refusal);
+    let limited = rate_limit::refusal(settings.request_rates);
+    let overloaded = overloaded();
     let limited = limited.iter().flat_map(|denial| in_every_form(rate_limit::LIMITED, denial));
     let unchecked = listener::unchecked();
     let unchecked = in_every_form(listener::UNCHECKED, &unchecked);
+    let short = in_every_form(OVERLOADED, &overloaded);
+    let late = beginning::refusal();
+    let late = in_every_form(beginning::LATE, &late);
     // Only calls that open a session come there.
     let unopened = open_session::refusal();
     let unopened = in_every_form(open_session::FAILED, &unopened);
     // gRPC clients take Envoy's own answer for UNAVAILABLE, come back by themselves, and hear more from the check.
     let broken_off = denied(&broken_off(), &Form::unread_thrift());
     let broken_off = mapper(format!("{BROKEN_OFF}{IS_THRIFT}"), broken_off);
-    let mappers = limited.chain(unchecked).chain(unopened).chain([broken_off]).collect();
+    let mappers =
+        limited.chain(short).chain(unchecked).chain(late).chain(unopened).chain([broken_off]).collect();
     LocalReplyConfig { mappers, ..Default::default() }
+}
+
+/// The overload manager (`envoy/bootstrap.yaml`) refuses what is new: an expression (CEL).
+const OVERLOADED: &str = r#"response.code_details.startsWith("overload")"#;
+
+fn overloaded() -> Denial {
+    let message = "The gateway is short of memory. Nothing was done; try again in a few seconds.";
+    let retry_after = Some(Duration::from_secs(1));
+    Denial { retry_after, ..Denial::new(DenialKind::Unavailable, message) }
 }
 
 /// What a JDBC client hears whose server died in the middle of its call, or cannot be reached.

@@ -14,6 +14,7 @@
 //! certificates (`model::certificate`).
 
 mod access_log;
+mod beginning;
 mod cluster;
 mod connection;
 mod discovery;
@@ -41,6 +42,7 @@ pub use discovery::{DiscoveryService, MAX_REQUEST_BYTES};
 pub use listener::EXT_AUTHZ;
 pub use open_session::OPEN_SESSION_HEADER;
 pub use publisher::{Connected, Programmed, Publisher, Registration, Rejected};
+pub use rate_limit::RequestRates;
 pub use resources::{Edition, Resources};
 pub use route::{CONTEXT_POOL, CONTEXT_PROTOCOL, ROUTING_HEADERS, THRIFT_PATH};
 pub use snapshot::{Editions, Kind, Resource, Snapshot, Version};
@@ -58,6 +60,13 @@ pub use translate::{
 /// Only our own answer may carry it: a client's is removed before any route is matched, and nobody
 /// upstream sees it.
 pub const CLUSTER_HEADER: &str = "x-spark-session-cluster";
+
+/// The header by which a route tells that the beginning of a request has come (`beginning`). As with the cluster's header, a
+/// client's own is removed before any route is matched, and nobody upstream sees it.
+pub const BEGUN_HEADER: &str = "x-spark-session-begun";
+
+/// The header that keeps a client's `grpc-timeout` while Envoy has its own there (`beginning`).
+const KEPT_TIMEOUT_HEADER: &str = "x-spark-session-grpc-timeout";
 
 /// The header by which ext_authz learns what a proxy in front of Envoy wrote into `x-forwarded-for`. Envoy takes that off
 /// before ext_authz sees it, and puts the address of its own peer there.

@@ -2,13 +2,14 @@
 //! OpenSession with its answer, and Spark Connect's CloneSession where the client leaves the clone's id to the server.
 //!
 //! The check marks them with a header, Envoy matches anew, and the routes for marked calls are the only ones on which the
-//! ext_proc filter is on. It is off for all others by a setting of routes: `disabled` of the filter itself is looked at
-//! before the check, when no call is marked yet, and would leave it out of the chain for good.
+//! ext_proc filter is on. Whether a request has the filter at all is decided by its first route, before the check, when no
+//! call is marked yet: it has, if that route has a setting for the filter. So the routes for calls that the check may mark have
+//! [`off`], and others have none, since the filter costs as much as all the others but the check.
 
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{
-    BackoffStrategy, GrpcService, RetryPolicy,
+    GrpcService,
     grpc_service::{EnvoyGrpc, TargetSpecifier},
 };
 use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
@@ -22,8 +23,8 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 
 use super::EnvoySettings;
-use super::listener::EXT_AUTHZ;
-use super::proto::{duration, number, seconds};
+use super::listener::{self, EXT_AUTHZ};
+use super::proto::seconds;
 use crate::model::{Denial, DenialKind};
 
 /// The name by which routes address the filter.
@@ -36,6 +37,8 @@ pub const OPEN_SESSION_HEADER: &str = "x-spark-open-session";
 /// How long Envoy waits for the operator, which has answered the check of the same request just before; if it restarts
 /// between the two, it is asked again within this time.
 const TIMEOUT_SECONDS: u64 = 5;
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
+const TRIES: u32 = 100;
 
 /// How a local reply tells that it is this filter's: an expression (CEL). Envoy appends what went wrong: nobody answered
 /// in time, or with a gRPC error. What the operator refuses in words has other details.
@@ -44,16 +47,8 @@ pub const FAILED: &str = r#"response.code_details.startsWith("ext_proc_error")"#
 pub fn processor(settings: &EnvoySettings) -> ExternalProcessor {
     ExternalProcessor {
         grpc_service: Some(GrpcService {
-            retry_policy: Some(RetryPolicy {
-                retry_on: "connect-failure,refused-stream,reset,unavailable".to_owned(),
-                num_retries: number(20),
-                retry_back_off: Some(BackoffStrategy {
-                    base_interval: duration(Duration::from_millis(100)),
-                    // Also the time after which a try is given up, see `listener`.
-                    max_interval: seconds(TIMEOUT_SECONDS),
-                }),
-                ..Default::default()
-            }),
+            retry_policy: Some(listener::again_after(TRIES, PAUSES)),
+            initial_metadata: vec![listener::one_try_takes(Duration::from_secs(TIMEOUT_SECONDS))],
             target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
                 cluster_name: settings.control_cluster.clone(),
                 ..Default::default()

@@ -13,11 +13,12 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 use imbl::OrdMap;
 
+use super::beginning;
 use super::finished_operations;
 use super::listener::EXT_AUTHZ;
 use super::open_session;
 use super::proto::{number, seconds};
-use super::{CLUSTER_HEADER, OPEN_SESSION_HEADER, ROUTES};
+use super::{BEGUN_HEADER, CLUSTER_HEADER, OPEN_SESSION_HEADER, ROUTES};
 use crate::model::{Protocol, VirtualHost};
 
 /// Keys of the ext_authz context by which a check says what its route knows.
@@ -32,18 +33,18 @@ const CONNECT_PREFIX: &str = "/spark.connect.SparkConnectService/";
 pub const THRIFT_PATH: &str = "/cliservice";
 
 /// How many bytes of a Thrift call a check carries: most statements as a whole.
-const THRIFT_BODY_BYTES: u32 = 64 << 10;
+pub const THRIFT_BODY_BYTES: u32 = 64 << 10;
 
-/// The headers by which Envoy finds a route: the first two are set by the check, the third by Envoy, which matches no route
-/// without it. The check takes off all others that Spark does not read (`edge::forwarded_headers`).
-pub const ROUTING_HEADERS: [&str; 3] = [CLUSTER_HEADER, OPEN_SESSION_HEADER, "x-forwarded-proto"];
+/// The headers by which Envoy finds a route: the first two are set by the check, the others by Envoy, which matches no route
+/// without the last. The check takes off all others that Spark does not read (`edge::forwarded_headers`).
+pub const ROUTING_HEADERS: [&str; 4] =
+    [CLUSTER_HEADER, OPEN_SESSION_HEADER, BEGUN_HEADER, "x-forwarded-proto"];
 
 pub fn routes(hosts: &OrdMap<String, VirtualHost>) -> RouteConfiguration {
     let unknown = VirtualHost::default();
     let named = hosts.iter().map(|(name, host)| (name.as_str(), host));
     RouteConfiguration {
         name: ROUTES.to_owned(),
-        typed_per_filter_config: HashMap::from([open_session::off()]),
         virtual_hosts: named
             .chain([(ANY_HOST, &unknown)])
             .map(|(name, host)| virtual_host(name, host))
@@ -61,9 +62,14 @@ fn virtual_host(name: &str, host: &VirtualHost) -> EnvoyHost {
         routes: vec![
             connect_clone_session_route(host),
             connect_route(host),
+            being_checked(connect_route(host)),
+            beginning_connect_clone_session_route(host),
+            beginning_connect_route(host),
             thrift_route_with_query(host),
             thrift_open_session_route(host),
             thrift_route(host),
+            being_checked(thrift_route(host)),
+            beginning_thrift_route(host),
             any_other_route(),
         ],
         ..Default::default()
@@ -74,8 +80,8 @@ fn connect_route(host: &VirtualHost) -> Route {
     let pool = host.pool(Protocol::Connect);
     Route {
         name: "connect".to_owned(),
-        r#match: matching(route_match::PathSpecifier::Prefix(CONNECT_PREFIX.to_owned())),
-        typed_per_filter_config: HashMap::from([checked(pool, Protocol::Connect)]),
+        r#match: checked_already(route_match::PathSpecifier::Prefix(CONNECT_PREFIX.to_owned())),
+        typed_per_filter_config: HashMap::from([checked(pool, Protocol::Connect), open_session::off()]),
         request_headers_to_remove: ROUTING_HEADERS.map(str::to_owned).to_vec(),
         action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance())),
         ..Default::default()
@@ -93,6 +99,26 @@ fn connect_clone_session_route(host: &VirtualHost) -> Route {
     route
 }
 
+fn beginning_connect_route(host: &VirtualHost) -> Route {
+    let checked = checked(host.pool(Protocol::Connect), Protocol::Connect);
+    Route {
+        name: "connect-beginning".to_owned(),
+        r#match: matching(route_match::PathSpecifier::Prefix(CONNECT_PREFIX.to_owned())),
+        typed_per_filter_config: HashMap::from([checked]),
+        action: Some(beginning::limited()),
+        ..Default::default()
+    }
+}
+
+/// The calls of which the check marks some.
+fn beginning_connect_clone_session_route(host: &VirtualHost) -> Route {
+    let mut route = beginning_connect_route(host);
+    route.name = "connect-clone-session-beginning".to_owned();
+    route.r#match = matching(route_match::PathSpecifier::Path(format!("{CONNECT_PREFIX}CloneSession")));
+    route.typed_per_filter_config.extend([open_session::off()]);
+    route
+}
+
 /// No query string may reach Spark: `?doAs=eve` makes HiveServer2 run as someone else. None of Envoy's
 /// path rewrites takes it off, and `:path` is closed to its header mutations, so ext_authz overwrites
 /// `:path` and Envoy matches anew. What is still here then was not overwritten, and stops.
@@ -100,7 +126,7 @@ fn thrift_route_with_query(host: &VirtualHost) -> Route {
     let mut route = thrift_route(host);
     route.name = "thrift-with-query".to_owned();
     if let Some(matching) = &mut route.r#match {
-        matching.headers = vec![with_query()];
+        matching.headers.push(with_query());
     }
     route.action = Some(answer(400, "A Thrift URL must not have a query string."));
     route
@@ -110,14 +136,28 @@ fn thrift_route(host: &VirtualHost) -> Route {
     let pool = host.pool(Protocol::Thrift);
     Route {
         name: "thrift".to_owned(),
-        r#match: matching(route_match::PathSpecifier::PathSeparatedPrefix(THRIFT_PATH.to_owned())),
-        typed_per_filter_config: HashMap::from([finished_operations::on(), checked(pool, Protocol::Thrift)]),
+        r#match: checked_already(route_match::PathSpecifier::PathSeparatedPrefix(THRIFT_PATH.to_owned())),
+        typed_per_filter_config: thrift_filters(pool),
         request_headers_to_remove: ROUTING_HEADERS.map(str::to_owned).to_vec(),
         // HiveServer2's cookie would stand for a login that the next request may not have.
         response_headers_to_remove: vec!["set-cookie".to_owned()],
         action: Some(pool.map_or_else(not_found, |_| to_the_sessions_instance())),
         ..Default::default()
     }
+}
+
+fn beginning_thrift_route(host: &VirtualHost) -> Route {
+    Route {
+        name: "thrift-beginning".to_owned(),
+        r#match: matching(route_match::PathSpecifier::PathSeparatedPrefix(THRIFT_PATH.to_owned())),
+        typed_per_filter_config: thrift_filters(host.pool(Protocol::Thrift)),
+        action: Some(beginning::limited()),
+        ..Default::default()
+    }
+}
+
+fn thrift_filters(pool: Option<&str>) -> HashMap<String, Any> {
+    HashMap::from([finished_operations::on(), checked(pool, Protocol::Thrift), open_session::off()])
 }
 
 /// An OpenSession call after its check, which is what sets the header; before it, it is a call like any other.
@@ -138,7 +178,7 @@ fn any_other_route() -> Route {
     Route {
         name: "other".to_owned(),
         r#match: matching(route_match::PathSpecifier::Prefix("/".to_owned())),
-        typed_per_filter_config: HashMap::from([check_settings(settings)]),
+        typed_per_filter_config: HashMap::from([check_settings(settings), finished_operations::off()]),
         action: Some(not_found()),
         ..Default::default()
     }
@@ -146,6 +186,30 @@ fn any_other_route() -> Route {
 
 fn matching(path: route_match::PathSpecifier) -> Option<RouteMatch> {
     Some(RouteMatch { path_specifier: Some(path), ..Default::default() })
+}
+
+/// The same for requests after their check, which is what sets the header.
+fn checked_already(path: route_match::PathSpecifier) -> Option<RouteMatch> {
+    let headers = vec![present(CLUSTER_HEADER)];
+    matching(path).map(|matching| RouteMatch { headers, ..matching })
+}
+
+/// The route of a request whose beginning has come, and whose check is not answered yet. It leads nowhere before that is.
+fn being_checked(mut route: Route) -> Route {
+    route.name.push_str("-being-checked");
+    if let Some(matching) = &mut route.r#match {
+        matching.headers = vec![present(BEGUN_HEADER)];
+    }
+    route.action = Some(to_the_sessions_instance());
+    route
+}
+
+fn present(header: &str) -> HeaderMatcher {
+    HeaderMatcher {
+        name: header.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::PresentMatch(true)),
+        ..Default::default()
+    }
 }
 
 fn checked(pool: Option<&str>, protocol: Protocol) -> (String, Any) {

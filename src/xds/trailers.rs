@@ -12,14 +12,18 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
     RegexMatcher, StringMatcher, string_matcher::MatchPattern,
 };
 
+use super::beginning;
+
 pub const FILTER: &str = "envoy.filters.http.header_mutation";
 
+/// One filter for two things: [`beginning`] needs the other.
 pub fn of_requests_removed() -> HeaderMutation {
     let any = RegexMatcher { regex: ".*".to_owned(), ..Default::default() };
     let any = StringMatcher { match_pattern: Some(MatchPattern::SafeRegex(any)), ..Default::default() };
     let remove = Action::RemoveOnMatch(RemoveOnMatch { key_matcher: Some(any) });
     HeaderMutation {
         mutations: Some(Mutations {
+            request_mutations: beginning::mark(),
             request_trailers_mutations: vec![Mutation { action: Some(remove) }],
             ..Default::default()
         }),

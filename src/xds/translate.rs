@@ -1,12 +1,13 @@
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use envoy_types::util::pack_any;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-use super::{Kind, Resource, Snapshot, Version, cluster, listener, route, secret, tls_listener};
+use super::{
+    Kind, RequestRates, Resource, Snapshot, Version, cluster, listener, route, secret, tls_listener,
+};
 use crate::model::{Endpoint, Routing, VirtualHost};
 
 /// The name of the plaintext listener.
@@ -29,8 +30,8 @@ pub struct EnvoySettings {
     pub listen_addr: Option<SocketAddr>,
     /// `None`: no TLS, also where nobody can tell who would be given the keys.
     pub tls: Option<TlsListener>,
-    /// How many requests each Envoy lets through to the operator in a second. `None`: any number.
-    pub rate_limit: Option<NonZeroU32>,
+    /// How many requests each Envoy lets through to the operator.
+    pub request_rates: RequestRates,
     /// How long Envoy waits for our answer: longer than the longest hold, or held requests fail.
     pub ext_authz_timeout: Duration,
     /// How many bytes of a request's body a check carries: enough for the head of a Spark Connect request.

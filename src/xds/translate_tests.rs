@@ -3,6 +3,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use prost::Message;
 
 use super::*;
+
 use crate::model::fixtures::certificate;
 use crate::model::{Endpoint, Protocol, VirtualHost};
 
@@ -10,7 +11,7 @@ fn settings() -> EnvoySettings {
     EnvoySettings {
         listen_addr: Some(([0, 0, 0, 0], 8080).into()),
         tls: Some(TlsListener { listen_addr: ([0, 0, 0, 0], 8443).into() }),
-        rate_limit: None,
+        request_rates: RequestRates::default(),
         ext_authz_timeout: Duration::from_secs(60),
         max_body_head: 8192,
         activity_report_interval: Duration::from_secs(15),

@@ -31,6 +31,7 @@ fn the_two_bootstraps_differ_in_tls_alone() {
         ("OPERATOR_NAME", "name"),
         ("ADMIN_HOST", "localhost"),
         ("ADMIN_PORT", "2"),
+        ("MAX_HEAP_BYTES", "3"),
         ("NODE_ID", "node"),
     ];
     let values = values.map(|(key, value)| (key, value.to_owned()));

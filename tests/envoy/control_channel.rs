@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use spark_session_operator::control_channel::{Certificates, Incoming, Peer, Reload, TlsFiles};
 use spark_session_operator::model::{Endpoint, Protocol, Routing, VirtualHost};
-use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Programmed, Publisher, translate};
+use spark_session_operator::xds::{
+    DiscoveryService, EnvoySettings, Programmed, Publisher, RequestRates, translate,
+};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +62,7 @@ impl Replica {
         let settings = EnvoySettings {
             listen_addr: Some(listen_addr),
             tls: None,
-            rate_limit: None,
+            request_rates: RequestRates::default(),
             ext_authz_timeout: Duration::from_secs(60),
             max_body_head: 8192,
             activity_report_interval: Duration::from_secs(15),

@@ -96,6 +96,7 @@ impl Envoy {
             ("ADMIN_HOST", admin.ip().to_string()),
             ("ADMIN_PORT", admin.port().to_string()),
             ("NODE_ID", node.clone()),
+            ("MAX_HEAP_BYTES", (1u64 << 30).to_string()),
         ];
         values.extend(mutual_tls.into_iter().flat_map(MutualTls::values));
         let file = if mutual_tls.is_some() { "bootstrap-mtls.yaml" } else { "bootstrap.yaml" };
@@ -127,6 +128,15 @@ impl Envoy {
         let more = ["--reject-unknown-dynamic-fields", "--disable-hot-restart"];
         let arguments: Vec<String> = arguments.iter().chain(&more).map(|&it| it.to_owned()).collect();
         self.process = Some(Process::start(&binary, &arguments, log_file(&self.scenario, "envoy")));
+    }
+
+    /// Where it has less memory, from its next start on.
+    pub fn limit_heap(&self, bytes: u64) {
+        let mut bootstrap: Value =
+            serde_json::from_slice(&std::fs::read(self.bootstrap.path()).unwrap()).unwrap();
+        let limit = "/overload_manager/resource_monitors/0/typed_config/max_heap_size_bytes";
+        *bootstrap.pointer_mut(limit).unwrap() = json!(bytes);
+        std::fs::write(self.bootstrap.path(), bootstrap.to_string()).unwrap();
     }
 
     pub fn kill(&mut self) {
@@ -167,8 +177,17 @@ impl Envoy {
 
     /// In bytes, now: the statistic of that name is some seconds old.
     pub async fn memory_allocated(&self) -> u64 {
+        self.memory("allocated").await
+    }
+
+    /// In bytes, also what it has freed and not yet given back.
+    pub async fn memory_of_the_machine(&self) -> u64 {
+        self.memory("total_physical_bytes").await
+    }
+
+    async fn memory(&self, what: &str) -> u64 {
         let memory: Value = serde_json::from_str(&self.admin("/memory").await).unwrap();
-        memory["allocated"].as_str().unwrap().parse().unwrap()
+        memory[what].as_str().unwrap().parse().unwrap()
     }
 
     pub async fn updates(&self) -> Updates {

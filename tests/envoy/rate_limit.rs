@@ -7,8 +7,9 @@ use tonic::Code;
 use super::pools::{self, HOST};
 use super::world::World;
 
-const WORDS: &str = "Too many requests: the gateway takes 1 per second, from all users together. Nothing was done; try \
-                     again in a few seconds. If this happens often, its administrators can raise --envoy-rate-limit.";
+const WORDS: &str = "Too many requests: the gateway takes 1000 per second from one address, and 1 per second from all \
+                     users together. Nothing was done; try again in a few seconds. If this happens often, its \
+                     administrators can raise --envoy-rate-limit-per-address or --envoy-rate-limit.";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_the_rate_limit_every_client_hears_what_to_do() {
@@ -41,6 +42,33 @@ async fn beyond_the_rate_limit_every_client_hears_what_to_do() {
         assert_eq!(header(refused.headers(), "content-type").as_deref(), Some("application/json"));
         let body: serde_json::Value = refused.json().await.unwrap();
         assert_eq!(body, serde_json::json!({ "error": WORDS, "reason": "RateLimited" }));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_asks_too_often_is_refused_and_no_other() {
+    let flags = &["--envoy-rate-limit", "1000", "--envoy-rate-limit-per-address", "1"];
+    World::run("rate-limit-address", vec![pools::connect("connect", HOST)], flags, async move |world| {
+        let from = |address: [u8; 4]| {
+            let client = reqwest::Client::builder().no_proxy().local_address(Some(address.into()));
+            client.build().unwrap()
+        };
+        let ask = async |client: &reqwest::Client| {
+            let url = format!("http://{}/", world.envoy.listens);
+            client.get(url).header("host", HOST).send().await.unwrap()
+        };
+        let (greedy, other) = (from([127, 0, 0, 2]), from([127, 0, 0, 3]));
+        let refused = until_refused(async || {
+            let answer = ask(&greedy).await;
+            (answer.status() == 429).then_some(answer)
+        })
+        .await;
+        let body: serde_json::Value = refused.json().await.unwrap();
+        let words =
+            "Too many requests: the gateway takes 1 per second from one address, and 1000 per second from";
+        assert!(body["error"].as_str().unwrap().starts_with(words), "{body}");
+        assert_eq!(ask(&other).await.status(), 404);
     })
     .await;
 }

@@ -1,5 +1,7 @@
 //! HTTP/2 as no gRPC library would use it.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, Request};
 use prost::bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,6 +11,12 @@ use super::connect_client::ConnectClient;
 use super::pools::HOST;
 use super::raw_client::basic;
 use super::world::World;
+
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
 /// A Config call of ana's session, on a connection of its own, with a trailer. Returns the headers of the answer.
 pub async fn config_with_trailer(world: &World, ana: &ConnectClient, name: &str, value: &str) -> HeaderMap {
@@ -32,16 +40,41 @@ pub async fn config_with_trailer(world: &World, ana: &ConnectClient, name: &str,
     headers
 }
 
+/// An AnalyzePlan call of ana's session on a connection of its own, whose body comes in these pieces, with so much time
+/// between them; without an end if there is none. Returns the headers of the answer.
+pub async fn analyze_plan_in_pieces(
+    world: &World,
+    pieces: &[&[u8]],
+    pause: Duration,
+    end: bool,
+) -> HeaderMap {
+    let stream = TcpStream::connect(world.envoy.listens).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::post(format!("http://{HOST}/spark.connect.SparkConnectService/AnalyzePlan"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", basic("ana"))
+        .body(())
+        .unwrap();
+    let (answer, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    for (n, piece) in pieces.iter().enumerate() {
+        if n > 0 {
+            tokio::time::sleep(pause).await;
+        }
+        let last = n + 1 == pieces.len();
+        body.send_data(Bytes::copy_from_slice(piece), end && last).expect("the request goes on");
+    }
+    let headers = answer.await.unwrap().into_parts().0.headers;
+    connection.abort();
+    headers
+}
+
 /// So many Config calls of ana's session on a connection of its own, each cancelled in the moment in which it is sent.
 /// Returns when Envoy has seen all of them, or has ended the connection.
 pub async fn cancelled_calls(world: &World, ana: &ConnectClient, count: u32) {
     const DATA: u8 = 0;
-    const HEADERS: u8 = 1;
-    const RST_STREAM: u8 = 3;
-    const SETTINGS: u8 = 4;
     const PING: u8 = 6;
-    const END_STREAM: u8 = 1;
-    const END_HEADERS: u8 = 4;
     const CANCEL: u32 = 8;
 
     let login = basic("ana");
@@ -81,13 +114,13 @@ pub async fn cancelled_calls(world: &World, ana: &ConnectClient, count: u32) {
     tokio::join!(sending, answered);
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// HPACK: a literal header field without indexing, with a new name; both shorter than 127 bytes.
-fn literal(name: &str, value: &str) -> Vec<u8> {
+pub fn literal(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     [vec![0], text(name), text(value)].concat()
 }

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use spark_session_operator::edge::{self, Checker};
 use spark_session_operator::model::{Check, Endpoint, Protocol, Route, Routing, Verdict, VirtualHost};
-use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, translate};
+use spark_session_operator::xds::{DiscoveryService, EnvoySettings, Publisher, RequestRates, translate};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -179,7 +179,7 @@ fn settings(listens: SocketAddr) -> EnvoySettings {
     EnvoySettings {
         listen_addr: Some(listens),
         tls: None,
-        rate_limit: None,
+        request_rates: RequestRates::default(),
         ext_authz_timeout: Duration::from_secs(2),
         max_body_head: 8192,
         activity_report_interval: Duration::from_secs(15),

@@ -10,6 +10,9 @@ from .services import Services
 from .settings import REPOSITORY, Settings
 
 
+MAX_HEAP_BYTES = 1 << 30
+
+
 def start(settings: Settings, services: Services, venv: Path) -> None:
     bootstrap = "bootstrap-mtls.yaml" if settings.mtls else "bootstrap.yaml"
     rendered = [_render(settings, bootstrap, settings.state / "envoy-bootstrap.yaml")]
@@ -44,6 +47,7 @@ def _render(settings: Settings, name: str, target: Path) -> Path:
         OPERATOR_NAME=control_channel.OPERATOR_NAME,
         ADMIN_HOST="127.0.0.1",
         ADMIN_PORT=settings.ports["envoy-admin"],
+        MAX_HEAP_BYTES=MAX_HEAP_BYTES,
         NODE_ID=f"local-{settings.seed[:8]}",
         SDS_DIR=control_channel.sds_folder(settings),
         TLS_DIR=control_channel.folder(settings, "envoy"),
