@@ -56,6 +56,7 @@ impl World {
         let port = json!(self.port.to_string());
         let application = Application {
             controller: None,
+            deleted_at: None,
             meta: meta(name),
             pool: pool.to_owned(),
             state: "RUNNING".to_owned(),

@@ -313,7 +313,9 @@ pub struct SessionPolicy {
     /// not asked.
     #[serde(default = "default_true")]
     pub running_queries_keep_sessions: bool,
-    /// Seconds that a session may wait for an instance before it fails, with the cause. Default 900.
+    /// Seconds that a session may wait for an instance before it fails, with the cause. An instance that has not answered ten
+    /// seconds after that counts as failed and is replaced; each failed attempt doubles the time of the next one, up to
+    /// 15 minutes. Default 900.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub start_timeout_seconds: Option<i32>,

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::application_state::{Prospect, prospect};
@@ -25,6 +25,10 @@ pub struct Instance {
     pub ordinal: i64,
     pub created_at: Timestamp,
     pub phase: InstancePhase,
+    /// Of one that is being deleted.
+    pub going: Option<Going>,
+    /// Of a failed one: nobody else says so, it has not come in time.
+    pub given_up: bool,
     /// Somebody, or the interceptor that it lacks, asks for it to be emptied, whatever the load is.
     pub told_to_drain: bool,
     /// Name and UID of the driver Pod.
@@ -48,6 +52,33 @@ pub struct Instance {
     pub started_at: Option<Timestamp>,
     /// How busy its driver is, if that is measured.
     pub utilization: Option<Utilization>,
+}
+
+/// How an instance is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Going {
+    /// With its SparkApplication, and not only its driver Pod.
+    pub for_good: bool,
+    /// End of the time that its driver has to end by itself. `None` while the driver is not being deleted.
+    pub until: Option<Timestamp>,
+}
+
+/// The kubelet kills what has not ended by then, and says so. Where it does not, the node is lost.
+const KILLED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
+
+/// The Spark Operator may be submitting a driver while its SparkApplication is being deleted.
+const SUBMITTED_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+
+impl Going {
+    fn of(application: &Application, pod: Option<&DriverPod>) -> Option<Self> {
+        let for_good = application.meta.deleting;
+        let until = match pod {
+            Some(pod) if pod.meta.deleting => pod.killed_at,
+            Some(pod) if !pod.ended => None,
+            _ => application.deleted_at.and_then(|at| at.checked_add(SUBMITTED_WITHIN).ok()),
+        };
+        (for_good || pod.is_some_and(|pod| pod.meta.deleting)).then_some(Self { for_good, until })
+    }
 }
 
 /// What is known of the token without which the server answers nobody.
@@ -103,7 +134,8 @@ impl Instance {
         let endpoint = pod
             .and_then(|pod| pod.ip)
             .map(|ip| SocketAddr::new(ip, server_port(protocol, &application.spark_conf)));
-        let phase = if application.meta.deleting || pod.is_some_and(|pod| pod.meta.deleting) {
+        let going = Going::of(application, pod);
+        let phase = if going.is_some() {
             InstancePhase::Deleting
         } else if prospect(&application.state) == Prospect::Ended
             || pod.is_some_and(|pod| pod.ended)
@@ -140,6 +172,8 @@ impl Instance {
             ordinal: ordinal_of(&application.meta.name).unwrap_or(-1),
             created_at: application.meta.created_at,
             phase,
+            going,
+            given_up: false,
             told_to_drain: application.draining || outdated,
             pod: pod.map(|pod| (pod.meta.name.clone(), pod.meta.uid.clone())),
             creating: pod.is_some_and(|pod| pod.creating),
@@ -164,6 +198,20 @@ impl Instance {
     /// Whether the sessions that it has can stay.
     pub fn is_alive(&self) -> bool {
         matches!(self.phase, InstancePhase::Starting | InstancePhase::Ready | InstancePhase::Draining)
+    }
+
+    /// Of one that is being deleted: from then on its driver does not run any more, whether that is confirmed or not.
+    pub fn gone_at(&self) -> Option<Timestamp> {
+        self.going?.until?.checked_add(KILLED_WITHIN).ok()
+    }
+
+    /// Whether its driver takes the room of one.
+    pub fn may_run(&self, now: Timestamp) -> bool {
+        match self.phase {
+            InstancePhase::Failed => false,
+            InstancePhase::Deleting => self.gone_at().is_none_or(|at| now < at),
+            InstancePhase::Starting | InstancePhase::Ready | InstancePhase::Draining => true,
+        }
     }
 
     /// Whether further sessions may come to it, now or when it answers.

@@ -37,8 +37,8 @@ pub use credentials::{Charset, Credentials, CredentialsError};
 pub use host::is_host_name;
 pub use identity::{Identity, UntoldGroups, UntoldReason};
 pub use instance::{
-    DRAIN_ANNOTATION, Instance, InstancePhase, TEMPLATE_ANNOTATION, TokenState, cluster_name, instance_name,
-    ordinal_of, port_setting, server_port,
+    DRAIN_ANNOTATION, Going, Instance, InstancePhase, TEMPLATE_ANNOTATION, TokenState, cluster_name,
+    instance_name, ordinal_of, port_setting, server_port,
 };
 pub use inventory::{Inventory, Kind, LeavingDriver, Object, PoolView, ServerAddress};
 pub use objects::{Application, DriverPod, FINALIZER, Meta, Pool, Session};

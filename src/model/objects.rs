@@ -129,6 +129,8 @@ pub struct Application {
     pub pool: String,
     /// UID of the object that controls it, by its owner references.
     pub controller: Option<String>,
+    /// When it was deleted, if it is being deleted.
+    pub deleted_at: Option<Timestamp>,
     /// State in the Spark Operator's words; empty while it has not looked at the application.
     pub state: String,
     pub error_message: Option<String>,

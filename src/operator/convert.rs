@@ -79,6 +79,7 @@ impl Watched for SparkApplication {
             draining: annotation(&self.metadata, DRAIN_ANNOTATION) == Some("true"),
             template: annotation(&self.metadata, TEMPLATE_ANNOTATION).map(str::to_owned),
             controller: controller(&self.metadata).map(str::to_owned),
+            deleted_at: self.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             meta: meta(self.metadata)?,
             pool,
             state: state.state,

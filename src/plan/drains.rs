@@ -21,12 +21,29 @@ pub(super) const INSTANCE_DRAINED: &str = "InstanceDrained";
 /// The view with what earlier plans have decided about its instances: which drain, and which have failed. One that has
 /// failed stays so, also if it comes back: its sessions have ended, and another takes its place.
 pub fn in_effect(view: &PoolView) -> Cow<'_, PoolView> {
+    carried_on(Cow::Borrowed(view))
+}
+
+pub(super) fn carried_on(view: Cow<'_, PoolView>) -> Cow<'_, PoolView> {
+    let phases = phases(&view);
+    if phases.iter().all(Option::is_none) {
+        return view;
+    }
+    let mut view = view.into_owned();
+    for (instance, phase) in view.instances.iter_mut().zip(phases) {
+        instance.phase = phase.unwrap_or(instance.phase);
+    }
+    Cow::Owned(view)
+}
+
+/// Of each instance that is in another phase than the watches say.
+fn phases(view: &PoolView) -> Vec<Option<InstancePhase>> {
     let decided = decided(&view.pool);
     let told = view.pool.status.instances.iter();
     let failed: HashSet<&str> =
         told.filter(|told| told.state == InstanceState::Failed).map(|told| told.name.as_str()).collect();
     if decided.is_empty() && failed.is_empty() {
-        return Cow::Borrowed(view);
+        return Vec::new();
     }
     let outdated = template::outdated(&view.pool, &view.instances);
     let drains = |instance: &Instance| {
@@ -44,15 +61,7 @@ pub fn in_effect(view: &PoolView) -> Cow<'_, PoolView> {
         let failed = came_back(instance).then_some(InstancePhase::Failed);
         failed.or_else(|| drains(instance).then_some(InstancePhase::Draining))
     };
-    let phases: Vec<_> = view.instances.iter().map(phase).collect();
-    if phases.iter().all(Option::is_none) {
-        return Cow::Borrowed(view);
-    }
-    let mut in_effect = view.clone();
-    for (instance, phase) in in_effect.instances.iter_mut().zip(phases) {
-        instance.phase = phase.unwrap_or(instance.phase);
-    }
-    Cow::Owned(in_effect)
+    view.instances.iter().map(phase).collect()
 }
 
 /// By instance: what the pool's status says.

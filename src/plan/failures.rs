@@ -20,7 +20,8 @@ const STABLE_AFTER: SignedDuration = SignedDuration::from_mins(5);
 /// After so many failures in a row, sessions stop waiting for the next attempt.
 pub const FAILURES_BEFORE_GIVING_UP: i32 = 3;
 
-/// After so many in a row, some 25 minutes with the backoff, nothing is started any more until somebody acts.
+/// After so many in a row, some 25 minutes with the backoff, nothing is started any more until somebody acts. Those that were given
+/// up do not count as the last of them: it may be a node's fault, or a want of nodes, and others come.
 const FAILURES_BEFORE_STOPPING: i32 = 10;
 
 /// Failures in a row, as the pool's status keeps them.
@@ -56,12 +57,13 @@ impl Failures {
             failures = Self::default();
         }
         let awaited = failures.next_attempt().is_some_and(|at| now < at);
-        let mut counted = false;
+        let (mut counted, mut by_themselves) = (false, false);
         for instance in view.instances.iter().filter(|instance| instance.phase == InstancePhase::Failed) {
             if was(instance) != Some(InstanceState::Failed) {
                 let stable = answered(instance) && after(instance.created_at, STABLE_AFTER) <= now;
                 if !stable {
                     counted = true;
+                    by_themselves |= !instance.given_up;
                     failures.last_start = failures.last_start.max(Some(instance.created_at));
                 }
                 failures.last_time = Some(now);
@@ -72,7 +74,8 @@ impl Failures {
             }
         }
         if counted && !awaited {
-            failures.consecutive = failures.consecutive.saturating_add(1);
+            let most = if by_themselves { i32::MAX } else { FAILURES_BEFORE_STOPPING - 1 };
+            failures.consecutive = failures.consecutive.saturating_add(1).min(most.max(failures.consecutive));
         }
         failures
     }

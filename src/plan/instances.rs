@@ -12,7 +12,7 @@ use super::failures::Failures;
 use super::outlook::Outlook;
 use super::pool_conditions::unreachable;
 use super::sessions::Drafts;
-use super::{About, Action, Event, Observations, Plan, drains, size, template, utilization};
+use super::{About, Action, Event, Observations, Plan, drains, lost, size, template, utilization};
 use crate::api::{DrainReason, DrainStatus, Sharing};
 use crate::model::{Instance, InstancePhase, PoolView, TokenState, instance_name};
 
@@ -49,6 +49,7 @@ pub fn plan_instances(
     if let Some(at) = view.still_leaving(now).filter_map(|driver| driver.killed_at).min() {
         plan.wake_at(at);
     }
+    lost::wake(view, now, plan);
     adopt(view, plan);
     fleet.remove_failed(plan);
     keep_tokens(view, plan);
@@ -122,7 +123,7 @@ impl<'a> Fleet<'a> {
     /// Instances that may be created beside all that there are. One that is being emptied or deleted still takes the
     /// room of one, as does a driver that runs on after its SparkApplication is gone.
     pub fn room(&self) -> usize {
-        let occupied = self.view.instances.iter().filter(|it| it.phase != InstancePhase::Failed).count();
+        let occupied = self.view.instances.iter().filter(|it| it.may_run(self.now)).count();
         let occupied = occupied + self.view.still_leaving(self.now).count();
         let max = count(self.view.pool.spec.replicas.max);
         max.saturating_sub(occupied + self.outlook.created.len())
@@ -239,7 +240,7 @@ impl<'a> Fleet<'a> {
 
 /// Whether one is being deleted, or its driver ended: then there is room for another one soon.
 pub(super) fn leaves(view: &PoolView, now: Timestamp) -> bool {
-    view.instances.iter().any(|it| it.phase == InstancePhase::Deleting)
+    view.instances.iter().any(|it| it.phase == InstancePhase::Deleting && it.may_run(now))
         || view.still_leaving(now).next().is_some()
 }
 

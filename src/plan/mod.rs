@@ -18,7 +18,9 @@ mod explain;
 mod failures;
 mod identity;
 mod instances;
+mod lost;
 mod outlook;
+mod past;
 mod pool_conditions;
 mod pool_events;
 mod preparation;
@@ -39,6 +41,8 @@ mod template;
 mod tests;
 pub mod utilization;
 mod waiting;
+
+use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
@@ -270,13 +274,13 @@ impl Plan {
 /// Plans one pool: its instances, its sessions, and what their statuses say.
 pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let view = &drains::in_effect(view);
-    let (mut drafts, outlook) = place_all(view, observations, now, &mut plan);
+    let (known, view) = (view, &in_effect(view, now));
+    let (mut drafts, outlook) = place_all(known, view, observations, now, &mut plan);
     let waits = drafts.waits(&outlook);
     drafts.give_up(&waits, &outlook, &mut plan);
     let certificate = certificate::finding(view, now, &mut plan);
     let status = status::pool_status(view, &drafts, &outlook, certificate.as_ref(), now);
-    let status_changed = status != view.pool.status;
+    let status_changed = status != known.pool.status;
     if let Some(at) = pool_conditions::start_trouble_at(view, now) {
         plan.wake_at(at);
     }
@@ -298,14 +302,20 @@ pub fn plan(view: &PoolView, observations: &Observations, now: Timestamp) -> Pla
     plan
 }
 
-/// What is decided about sessions and instances, up to where each session is.
+/// The view that a plan is made from: what the watches know, at this time, and after what earlier plans have decided.
+fn in_effect(view: &PoolView, now: Timestamp) -> Cow<'_, PoolView> {
+    drains::carried_on(lost::given_up(past::in_the_past(view, now), now))
+}
+
+/// What is decided about sessions and instances, up to where each session is. `known`: the view as the watches know it.
 fn place_all<'a>(
+    known: &'a PoolView,
     view: &'a PoolView,
     observations: &Observations,
     now: Timestamp,
     plan: &mut Plan,
 ) -> (sessions::Drafts<'a>, outlook::Outlook) {
-    let mut drafts = sessions::Drafts::new(view, now);
+    let mut drafts = sessions::Drafts::new(known, view, now);
     drafts.end(observations, plan);
     drafts.admit(plan);
     let outlook = instances::plan_instances(view, &drafts, observations, now, plan);

@@ -200,7 +200,8 @@ pub fn scaled(view: &PoolView, outlook: &Outlook, now: Timestamp) -> Finding {
         );
     }
     if here < desired {
-        let deleting = view.instances.iter().filter(|it| it.phase == InstancePhase::Deleting);
+        let deleting =
+            view.instances.iter().filter(|it| it.phase == InstancePhase::Deleting && it.may_run(now));
         let leaving = deleting.map(|it| &it.name).chain(outlook.drains.keys()).chain(&outlook.removed);
         let leaving = leaving.chain(view.still_leaving(now).map(|driver| &driver.instance));
         let leaving: BTreeSet<&String> = leaving.collect();

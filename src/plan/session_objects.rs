@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{self, seconds};
-use super::session_status::{planned_fields, ready, update_if_changed};
+use super::past::session_in_the_past;
+use super::session_status::{correct_times, planned_fields, ready, update_if_changed};
 use super::sessions::Drafts;
 use super::{About, Action, Plan};
 use crate::api::{SessionPolicy, SessionState, SparkInteractiveSessionStatus};
@@ -50,13 +51,15 @@ pub(super) fn finished_ttl(policy: &SessionPolicy) -> SignedDuration {
 /// Sessions whose pool does not exist (any more): nothing can be done for them.
 pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    for session in sessions {
+    for known in sessions {
+        let session = &*session_in_the_past(known, now);
         if session.meta.deleting {
             // Its server goes with the pool: there is nothing to close.
             let_go(session, &mut plan);
             continue;
         }
         if session.is_finished() {
+            correct_times(session, known, &mut plan);
             let_go(session, &mut plan);
             remove_when_due(session, DEFAULT_FINISHED_TTL, now, &mut plan);
             continue;
@@ -94,7 +97,7 @@ pub fn plan_without_pool(sessions: &[Arc<Session>], now: Timestamp) -> Plan {
             ),
             ..planned_fields(session)
         };
-        update_if_changed(session, status, &mut plan);
+        update_if_changed(known, status, &mut plan);
     }
     plan
 }

@@ -28,6 +28,7 @@ impl Drafts<'_> {
         for (n, draft) in self.drafts.iter().enumerate() {
             let session = draft.session;
             if session.is_finished() {
+                correct_times(session, draft.known, plan);
                 if !let_go(session, plan) {
                     remove_when_due(session, ttl, self.now, plan);
                 }
@@ -83,12 +84,24 @@ impl Drafts<'_> {
                 SessionState::Pending if standing.activates => SessionState::Active,
                 state => state,
             };
-            if standing.is_told(draft, state) {
+            if std::ptr::eq(session, draft.known) && standing.is_told(draft, state) {
                 debug_assert_eq!(standing.status(draft, state, self.now), planned_fields(session));
             } else {
-                update_if_changed(session, standing.status(draft, state, self.now), plan);
+                update_if_changed(draft.known, standing.status(draft, state, self.now), plan);
             }
         }
+    }
+}
+
+/// Writes the times anew of a session that has ended by a clock that was ahead.
+pub(super) fn correct_times(session: &Session, known: &Session, plan: &mut Plan) {
+    if std::ptr::eq(session, known) {
+        return;
+    }
+    let status = planned_fields(session);
+    if status != planned_fields(known) {
+        let (session, uid) = (session.meta.name.clone(), session.meta.uid.clone());
+        plan.actions.push(Action::UpdateSessionStatus { session, uid, status: Box::new(status) });
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::drains;
 use super::endings::Unused;
 use super::preparation::Setup;
+
 use crate::api::{SessionState, SparkInteractiveSessionSpec};
 use crate::model::{Instance, PoolView, Protocol, REPLACED_BY_NEWER, Session, own_spark_session_id};
 
@@ -20,6 +21,8 @@ pub struct Drafts<'a> {
 
 pub(super) struct Draft<'a> {
     pub session: &'a Session,
+    /// The same as it is known, also with times in the future.
+    pub known: &'a Session,
     protocol: Protocol,
     pub state: SessionState,
     pub instance: Option<&'a str>,
@@ -88,12 +91,15 @@ impl Draft<'_> {
 }
 
 impl<'a> Drafts<'a> {
-    pub fn new(view: &'a PoolView, now: Timestamp) -> Self {
+    /// `known`: the view as the watches know it.
+    pub fn new(known: &'a PoolView, view: &'a PoolView, now: Timestamp) -> Self {
         // One that is deleted and not held is gone, though the watch may show it once more.
-        let drafts = view.sessions.iter().filter(|session| !session.meta.deleting || session.meta.held);
-        let drafts = drafts
-            .map(|session| Draft {
+        let sessions = view.sessions.iter().zip(&known.sessions);
+        let there = sessions.filter(|(session, _)| !session.meta.deleting || session.meta.held);
+        let drafts = there
+            .map(|(session, known)| Draft {
                 session,
+                known,
                 protocol: view.pool.protocol(),
                 state: session.status.state,
                 instance: session.status.assigned_instance.as_deref().filter(|_| !session.is_finished()),

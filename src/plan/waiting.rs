@@ -11,12 +11,12 @@ use super::failures::FAILURES_BEFORE_GIVING_UP;
 use super::outlook::{Outlook, describe_start, sentence, usual_start};
 use super::refusal::Objection;
 use super::sessions::{Draft, Drafts};
-use super::{Action, Observations, Plan, drains};
+use super::{Action, Observations, Plan};
 use crate::api::{SessionPolicy, SessionState, Sharing, WaitPhase, WaitStatus};
 use crate::model::{Instance, InstancePhase, PoolView, Session};
 
 /// `sessionPolicy.startTimeoutSeconds` where the pool does not say.
-const DEFAULT_START_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
+pub(super) const DEFAULT_START_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
 /// The place in the queue is written down at most this often: with one place that becomes free all others move.
 const POSITION_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
@@ -81,8 +81,8 @@ impl Waiting {
 /// where the session's status follows the queue a little later.
 pub fn waiting(view: &PoolView, session: &str, now: Timestamp) -> Option<Waiting> {
     let (observations, mut scratch) = (Observations::default(), Plan::default());
-    let view = &drains::in_effect(view);
-    let (drafts, outlook) = super::place_all(view, &observations, now, &mut scratch);
+    let in_effect = &super::in_effect(view, now);
+    let (drafts, outlook) = super::place_all(view, in_effect, &observations, now, &mut scratch);
     let n = drafts.drafts.iter().position(|draft| draft.session.name() == session)?;
     let waiting = drafts.waits(&outlook).remove(&n)?;
     // What the API server refuses is not observed here: the session's status knows better than that one is created.

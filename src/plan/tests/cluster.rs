@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::api::{InstanceState, SessionState, SparkInteractiveSessionStatus};
 use crate::model::fixtures::{at, ready, starting};
 use crate::model::{
-    Instance, InstancePhase, LeavingDriver, Pool, PoolCertificate, PoolView, Preparation, Progress,
+    Going, Instance, InstancePhase, LeavingDriver, Pool, PoolCertificate, PoolView, Preparation, Progress,
     ReleaseOutcome, Session, SparkRuns, SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
 };
 use crate::plan::{About, Action, Objection, Observations, Plan, Refusal, plan};
@@ -149,6 +149,11 @@ impl Cluster {
         self
     }
 
+    /// The same, but for a plan that creates instances.
+    pub fn settled_unless_it_creates(self) -> Self {
+        if self.creates().is_empty() { self.settled() } else { self }
+    }
+
     pub fn settle(&mut self) {
         for _ in 0..=ROUNDS {
             let plan = self.plan();
@@ -209,10 +214,15 @@ impl Cluster {
                 Action::DeleteInstance { name, uid } => {
                     let instance = self.find_instance(&name);
                     assert_eq!(uid, instance.uid);
-                    if instance.phase == InstancePhase::Failed {
+                    let told = &self.pool.status.instances;
+                    let given_up = told.iter().any(|it| it.name == name && it.state == InstanceState::Failed);
+                    if given_up || self.find_instance(&name).phase == InstancePhase::Failed {
                         self.dead.insert(name.clone());
                     }
-                    self.find_instance(&name).phase = InstancePhase::Deleting;
+                    let instance = self.find_instance(&name);
+                    let until = instance.going.and_then(|going| going.until);
+                    instance.phase = InstancePhase::Deleting;
+                    instance.going = Some(Going { for_good: true, until });
                 }
                 Action::UpdateSessionStatus { session, uid, status } => {
                     let session = self.find_session(&session);

@@ -125,7 +125,14 @@ fn a_session_that_waits_too_long_fails_and_says_what_it_waited_for() {
         (Pending, Some(60)),
         "the pool's condition tells of an instance that takes so long"
     );
-    assert_eq!(waiting.at(60).settled().wakes_at(), Some(119), "counted from the first look");
+    let waiting = waiting.at(60).settled();
+    assert_eq!(waiting.wakes_at(), Some(70), "then the instance is given up");
+    let waiting = waiting.at(118).settled();
+    assert_eq!(
+        (waiting.state_of("s"), waiting.wakes_at()),
+        (Pending, Some(119)),
+        "counted from the first look"
+    );
     let given_up = cluster.at(60).settled();
     assert_eq!(
         given_up.told("s"),

@@ -10,8 +10,11 @@ use uuid::Uuid;
 use super::cluster::Cluster;
 use crate::api::SessionState::{Active, Failed, Idle, Pending, Terminated, Terminating};
 use crate::api::{DisconnectCause, Sharing};
-use crate::model::fixtures::{at, connect_pool, failed, ready, session, thrift_pool};
-use crate::model::{AppliedConf, InstancePhase, Pool, Progress, ReleaseOutcome, SparkRuns};
+use crate::model::fixtures::{at, connect_pool, failed, ready, session, thrift_pool, time};
+use crate::model::{
+    AppliedConf, Going, Instance, InstancePhase, Pool, Progress, ReleaseOutcome, Session, SparkRuns,
+};
+use crate::plan::past::{times_of_pool, times_of_session};
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const SLACK: i64 = 75;
@@ -43,6 +46,10 @@ enum Happening {
     SparkRuns(Index, Runs),
     ServerAnswers(Index),
     InstanceDies(Index),
+    /// Its Pod is deleted, and there is no kubelet that would confirm its end.
+    NodeIsLost(Index),
+    /// A leader whose clock was so far ahead has written all times.
+    ClockWasAhead(i64),
     DeletionEnds,
     AnotherReplicaLeads,
     SecondsPass(i64),
@@ -73,6 +80,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (which(), runs()).prop_map(|(which, runs)| Happening::SparkRuns(which, runs)),
         4 => which().prop_map(Happening::ServerAnswers),
         1 => which().prop_map(Happening::InstanceDies),
+        1 => which().prop_map(Happening::NodeIsLost),
+        1 => (1..100_000_i64).prop_map(Happening::ClockWasAhead),
         2 => Just(Happening::DeletionEnds),
         1 => Just(Happening::AnotherReplicaLeads),
         4 => (1..900_i64).prop_map(Happening::SecondsPass),
@@ -141,7 +150,7 @@ impl World {
         Self { cluster, uses, alive, ending, placed, deleted, serial: 0 }
     }
 
-    fn named_by(&self, which: Index, fits: impl Fn(&crate::model::Session) -> bool) -> Option<String> {
+    fn named_by(&self, which: Index, fits: impl Fn(&Session) -> bool) -> Option<String> {
         let fitting: Vec<_> = self.cluster.sessions.iter().filter(|it| fits(it)).collect();
         (!fitting.is_empty()).then(|| which.get(&fitting).meta.name.clone())
     }
@@ -176,8 +185,7 @@ impl World {
             Happening::IsLeft(which, cause) => {
                 // The connections of JDBC clients say nothing.
                 let connect = self.cluster.pool.protocol() == crate::model::Protocol::Connect;
-                let fits =
-                    |it: &crate::model::Session| connect && !it.is_finished() && it.spec.name.is_none();
+                let fits = |it: &Session| connect && !it.is_finished() && it.spec.name.is_none();
                 if let Some(name) = self.named_by(which, fits) {
                     let left = self.cluster.find_session(&name);
                     *left = left.clone().disconnected(now, cause);
@@ -246,8 +254,31 @@ impl World {
                     *self.cluster.find_instance(&name) = failed(&name, "OOM");
                 }
             }
+            Happening::NodeIsLost(which) => {
+                if let Some(name) = self.instance(which, &[InstancePhase::Starting, InstancePhase::Ready]) {
+                    let instance = self.cluster.find_instance(&name);
+                    instance.phase = InstancePhase::Deleting;
+                    instance.going = Some(Going { for_good: false, until: Some(at(now + 30)) });
+                }
+            }
+            Happening::ClockWasAhead(seconds) => {
+                let ahead = time(now + seconds);
+                times_of_pool(&mut self.cluster.pool.status).for_each(|time| *time = ahead.clone());
+                for session in &mut self.cluster.sessions {
+                    let status = &mut session.status;
+                    let others = (
+                        status.last_activity_at.take(),
+                        status.disconnected_at.take(),
+                        status.released_at.take(),
+                    );
+                    times_of_session(status).for_each(|time| *time = ahead.clone());
+                    (status.last_activity_at, status.disconnected_at, status.released_at) = others;
+                }
+            }
+            // Where the node is lost nobody says so.
             Happening::DeletionEnds => {
-                self.cluster.instances.retain(|instance| instance.phase != InstancePhase::Deleting);
+                let lost = |it: &Instance| it.going.is_some_and(|going| !going.for_good);
+                self.cluster.instances.retain(|it| it.phase != InstancePhase::Deleting || lost(it));
             }
             Happening::AnotherReplicaLeads => self.lead_anew(),
             Happening::SecondsPass(seconds) => self.cluster.now += seconds,
@@ -382,6 +413,7 @@ impl World {
             if self.alive.contains(name)
                 && matches!(state, Terminating | Terminated)
                 && reason == "IdleTimeout"
+                && !self.ending.contains(name)
             {
                 self.check_idle_end(name);
             }
@@ -410,15 +442,15 @@ impl World {
     }
 
     /// Whether it depends on what Spark is about to say of another session that its user has left.
-    fn is_held_back(&self, session: &crate::model::Session) -> bool {
+    fn is_held_back(&self, session: &Session) -> bool {
         let waits = session.status.state == Pending && session.status.assigned_instance.is_none();
-        let asked = |it: &crate::model::Session| self.cluster.spark_runs.get(&it.meta.name) == Some(&None);
+        let asked = |it: &Session| self.cluster.spark_runs.get(&it.meta.name) == Some(&None);
         let mut others = self.cluster.sessions.iter().filter(|it| it.spec.user == session.spec.user);
         waits && others.any(|it| it.is_replaceable(at(self.cluster.now)) && asked(it))
     }
 
     /// Nobody loses a session whose client is there, or in which something runs.
-    fn check_end_without_a_client(&self, session: &crate::model::Session) {
+    fn check_end_without_a_client(&self, session: &Session) {
         let (name, now) = (&session.meta.name, at(self.cluster.now));
         let (state, reason, _) = self.cluster.told(name);
         if !matches!(reason, "ReplacedByNewer" | "DisconnectedTimeout" | "ClientGone") {
@@ -456,7 +488,7 @@ impl World {
     }
 
     /// Nobody uses a Spark session that has not its configuration.
-    fn check_conf(&self, session: &crate::model::Session) {
+    fn check_conf(&self, session: &Session) {
         let policy = &self.cluster.pool.spec.session_policy;
         if policy.default_session_conf.is_empty() || session.is_finished() {
             return;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::cluster::Cluster;
-use crate::api::{MetricType, SessionState, Sharing};
+use crate::api::{InstanceState, MetricType, SessionState, Sharing};
 use crate::model::fixtures::{at, connect_pool, failed, session, thrift_pool};
 use crate::model::{Instance, InstancePhase, LeavingDriver, Pool, ReleaseOutcome};
 use crate::plan::Objection;
@@ -16,7 +16,7 @@ const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
 /// A number chooses among what there is at that moment.
 #[derive(Clone, Debug)]
-enum Happening {
+pub(super) enum Happening {
     SessionCreated {
         user: usize,
     },
@@ -49,7 +49,7 @@ enum Happening {
     PoolStatusIsLost,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+pub(super) fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         6 => (0..USERS.len()).prop_map(|user| Happening::SessionCreated { user }),
         2 => any::<usize>().prop_map(Happening::SessionDeleted),
@@ -71,7 +71,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-fn any_pool() -> impl Strategy<Value = Pool> {
+pub(super) fn any_pool() -> impl Strategy<Value = Pool> {
     let sharing = prop_oneof![Just(Sharing::Pool), Just(Sharing::User), Just(Sharing::Session)];
     let limits = (1..4_i32, 1..8_i32, prop_oneof![Just(0), Just(300)]);
     let metric = prop_oneof![2 => Just(MetricType::ActiveSessions), 1 => Just(MetricType::Cpu), 1 => Just(MetricType::Memory)];
@@ -105,7 +105,7 @@ fn any_pool() -> impl Strategy<Value = Pool> {
     )
 }
 
-fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
+pub(super) fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
     let in_phase = |cluster: &Cluster, phases: &[InstancePhase], n: usize| {
         let names: Vec<_> =
             cluster.instances.iter().filter(|i| phases.contains(&i.phase)).map(|i| i.name.clone()).collect();
@@ -192,9 +192,12 @@ fn happen(cluster: &mut Cluster, happening: Happening, serial: usize) {
     }
 }
 
-/// A failed driver runs no more, even while its object is being deleted.
+/// A failed driver runs no more, even while its object is being deleted. One that was given up makes room as well, though it may
+/// run until it is killed.
 fn running(cluster: &Cluster) -> usize {
-    let runs = |it: &&Instance| it.phase != InstancePhase::Failed && !cluster.dead.contains(&it.name);
+    let given_up = |it: &Instance| cluster.fleet().contains(&(it.name.as_str(), InstanceState::Failed));
+    let failed = |it: &Instance| it.phase == InstancePhase::Failed || given_up(it);
+    let runs = |it: &&Instance| !failed(it) && !cluster.dead.contains(&it.name);
     let leaving = cluster.leaving.iter().filter(|driver| driver.may_run(at(cluster.now)));
     cluster.instances.iter().filter(runs).count() + leaving.count()
 }

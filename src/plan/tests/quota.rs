@@ -130,7 +130,7 @@ const END_ONE: &str = "End one: spark.stop() in its program, close the JDBC conn
 #[test]
 fn a_refusal_names_the_user_s_sessions_and_how_they_are() {
     let sessions = [
-        session("dev-1").on("p-0").in_state(Idle).used(60),
+        session("dev-1").on("p-0").in_state(Idle).used(-60),
         session("dev-2").on("p-0"),
         session("dev-3").on("p-0").in_state(Terminating),
     ];
@@ -138,7 +138,7 @@ fn a_refusal_names_the_user_s_sessions_and_how_they_are() {
         refusal(pool().allowing_each_user(3), sessions),
         format!(
             "Quota exceeded: user alice may have 3 session(s) in pool p at the same time, and has 3: dev-1 (Idle since \
-             08:01 UTC), dev-2 (Active), dev-3 (ending). {END_ONE}"
+             07:59 UTC), dev-2 (Active), dev-3 (ending). {END_ONE}"
         )
     );
 }
