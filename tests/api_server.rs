@@ -247,6 +247,31 @@ async fn a_pool_is_refused_for(#[case] pointer: &str, #[case] value: Value, #[ca
 #[case::an_empty_pool("/spec/pool", json!(""), "spec.pool")]
 #[case::a_pool_that_no_pool_can_be_called("/spec/pool", json!("x".repeat(41)), "spec.pool: Too long")]
 #[case::a_session_id_that_is_no_uuid("/spec/sessionId", json!("42"), "spec.sessionId: Invalid value")]
+#[case::too_many_keys(
+    "/spec/sparkConf",
+    (0..=1000).map(|n| (format!("spark.k{n}"), json!("v"))).collect(),
+    "spec.sparkConf: Too many: 1001: must have at most 1000 items"
+)]
+#[case::a_value_that_fills_the_object(
+    "/spec/sparkConf",
+    json!({ "spark.a": "x".repeat(131_059) }),
+    "sparkConf may have at most 131072 characters, keys counted twice: set what is larger in a file or in the pool"
+)]
+#[case::a_value_that_is_larger_than_all_may_be(
+    "/spec/sparkConf",
+    json!({ "spark.a": "x".repeat(1_400_000) }),
+    "spec.sparkConf.spark.a: Too long: may not be more than 131072"
+)]
+#[case::keys_that_fill_the_object(
+    "/spec/sparkConf",
+    (0..1000).map(|n| (format!("spark.{n:0>60}"), json!("v"))).collect(),
+    "sparkConf may have at most 131072 characters"
+)]
+#[case::groups_that_fill_the_object(
+    "/spec/groups",
+    json!(vec!["g".repeat(82); 1000]),
+    "groups may have at most 81920 characters together"
+)]
 #[case::a_name_that_fits_into_no_path("/spec/name", json!("a/b"), "spec.name: Invalid value")]
 #[tokio::test]
 async fn a_session_is_refused_for(#[case] pointer: &str, #[case] value: Value, #[case] message: &str) {

@@ -53,10 +53,20 @@ pub struct SparkInteractiveSessionSpec {
     pub pool: String,
     /// Groups of the owner, for quotas. Taken from the token when the session came through Envoy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = 1000), inner(length(max = 1024)))]
+    #[x_kube(validation = (
+        "self.map(group, size(group)).sum() <= 81920",
+        "groups may have at most 81920 characters together"
+    ))]
     pub groups: Vec<String>,
-    /// Spark configuration of this session: overrides the pool's, except for its `protectedConf`.
+    /// Spark configuration of this session: overrides the pool's, except for its `protectedConf`. Keys, each counted twice, and
+    /// values may have at most 131,072 characters together: more would leave no room for the session's status.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1000, "additionalProperties" = { "type": "string", "maxLength": 131_072 }))]
+    #[x_kube(validation = (
+        "self.map(key, 2 * size(key) + size(self[key])).sum() <= 131072",
+        "sparkConf may have at most 131072 characters, keys counted twice: set what is larger in a file or in the pool"
+    ))]
     pub spark_conf: BTreeMap<String, String>,
     /// Spark Connect's id of the session (a UUID, chosen by the client). Without it the user's
     /// first connection brings its own.
