@@ -30,6 +30,8 @@ mod one_user;
 mod operator;
 #[path = "api_server/owners.rs"]
 mod owners;
+#[path = "support/padding.rs"]
+mod padding;
 #[path = "envoy/process.rs"]
 #[allow(dead_code, reason = "other tests make it do more")]
 mod process;
@@ -44,6 +46,8 @@ mod stand_in;
 mod statuses;
 #[path = "api_server/template_warnings.rs"]
 mod template_warnings;
+#[path = "api_server/unwritable.rs"]
+mod unwritable;
 #[path = "envoy/wait.rs"]
 mod wait;
 

@@ -18,6 +18,8 @@ mod namespace;
 #[path = "envoy/operator.rs"]
 #[allow(dead_code, reason = "other tests make it do more")]
 mod operator;
+#[path = "support/padding.rs"]
+mod padding;
 #[path = "envoy/process.rs"]
 #[allow(dead_code, reason = "other tests make it do more")]
 mod process;
@@ -140,6 +142,33 @@ async fn the_answers_to_creations_are_lost_while_fifty_sessions_come() {
         world.create_sessions(0..SESSIONS).await;
         wait::until("answers are lost", async || (!proxy.still_loses()).then_some(())).await;
         world.is_right_after("lost answers", Instant::now() + proxy::LATE).await;
+    })
+    .await;
+}
+
+/// Every attempt to write them fails, for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn some_sessions_cannot_be_written_while_fifty_others_come() {
+    in_a_world("unwritable", async |mut world: World| {
+        let kubeconfig = std::env::var_os("KUBECONFIG").unwrap();
+        world.start_operator(kubeconfig.as_ref()).await;
+        world.create_padded_sessions(2).await;
+        world.create_sessions(0..SESSIONS).await;
+        world.is_right_after("sessions that cannot be written", Instant::now()).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_leader_had_a_clock_that_was_ahead_when_fifty_sessions_had_come() {
+    in_a_world("clock", async |mut world: World| {
+        world.create_sessions(0..SESSIONS).await;
+        world.write_times_of_tomorrow().await;
+        let kubeconfig = std::env::var_os("KUBECONFIG").unwrap();
+        world.start_operator(kubeconfig.as_ref()).await;
+        world.is_right_after("times of tomorrow", Instant::now()).await;
+        let tomorrow = world.times_of_tomorrow().await;
+        assert_eq!(tomorrow, [""; 0], "they are still believed");
     })
     .await;
 }

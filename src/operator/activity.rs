@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use super::apply_error::is_refused;
 use super::session_patch::SessionPatch;
 use super::stores::Stores;
 use crate::api::SessionState;
@@ -175,7 +176,7 @@ impl ActivityWriter {
             for (name, at) in uses {
                 match inventory.session(&name) {
                     Some(session) if session.is_finished() => over.push((name, at)),
-                    Some(session) => due.extend(update(session, at, self.activity.0.interval)),
+                    Some(session) => due.extend(update(session, at, self.activity.0.interval, now)),
                     None if now.duration_since(at) > UNKNOWN_FOR => over.push((name, at)),
                     None => {}
                 }
@@ -186,6 +187,11 @@ impl ActivityWriter {
         let mut outcomes = futures::stream::iter(writes).buffer_unordered(WRITES);
         while let Some(outcome) = outcomes.next().await {
             if let Err(error) = outcome {
+                // The planner tells of it, on the session; nothing is wrong with the others.
+                if error.downcast_ref().is_some_and(is_refused) {
+                    tracing::debug!(error = %Causes(error.as_ref()), "the last use of a session cannot be written");
+                    continue;
+                }
                 // The others would fare no better; all of them are due again in the next round.
                 tracing::warn!(error = %Causes(error.as_ref()), "the last use of a session was not written, trying again");
                 return;
@@ -212,7 +218,7 @@ struct Update {
 }
 
 /// A new session's last use is its creation. One that is idle is not idle any more, which the planner has to hear.
-fn update(session: &Session, used: Timestamp, interval: SignedDuration) -> Option<Update> {
+fn update(session: &Session, used: Timestamp, interval: SignedDuration, now: Timestamp) -> Option<Update> {
     let state = session.status.state;
     if state.is_finished() || state == SessionState::Terminating {
         return None;
@@ -221,8 +227,14 @@ fn update(session: &Session, used: Timestamp, interval: SignedDuration) -> Optio
     let at = Timestamp::from_second(used.as_second()).ok()?;
     let known = session.status.last_activity_at.as_ref().map_or(session.meta.created_at, |time| time.0);
     let newer = at.duration_since(known);
+    // By a replica whose clock was ahead: as long as it stands no other use would be written.
+    let is_in_the_future = known.duration_since(now) >= interval;
     let due = if state == SessionState::Idle { newer.is_positive() } else { newer >= interval };
-    due.then(|| Update { session: session.meta.name.clone(), version: session.meta.resource_version, at })
+    (due || is_in_the_future).then(|| Update {
+        session: session.meta.name.clone(),
+        version: session.meta.resource_version,
+        at,
+    })
 }
 
 fn look_every(interval: SignedDuration) -> Duration {

@@ -46,6 +46,16 @@ impl ApiServer {
     async fn serve(&self, request: Request<Body>) -> Response<Body> {
         assert_eq!(request.method(), Method::PATCH);
         let uri = request.uri().to_string();
+        if uri.contains("/sparkinteractivesessions/large-") {
+            let refusal = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500, "reason": "InternalError",
+                "message": "etcdserver: request is too large",
+            });
+            return Response::builder()
+                .status(500)
+                .body(Body::from(refusal.to_string().into_bytes()))
+                .unwrap();
+        }
         assert!(uri.contains("/sparkinteractivesessions/s/status?"), "{uri}");
         assert!(uri.contains("fieldManager=spark-session-operator-activity"), "{uri}");
         let body = request.into_body().collect_bytes().await.unwrap();
@@ -148,7 +158,35 @@ fn is_written(
     let session = used(session("s").in_state(state), known.map(at)).version(7);
     let seen = at(seen) + SignedDuration::from_millis(900);
     let expected = written.map(|seconds| Update { session: "s".to_owned(), version: 7, at: at(seconds) });
-    assert_eq!(update(&session, seen, SignedDuration::from_secs(60)), expected);
+    let now = known.map_or(seen, |known| seen.max(at(known)));
+    assert_eq!(update(&session, seen, SignedDuration::from_secs(60), now), expected);
+}
+
+/// A second or two are no reason to take back what another replica has written.
+#[rstest]
+#[case::by_a_clock_that_was_ahead(100_000, Some(100))]
+#[case::as_clocks_differ(159, None)]
+fn a_use_from_the_future_is_replaced(#[case] known: i64, #[case] written: Option<i64>) {
+    let session = used(session("s").in_state(Active), Some(at(known)));
+    let due = update(&session, at(100), SignedDuration::from_secs(60), at(100));
+    assert_eq!(due.map(|due| due.at), written.map(at));
+}
+
+#[tokio::test]
+async fn sessions_that_cannot_be_written_keep_no_other_from_being_written() {
+    let server = ApiServer::new();
+    let (stores, activity, writer) = replica(&server, Active);
+    let mut uses = Vec::new();
+    for n in 0..100 {
+        let large = format!("large-{n}");
+        stores.shown(Object::Session(session(&large).in_state(Active)));
+        activity.note(&large, at(100));
+        uses.push((large, at(100)));
+    }
+    activity.note("s", at(100));
+    uses.push(("s".to_owned(), at(100)));
+    writer.look(uses, at(100)).await;
+    assert_eq!(server.written(), [at(100)]);
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::core::Status;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
 use super::activity::Activity;
+use super::apply_error::{ApplyError, NotTaken, classify, not_created, not_taken, pool_not_taken};
 use super::convert::{self, Watched};
 use super::endings;
 use super::events::Events;
@@ -21,8 +21,7 @@ use super::tokens::Tokens;
 use crate::api::{SparkApplication, SparkInteractiveSession, SparkSessionPool};
 use crate::model::connect_server::asks_for_token;
 use crate::model::{FINALIZER, Kind, Meta};
-use crate::plan::{About, Action, Event, Objection};
-use crate::spark::secret_words::without_secrets;
+use crate::plan::{About, Action, Event};
 
 /// Owner of the fields that the planner writes.
 pub const FIELD_MANAGER: &str = "spark-session-operator";
@@ -35,25 +34,6 @@ pub struct Applier {
     spark_sessions: SparkSessions,
     events: Events,
     stores: Arc<Stores>,
-}
-
-/// Why an action was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The API server does not let an instance be created; trying again at once will not help.
-    #[error("{message}")]
-    Refused { objection: Objection, message: String },
-    /// The object was changed or deleted meanwhile: a new plan follows anyway.
-    #[error("the object has changed meanwhile: {0}")]
-    Outdated(String),
-    /// No object can be as large as this one would be: trying again helps when something of it has gone.
-    #[error("the status of session {session} cannot be written, its object would be too large")]
-    TooLarge { session: String, uid: String, message: String },
-    /// Another replica leads by now, and plans.
-    #[error("this replica does not lead any more")]
-    NotLeading,
-    #[error(transparent)]
-    Api(kube::Error),
 }
 
 impl Applier {
@@ -82,7 +62,7 @@ impl Applier {
                 let version = self.version(Kind::Pool, &pool, &uid)?;
                 let patch = status_patch::<SparkSessionPool>(&pool, version, &json!(status));
                 let written = self.pools.patch_status(&pool, &params(), &Patch::Apply(patch)).await;
-                self.written(written.map_err(classify)?);
+                self.written(written.map_err(pool_not_taken)?);
             }
             Action::UpdatePoolCondition { pool, uid, condition } => {
                 let version = self.version(Kind::Pool, &pool, &uid)?;
@@ -99,13 +79,7 @@ impl Applier {
                 let before = self.stores.read(|inventory| inventory.session(&session).cloned());
                 let patch = status_patch::<SparkInteractiveSession>(&session, version, &json!(status));
                 let written = self.sessions.patch_status(&session, &params(), &Patch::Apply(patch)).await;
-                if let Err(kube::Error::Api(status)) = &written
-                    && is_too_large(status)
-                {
-                    let message = without_secrets(&status.message);
-                    return Err(ApplyError::TooLarge { session, uid, message });
-                }
-                self.written(written.map_err(classify)?);
+                self.written(written.map_err(|error| not_taken(error, &session, &uid, version))?);
                 if let Some(before) = before.filter(|before| !before.is_finished()) {
                     endings::tell(&before, &status);
                 }
@@ -170,13 +144,34 @@ impl Applier {
     }
 
     /// On the session itself, where its status cannot say it.
-    pub fn tell_too_large(&self, session: &str, uid: &str, message: &str) {
+    pub fn tell_not_taken(&self, not_taken: &NotTaken) {
+        let NotTaken { session, uid, message, .. } = not_taken;
+        let (reason, note) = if not_taken.is_too_large {
+            let note = format!(
+                "The status of this session cannot be written, its object would be too large ({message}). The session goes on \
+                 when its spec or its list of clients is smaller; or delete it."
+            );
+            ("StatusTooLarge", note)
+        } else {
+            let note = format!(
+                "The API server does not take what the operator writes of this session ({message}). It is tried again; until then \
+                 the session goes no further."
+            );
+            ("StatusRefused", note)
+        };
+        tracing::warn!(session, "{note}");
+        let about = About::Session { name: session.clone(), uid: uid.clone() };
+        self.events.tell(Event { about, warning: true, reason, note });
+    }
+
+    /// On the pool itself, where its status cannot say it.
+    pub fn tell_pool_not_taken(&self, pool: &str, uid: &str, message: &str) {
         let note = format!(
-            "The status of this session cannot be written, its object would be too large ({message}). The session goes on \
-             when its spec or its list of clients is smaller; or delete it."
+            "The status of this pool cannot be written ({message}). Until it can, no instance is started or removed; sessions on those \
+             that there are go on."
         );
-        let about = About::Session { name: session.to_owned(), uid: uid.to_owned() };
-        self.events.tell(Event { about, warning: true, reason: "StatusTooLarge", note });
+        let about = About::Pool { name: pool.to_owned(), uid: uid.to_owned() };
+        self.events.tell(Event { about, warning: true, reason: "StatusRefused", note });
     }
 
     /// Enters the instance, if it is there.
@@ -233,11 +228,15 @@ impl Applier {
         match about {
             About::Pool { name, uid } => {
                 let known = self.known(Kind::Pool, name, uid)?;
-                set_finalizer(&self.pools, known, hold).await.map(|pool| self.written(pool))
+                self.written(set_finalizer(&self.pools, known, hold).await.map_err(classify)?);
+                Ok(())
             }
             About::Session { name, uid } => {
                 let known = self.known(Kind::Session, name, uid)?;
-                set_finalizer(&self.sessions, known, hold).await.map(|session| self.written(session))
+                let version = known.resource_version;
+                let written = set_finalizer(&self.sessions, known, hold).await;
+                self.written(written.map_err(|error| not_taken(error, name, uid, version))?);
+                Ok(())
             }
         }
     }
@@ -268,7 +267,7 @@ impl Applier {
 
 /// Other finalizers of the object stay as they are. The list is replaced as a whole, so with the version in which they
 /// are known.
-async fn set_finalizer<K>(api: &Api<K>, known: Meta, hold: bool) -> Result<K, ApplyError>
+async fn set_finalizer<K>(api: &Api<K>, known: Meta, hold: bool) -> Result<K, kube::Error>
 where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
@@ -277,7 +276,7 @@ where
     let metadata = json!({ "resourceVersion": known.resource_version.to_string(), "finalizers": finalizers });
     let patch = Patch::Merge(json!({ "metadata": metadata }));
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(&known.name, &params, &patch).await.map_err(classify)
+    api.patch(&known.name, &params, &patch).await
 }
 
 fn params() -> PatchParams {
@@ -310,32 +309,5 @@ fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T>, ApplyErr
         Ok(answer) => Ok(Some(answer)),
         Err(ApplyError::Outdated(_)) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// Of the request, or of the object in etcd.
-fn is_too_large(status: &Status) -> bool {
-    let of_etcd = ["request is too large", "message larger than max"];
-    status.code == 413 || of_etcd.iter().any(|words| status.message.contains(words))
-}
-
-/// Of an answer to the creation of an instance, or of what belongs to it.
-pub(super) fn not_created(error: kube::Error) -> ApplyError {
-    match error {
-        kube::Error::Api(status) => match Objection::of(status.code, &status.message) {
-            // It may repeat the template.
-            Some(objection) => ApplyError::Refused { objection, message: without_secrets(&status.message) },
-            None => ApplyError::Api(kube::Error::Api(status)),
-        },
-        error => ApplyError::Api(error),
-    }
-}
-
-fn classify(error: kube::Error) -> ApplyError {
-    match error {
-        kube::Error::Api(status) if matches!(status.code, 404 | 409) => {
-            ApplyError::Outdated(status.message.clone())
-        }
-        error => ApplyError::Api(error),
     }
 }

@@ -14,7 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tokio::sync::watch;
 
-use super::apply::{Applier, ApplyError};
+use super::apply::Applier;
+use super::apply_error::ApplyError;
 use super::stores::Stores;
 use crate::model::{Inventory, Pool, Routing};
 use crate::plan::{About, Action, Event, Finding, merge_conditions, reasons};

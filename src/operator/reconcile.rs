@@ -2,6 +2,8 @@
 
 mod absence;
 mod carry_out;
+mod learn;
+mod places;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,21 +13,20 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::activity::Activity;
-use super::apply::{Applier, ApplyError};
+use super::apply::Applier;
+use super::apply_error::ApplyError;
 use super::endings;
 use super::leadership::{Leadership, Term};
 use super::stores::Stores;
 use super::takeover::Takeover;
 use super::watching::Watching;
-use crate::plan::{self, Action, Observations, Refusal};
-use crate::telemetry::Causes;
+use crate::plan::{self, Observations};
+use learn::Tried;
 
 /// Pools that are planned at the same time.
 const WORKERS: usize = 8;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// Conflicts in a row that are no coincidence: the state may be older than it looks.
-const DOUBTFUL_CONFLICTS: u32 = 3;
 /// A pool is planned at least this often: a watch that lost something is made good by then.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 
@@ -164,6 +165,8 @@ impl Reconciler {
         if let Some(view) = &mut view {
             view.activity = self.activity.of(view.sessions.iter().map(|session| session.name()));
         }
+        let there = view.iter().flat_map(|view| &view.sessions);
+        memory.observations.begin_plan(there.map(AsRef::as_ref), now);
         let plan = match &view {
             Some(view) => plan::plan(view, &memory.observations, now),
             None => {
@@ -177,71 +180,32 @@ impl Reconciler {
                 }
             }
         };
-        let generation = view.as_ref().map_or(0, |view| view.pool.meta.generation);
         let wake_at = plan.wake_at;
-        let may_be_refused =
-            |action: &Action| matches!(action, Action::CreateInstance { .. } | Action::CreateToken { .. });
-        let tries = plan.actions.iter().any(may_be_refused);
-        let outcome = self.carry_out(plan, term).await.map_err(|undone| {
-            memory.unsure = undone.not_created;
-            undone.first
-        });
-        let again = match outcome {
-            Ok(()) => {
+        let tried = Tried::by(&plan);
+        let Ok(undone) = self.carry_out(plan, pool, term).await else { return Again::Never };
+        let until_wake =
+            wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
+        let until_wake = until_wake.map_or(AT_LEAST_EVERY, |delay| delay.min(AT_LEAST_EVERY));
+        let delay = match undone {
+            None => {
                 (memory.failures, memory.problem) = (0, None);
-                memory.observations.refusal.take_if(|_| tries);
-                let until_wake =
-                    wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
-                Some(until_wake.map_or(AT_LEAST_EVERY, |delay| delay.min(AT_LEAST_EVERY)))
+                let over = memory.observations.refusal.take_if(|refusal| tried.has_shown(refusal.objection));
+                // What was left out for it comes next.
+                over.map_or(until_wake, |_| Duration::ZERO)
             }
-            Err(ApplyError::NotLeading) => return Again::Never,
-            Err(ApplyError::Refused { objection, message }) => {
-                let known = memory.observations.refusal.as_ref();
-                // Told anew at once; what is told already (a token's Secret is tried again and again) takes its time.
-                let again = if known.is_some_and(|known| known.message == message) {
-                    memory.failures = memory.failures.saturating_add(1);
-                    retry_after(memory.failures)
-                } else {
-                    tracing::warn!(pool, message, "the API server lets no instance of the pool be created");
-                    Duration::ZERO
-                };
-                memory.observations.refusal = Some(Refusal { generation, at: now, objection, message });
-                Some(again)
-            }
-            Err(error) => {
-                memory.failures = memory.failures.saturating_add(1);
-                let retry = retry_after(memory.failures);
-                match error {
-                    ApplyError::Outdated(detail) => {
-                        tracing::debug!(pool, detail, "planned on an old state");
-                        if memory.failures >= DOUBTFUL_CONFLICTS {
-                            self.stores.history.doubt();
-                        }
-                    }
-                    error => {
-                        let problem = Causes(&error).to_string();
-                        if memory.problem.as_ref() != Some(&problem) {
-                            tracing::warn!(
-                                pool,
-                                problem,
-                                "plan was not carried out, trying again in {retry:?}"
-                            );
-                            if let ApplyError::TooLarge { session, uid, message } = &error {
-                                self.applier.tell_too_large(session, uid, message);
-                            }
-                            memory.problem = Some(problem);
-                        }
-                    }
-                }
-                Some(retry)
+            Some(undone) => {
+                let of_pool = view.as_ref().map(|view| &view.pool.meta);
+                self.learn(pool, of_pool, undone, tried, &mut memory, now).min(until_wake)
             }
         };
         let undone = memory.failures > 0;
         self.remember(pool, (view.is_some() || undone).then_some(memory));
-        match again {
-            Some(delay) if undone => Again::Retry(delay),
-            Some(delay) if view.is_some() || wake_at.is_some() => Again::After(delay),
-            _ => Again::Never,
+        if undone {
+            Again::Retry(delay)
+        } else if view.is_some() || wake_at.is_some() {
+            Again::After(delay)
+        } else {
+            Again::Never
         }
     }
 

@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, Resource};
 
-use super::apply::{ApplyError, FIELD_MANAGER, not_created};
+use super::apply::FIELD_MANAGER;
+use super::apply_error::{ApplyError, not_created};
 use super::convert::{InstanceSecret, Watched};
 use super::stores::Stores;
 use crate::api::SparkApplication;

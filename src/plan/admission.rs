@@ -25,7 +25,9 @@ impl<'a> Drafts<'a> {
         let policy = &self.view.pool.spec.session_policy;
         let mut of_user: HashMap<&str, Vec<&Session>> = HashMap::new();
         let mut in_total = 0;
-        let placed = |draft: &&Draft<'_>| draft.counts() && !draft.waits() && !draft.has_made_room();
+        let placed = |draft: &&Draft<'_>| {
+            draft.still_shows_a_place() || draft.counts() && !draft.waits() && !draft.has_made_room()
+        };
         for draft in self.drafts.iter().filter(placed) {
             of_user.entry(&draft.session.spec.user).or_default().push(draft.session);
             in_total += 1;

@@ -12,7 +12,9 @@ use super::failures::Failures;
 use super::outlook::Outlook;
 use super::pool_conditions::unreachable;
 use super::sessions::Drafts;
-use super::{About, Action, Event, Observations, Plan, drains, lost, size, template, utilization};
+use super::{
+    About, Action, Event, Observations, Plan, drains, lost, pool_events, size, template, utilization,
+};
 use crate::api::{DrainReason, DrainStatus, Sharing};
 use crate::model::{Instance, InstancePhase, PoolView, TokenState, instance_name};
 
@@ -262,10 +264,15 @@ fn adopt(view: &PoolView, plan: &mut Plan) {
     for orphan in view.instances.iter().filter(|it| it.orphaned && it.phase != InstancePhase::Deleting) {
         let owner = Box::new(owner(pool));
         let (name, uid) = (orphan.name.clone(), orphan.uid.clone());
-        let note = format!("SparkApplication {name}, which nobody owned, is an instance of this pool.");
+        let note = pool_events::adopted(&name);
         plan.actions.push(Action::AdoptInstance { name, uid, owner });
         let about = About::Pool { name: pool.meta.name.clone(), uid: pool.meta.uid.clone() };
-        plan.actions.push(Action::Event(Event { about, warning: false, reason: "InstanceAdopted", note }));
+        plan.actions.push(Action::Event(Event {
+            about,
+            warning: false,
+            reason: pool_events::INSTANCE_ADOPTED,
+            note,
+        }));
     }
 }
 

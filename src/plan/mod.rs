@@ -39,6 +39,7 @@ mod status;
 mod template;
 #[cfg(test)]
 mod tests;
+mod unwritable;
 pub mod utilization;
 mod waiting;
 
@@ -49,7 +50,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
 use uuid::Uuid;
 
 use crate::api::{SparkApplication, SparkInteractiveSessionStatus, SparkSessionPoolStatus};
-use crate::model::{ConfToSet, PoolView};
+use crate::model::{ConfToSet, PoolView, Session};
 
 pub use admission::fair_order;
 pub use application::INSTANCE_LABEL;
@@ -61,6 +62,7 @@ pub use explain::{Explanation, explain};
 pub use refusal::{Objection, Refusal};
 pub use session_conf::session_conf;
 pub use session_objects::{plan_unreadable_pool, plan_without_pool};
+pub use unwritable::{Noted, Unwritable};
 pub use waiting::{Waiting, waiting};
 
 /// One thing to do. The order within a plan is the order of execution.
@@ -201,13 +203,15 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether it says that instances came which did not.
-    pub fn tells_of(&self, not_created: &[String]) -> bool {
+    /// Whether it says that instances came, went or were adopted which did not.
+    pub fn tells_of(&self, not_created: &[String], not_changed: &[String]) -> bool {
+        let is_of =
+            |names: &[String], note: fn(&str) -> String| names.iter().any(|name| self.note == note(name));
         match self.reason {
             pool_events::SCALED_UP => !not_created.is_empty(),
-            pool_events::INSTANCE_CREATED => {
-                not_created.iter().any(|name| self.note == pool_events::created(name))
-            }
+            pool_events::INSTANCE_CREATED => is_of(not_created, pool_events::created),
+            pool_events::INSTANCE_REMOVED => is_of(not_changed, pool_events::removed),
+            pool_events::INSTANCE_ADOPTED => is_of(not_changed, pool_events::adopted),
             _ => false,
         }
     }
@@ -224,6 +228,7 @@ pub enum About {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observations {
     pub refusal: Option<Refusal>,
+    pub unwritable: Unwritable,
     /// Since when activity is seen without a gap: since this replica leads, or since the clock last jumped. Uses from
     /// before may be known to others only, who write them down about once a minute. As long as it is `None` no session
     /// is found idle.
@@ -239,6 +244,7 @@ impl Default for Observations {
     fn default() -> Self {
         Self {
             refusal: None,
+            unwritable: Unwritable::default(),
             watching_since: None,
             clock_jumped_at: None,
             activity_slack: SignedDuration::from_secs(75),
@@ -247,6 +253,14 @@ impl Default for Observations {
 }
 
 impl Observations {
+    /// Before a plan. The clock may have been set back: nothing was observed after `now`.
+    pub fn begin_plan<'a>(&mut self, sessions: impl Iterator<Item = &'a Session>, now: Timestamp) {
+        if let Some(refusal) = &mut self.refusal {
+            refusal.at = refusal.at.min(now);
+        }
+        self.unwritable.keep(sessions, now);
+    }
+
     /// The refusal that still stands for this version of the pool.
     fn standing_refusal(&self, generation: i64, now: Timestamp) -> Option<&Refusal> {
         self.refusal_of(generation).filter(|refusal| now < refusal.stands_until())
@@ -315,7 +329,7 @@ fn place_all<'a>(
     now: Timestamp,
     plan: &mut Plan,
 ) -> (sessions::Drafts<'a>, outlook::Outlook) {
-    let mut drafts = sessions::Drafts::new(known, view, now);
+    let mut drafts = sessions::Drafts::new(known, view, &observations.unwritable, now, plan);
     drafts.end(observations, plan);
     drafts.admit(plan);
     let outlook = instances::plan_instances(view, &drafts, observations, now, plan);

@@ -18,6 +18,17 @@ pub(super) fn created(instance: &str) -> String {
     format!("Created instance {instance}.")
 }
 
+pub(super) const INSTANCE_REMOVED: &str = "InstanceRemoved";
+pub(super) const INSTANCE_ADOPTED: &str = "InstanceAdopted";
+
+pub(super) fn removed(instance: &str) -> String {
+    format!("Removed instance {instance}.")
+}
+
+pub(super) fn adopted(instance: &str) -> String {
+    format!("SparkApplication {instance}, which nobody owned, is an instance of this pool.")
+}
+
 fn taken_back(instance: &str) -> String {
     format!("Instance {instance}, which was about to go, takes sessions again.")
 }
@@ -81,12 +92,7 @@ pub fn events(view: &PoolView, status: &SparkSessionPoolStatus, outlook: &Outloo
             _ => {}
         }
     }
-    events.extend(
-        outlook
-            .removed
-            .iter()
-            .map(|name| event(false, "InstanceRemoved", format!("Removed instance {name}."))),
-    );
+    events.extend(outlook.removed.iter().map(|name| event(false, INSTANCE_REMOVED, removed(name))));
     for condition in &status.conditions {
         let old = pool.status.conditions.iter().find(|old| old.type_ == condition.type_);
         let told = match (condition.type_.as_str(), condition.reason.as_str()) {

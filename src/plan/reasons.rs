@@ -90,6 +90,13 @@ const POOL: &[Reason] = &[
         "the API server does not let the operator create an instance: it has not the right to, or nobody has at the moment",
         "apply `deploy/rbac.yaml`; the message has the API server's words",
     ),
+    wrong(
+        "Ready",
+        "StatusRefused",
+        "the pool's status could not be written, since its object would be too large, or a policy or an admission webhook objected; \
+         until it can, no instance is started or removed, and sessions wait",
+        "read the message, and make the object smaller or correct the policy",
+    ),
     wrong("Ready", "NoInterceptor", "see `IdentityEnforced`", "see `IdentityEnforced`"),
     wrong(
         "Ready",
@@ -141,6 +148,7 @@ const POOL: &[Reason] = &[
     wrong("Scaled", "CrashLoop", "as for `Ready`, also while others serve", "as for `Ready`"),
     wrong("Scaled", "TemplateRefused", "as for `Ready`, also while others serve", "as for `Ready`"),
     wrong("Scaled", "NamespaceQuotaExceeded", "as for `Ready`, also while others serve", "as for `Ready`"),
+    wrong("Scaled", "StatusRefused", "as for `Ready`, also while others serve", "as for `Ready`"),
     wrong("Scaled", "CreationForbidden", "as for `Ready`, also while others serve", "as for `Ready`"),
     wrong(
         "Scaled",
@@ -173,6 +181,7 @@ const POOL: &[Reason] = &[
         "as for `Ready`, while earlier instances serve",
         "as for `Ready`",
     ),
+    wrong("UpToDate", "StatusRefused", "as for `Ready`, while earlier instances serve", "as for `Ready`"),
     wrong("UpToDate", "CreationForbidden", "as for `Ready`, while earlier instances serve", "as for `Ready`"),
     usual("IdentityEnforced", true, "Enforced", "the servers take each request's user from Envoy"),
     wrong(
@@ -397,6 +406,10 @@ const OF_SESSIONS: &[Story] = &[
     normal("SessionTerminating", "why it is being ended"),
     normal("SessionTerminated", "why it has ended"),
     warning("SessionFailed", "why it could not start"),
+    warning(
+        "StatusRefused",
+        "its status cannot be written, since a policy or an admission webhook objects; it is tried again",
+    ),
     warning("StatusTooLarge", "its status cannot be written, since the object would be too large"),
 ];
 
@@ -413,7 +426,11 @@ fn warns(condition: &str, reason: &str) -> Option<bool> {
         ("Accepted", "HostConflict" | "InvalidHost")
         | (
             "Ready" | "Scaled" | "UpToDate",
-            "TemplateRefused" | "NamespaceQuotaExceeded" | "CreationForbidden" | "CrashLoop",
+            "TemplateRefused"
+            | "NamespaceQuotaExceeded"
+            | "CreationForbidden"
+            | "StatusRefused"
+            | "CrashLoop",
         )
         | ("Ready" | "Scaled", "StartOverdue" | "StartBlocked")
         | ("Scaled", "NotMeasured")

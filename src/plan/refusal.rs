@@ -26,13 +26,16 @@ pub enum Objection {
     Quota,
     /// The operator has not the right to it, or nobody has at the moment.
     Forbidden,
+    /// The pool's status cannot be written, which has to name an instance before it is created: the object would be too large,
+    /// or a policy or an admission webhook says no.
+    Status,
 }
 
 /// How long it is left alone, unless the pool changes.
 const RETRY: SignedDuration = SignedDuration::from_secs(60);
 
 impl Objection {
-    const ALL: [Self; 3] = [Self::Template, Self::Quota, Self::Forbidden];
+    const ALL: [Self; 4] = [Self::Template, Self::Quota, Self::Forbidden, Self::Status];
 
     /// Whether a session that is told this reason waits for what the API server refuses.
     pub fn is_reason(reason: &str) -> bool {
@@ -56,6 +59,7 @@ impl Objection {
             Self::Template => "TemplateRefused",
             Self::Quota => "NamespaceQuotaExceeded",
             Self::Forbidden => "CreationForbidden",
+            Self::Status => "StatusRefused",
         }
     }
 
@@ -63,7 +67,7 @@ impl Objection {
     pub fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Template => Some("The administrator of the pool has to correct it."),
-            Self::Quota => None,
+            Self::Quota | Self::Status => None,
             Self::Forbidden => Some("An administrator of the cluster has to allow it."),
         }
     }
@@ -80,6 +84,9 @@ impl Refusal {
             Objection::Template => "the API server refuses the sparkApplicationTemplate",
             Objection::Quota => "a quota of the namespace leaves no room for another instance",
             Objection::Forbidden => "the API server does not let the operator create an instance",
+            Objection::Status => {
+                "the API server does not take the pool's status, without which no instance is started"
+            }
         };
         format!("{what}: {}", self.message.trim_end_matches('.'))
     }

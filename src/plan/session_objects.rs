@@ -29,7 +29,7 @@ impl Drafts<'_> {
         for draft in placed {
             any = true;
             let meta = &draft.session.meta;
-            if !meta.held && !meta.deleting {
+            if !meta.held && !meta.deleting && !draft.is_left_alone() {
                 let about = About::Session { name: meta.name.clone(), uid: meta.uid.clone() };
                 plan.actions.push(Action::SetFinalizer { about, hold: true });
             }

@@ -10,7 +10,7 @@ use super::outlook::{describe_start, sentence};
 use super::preparation::serves;
 use super::session_objects::{finished_ttl, let_go, remove_when_due};
 use super::sessions::{Draft, Drafts, Verdict};
-use super::waiting::{Waiting, written};
+use super::waiting::{QUEUED, Waiting, written};
 use super::{About, Action, Event, Plan, reasons};
 use crate::api::{SessionState, SparkInteractiveSessionStatus, WaitStatus};
 use crate::model::{Instance, InstancePhase, PoolView, Session};
@@ -28,6 +28,9 @@ impl Drafts<'_> {
         for (n, draft) in self.drafts.iter().enumerate() {
             let session = draft.session;
             if session.is_finished() {
+                if draft.is_left_alone() {
+                    continue;
+                }
                 correct_times(session, draft.known, plan);
                 if !let_go(session, plan) {
                     remove_when_due(session, ttl, self.now, plan);
@@ -42,6 +45,7 @@ impl Drafts<'_> {
                     plan.actions.push(told(session, false, "SessionTerminated", verdict.message.clone()));
                     continue;
                 }
+                _ if draft.is_left_alone() => continue,
                 (Some(Verdict { reason, message }), on) => {
                     let endpoint =
                         on.and_then(|on| on.endpoint.clone()).filter(|_| !draft.state.is_finished());
@@ -76,6 +80,14 @@ impl Drafts<'_> {
                         &own
                     }
                     (None, Some(on)) => on,
+                    (None, None) if draft.held_back && draft.unwritable.is_some() => {
+                        // If that is taken, which is no repetition, the next plan gives it a place.
+                        let now = seconds(self.now).0;
+                        let message =
+                            format!("The API server did not take the session's status before {now}.");
+                        own = Standing::new(None, None, ready(false, QUEUED, message));
+                        &own
+                    }
                     // Placed on an instance that is not in the view: nothing is known of it.
                     (None, None) => continue,
                 },

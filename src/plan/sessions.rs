@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::drains;
 use super::endings::Unused;
 use super::preparation::Setup;
-
+use super::{Plan, Unwritable, drains};
 use crate::api::{SessionState, SparkInteractiveSessionSpec};
 use crate::model::{Instance, PoolView, Protocol, REPLACED_BY_NEWER, Session, own_spark_session_id};
 
@@ -23,6 +22,8 @@ pub(super) struct Draft<'a> {
     pub session: &'a Session,
     /// The same as it is known, also with times in the future.
     pub known: &'a Session,
+    /// The API server did not take it, and nothing is decided that it would have to say. `Some(true)`: it is time to try again.
+    pub unwritable: Option<bool>,
     protocol: Protocol,
     pub state: SessionState,
     pub instance: Option<&'a str>,
@@ -32,7 +33,7 @@ pub(super) struct Draft<'a> {
     pub unused: Option<Unused>,
     /// What runs in it and keeps it though no client uses it, in words.
     pub kept: Option<String>,
-    /// Whether it gets in depends on what Spark says of another session, which is being asked.
+    /// Whether it gets in depends on what Spark says of another session, which is being asked; or nobody could say that it got in.
     pub held_back: bool,
     /// Of a Connect session that has a place.
     pub setup: Option<Setup>,
@@ -53,6 +54,19 @@ impl Draft<'_> {
     pub fn has_made_room(&self) -> bool {
         let released = self.session.status.released_at.is_some();
         self.verdict.as_ref().is_some_and(|verdict| verdict.reason == REPLACED_BY_NEWER || released)
+    }
+
+    /// Holds a place as far as its object says, which cannot be changed.
+    pub fn still_shows_a_place(&self) -> bool {
+        self.unwritable.is_some()
+            && !self.counts()
+            && self.session.status.assigned_instance.is_some()
+            && !self.session.is_finished()
+    }
+
+    /// Nothing of it may be written, or told, in this plan.
+    pub fn is_left_alone(&self) -> bool {
+        self.unwritable == Some(false)
     }
 
     /// Is neither over nor about to be.
@@ -92,21 +106,36 @@ impl Draft<'_> {
 
 impl<'a> Drafts<'a> {
     /// `known`: the view as the watches know it.
-    pub fn new(known: &'a PoolView, view: &'a PoolView, now: Timestamp) -> Self {
+    pub fn new(
+        known: &'a PoolView,
+        view: &'a PoolView,
+        unwritable: &Unwritable,
+        now: Timestamp,
+        plan: &mut Plan,
+    ) -> Self {
         // One that is deleted and not held is gone, though the watch may show it once more.
         let sessions = view.sessions.iter().zip(&known.sessions);
         let there = sessions.filter(|(session, _)| !session.meta.deleting || session.meta.held);
         let drafts = there
-            .map(|(session, known)| Draft {
+            .map(|(session, known)| {
+                let next_attempt = unwritable.next_attempt(session);
+                next_attempt.filter(|at| now < *at).into_iter().for_each(|at| plan.wake_at(at));
+                (session, known, next_attempt.map(|at| at <= now))
+            })
+            .map(|(session, known, unwritable)| Draft {
                 session,
                 known,
+                unwritable,
                 protocol: view.pool.protocol(),
                 state: session.status.state,
                 instance: session.status.assigned_instance.as_deref().filter(|_| !session.is_finished()),
                 verdict: None,
                 unused: None,
                 kept: None,
-                held_back: false,
+                held_back: unwritable.is_some()
+                    && session.status.assigned_instance.is_none()
+                    && !session.meta.deleting
+                    && !session.is_finished(),
                 setup: None,
             })
             .collect();

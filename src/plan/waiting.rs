@@ -20,7 +20,7 @@ pub(super) const DEFAULT_START_TIMEOUT: SignedDuration = SignedDuration::from_mi
 /// The place in the queue is written down at most this often: with one place that becomes free all others move.
 const POSITION_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
-const QUEUED: &str = "Queued";
+pub(super) const QUEUED: &str = "Queued";
 const START_TIMEOUT: &str = "StartTimeout";
 
 /// What a session waits for.

@@ -65,6 +65,14 @@ impl Running {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Untyped, so that nothing is lost on this side.
     pub fn objects<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
         objects::<K>(&self.client, &self.namespace)

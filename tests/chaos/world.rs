@@ -6,14 +6,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ListParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use spark_session_operator::api::{
     SessionState, SparkApplication, SparkInteractiveSession, SparkSessionPool,
 };
+use spark_session_operator::operator::FIELD_MANAGER;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
@@ -21,6 +24,7 @@ use uuid::Uuid;
 
 use super::namespace::in_a_namespace;
 use super::operator::Operator;
+use super::padding;
 use super::process::{free_port, log_file};
 use super::stand_in::StandIn;
 use super::wait::until;
@@ -30,6 +34,8 @@ pub const POOL: &str = "lab";
 pub const SESSIONS: usize = 50;
 /// As many as all sessions need.
 pub const INSTANCES: usize = 4;
+/// Label of the sessions that are to be served.
+const COUNTED: &str = "example.com/counted";
 const PER_INSTANCE: usize = 13;
 /// Then it has failed, and says what is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -140,6 +146,55 @@ impl World {
         std::fs::read_to_string(log_file(&self.namespace, "operator")).unwrap()
     }
 
+    /// Sessions of which nothing can be written: their objects are as large as any can be.
+    pub async fn create_padded_sessions(&self, count: usize) {
+        for n in 0..count {
+            let mut padded = session(1_000 + n);
+            padded["metadata"] = json!({ "name": format!("padded-{n}") });
+            padding::until_full(&mut padded, async |padded| {
+                let padded = serde_json::from_value(padded.clone()).unwrap();
+                self.sessions().create(&PostParams::default(), &padded).await.map(drop)
+            })
+            .await;
+        }
+    }
+
+    /// As a leader leaves it whose clock was ahead by a day.
+    pub async fn write_times_of_tomorrow(&self) {
+        let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+        let tomorrow = json!(Time(Timestamp::from_second(tomorrow.as_second()).unwrap()));
+        let ready = json!({
+            "type": "Ready", "status": "False", "reason": "Queued", "message": "", "lastTransitionTime": tomorrow,
+        });
+        // Each field has its owner, who may remove it.
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        for name in names(&self.sessions()).await {
+            let wait = json!({ "phase": "Queued", "asOf": tomorrow });
+            let status = json!({ "createdAt": tomorrow, "wait": wait, "conditions": [ready] });
+            let status = patch("SparkInteractiveSession", &status);
+            self.sessions().patch_status(&name, &params, &Patch::Apply(status)).await.unwrap();
+        }
+        let window = json!({ "from": 1, "since": tomorrow, "to": 0 });
+        let status = json!({ "lastScaleTime": tomorrow, "scaleDown": window, "conditions": [ready] });
+        let status = patch("SparkSessionPool", &status);
+        self.pools().patch_status(POOL, &params, &Patch::Apply(status)).await.unwrap();
+    }
+
+    /// Statuses that have a time in the future, but for what is expected.
+    pub async fn times_of_tomorrow(&self) -> Vec<String> {
+        let tomorrow = (Timestamp::now() + SignedDuration::from_hours(12)).to_string();
+        let is_later = |status: Value| {
+            let text = status.to_string();
+            let mut times = text.split('"').filter(|word| word.parse::<Timestamp>().is_ok());
+            times.any(|time| *time > *tomorrow)
+        };
+        let sessions = self.sessions().list(&ListParams::default().labels(COUNTED)).await.unwrap().items;
+        let statuses = sessions.into_iter().map(|it| (it.name_any(), json!(it.status)));
+        let pool = self.pools().get(POOL).await.unwrap();
+        let statuses = statuses.chain([(POOL.to_owned(), json!(pool.status))]);
+        statuses.filter(|(_, status)| is_later(status.clone())).map(|(name, _)| name).collect()
+    }
+
     /// Until the operator has begun with what there is.
     pub async fn until_it_begins(&self) {
         until("there are instances", async || (!self.applications().await.is_empty()).then_some(())).await;
@@ -170,7 +225,7 @@ impl World {
         if applications.len() != INSTANCES {
             return Some(format!("instances: {applications:?}"));
         }
-        let sessions = self.sessions().list(&ListParams::default()).await.unwrap().items;
+        let sessions = self.sessions().list(&ListParams::default().labels(COUNTED)).await.unwrap().items;
         if sessions.len() != SESSIONS {
             return Some(format!("{} sessions", sessions.len()));
         }
@@ -220,11 +275,15 @@ where
     all.into_iter().filter_map(|object| object.metadata.name).collect()
 }
 
+fn patch(kind: &str, status: &Value) -> Value {
+    json!({ "apiVersion": "sparkinteractive.io/v1alpha1", "kind": kind, "status": status })
+}
+
 fn session(number: usize) -> Value {
     json!({
         "apiVersion": "sparkinteractive.io/v1alpha1",
         "kind": "SparkInteractiveSession",
-        "metadata": { "name": format!("s-{number}") },
+        "metadata": { "name": format!("s-{number}"), "labels": { COUNTED: "" } },
         "spec": { "user": format!("user-{number}"), "pool": POOL, "sessionId": Uuid::new_v4().to_string() },
     })
 }

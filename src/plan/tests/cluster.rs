@@ -11,10 +11,10 @@ use uuid::Uuid;
 use crate::api::{InstanceState, SessionState, SparkInteractiveSessionStatus};
 use crate::model::fixtures::{at, ready, starting};
 use crate::model::{
-    Going, Instance, InstancePhase, LeavingDriver, Pool, PoolCertificate, PoolView, Preparation, Progress,
-    ReleaseOutcome, Session, SparkRuns, SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
+    Going, Instance, InstancePhase, LeavingDriver, Meta, Pool, PoolCertificate, PoolView, Preparation,
+    Progress, ReleaseOutcome, Session, SparkRuns, SparkSide, TEMPLATE_ANNOTATION, TokenState, is_host_name,
 };
-use crate::plan::{About, Action, Objection, Observations, Plan, Refusal, plan};
+use crate::plan::{About, Action, Noted, Objection, Observations, Plan, Refusal, plan};
 
 /// After so many plans in a row nothing is left to do, as long as nothing happens.
 const ROUNDS: usize = 4;
@@ -33,6 +33,8 @@ pub struct Cluster {
     pub now: i64,
     /// The API server says this to every SparkApplication.
     pub refuses: Option<(Objection, String)>,
+    /// Sessions of which the API server takes nothing.
+    pub unwritable: BTreeSet<String>,
     /// Instances that had failed before they were deleted: their driver runs no more.
     pub dead: BTreeSet<String>,
     /// Every event so far: reason and note.
@@ -67,6 +69,7 @@ impl Cluster {
             identity_jar_url: Some("http://operator/identity.jar".to_owned()),
             now: 0,
             refuses: None,
+            unwritable: BTreeSet::new(),
             dead: BTreeSet::new(),
             events: Vec::new(),
             spark_sides: HashMap::new(),
@@ -155,6 +158,7 @@ impl Cluster {
     }
 
     pub fn settle(&mut self) {
+        self.observations.begin_plan(self.sessions.iter(), at(self.now));
         for _ in 0..=ROUNDS {
             let plan = self.plan();
             if plan.actions.iter().all(|action| self.is_done(action)) {
@@ -178,6 +182,10 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, plan: Plan) {
+        if self.is_refused(&plan) {
+            // As the reconciler, which goes on with what does not depend on it; here the next plan has that again.
+            return;
+        }
         for action in plan.actions {
             match action {
                 Action::UpdatePoolStatus { uid, status, .. } => {
@@ -287,6 +295,27 @@ impl Cluster {
                 Action::Event(event) => self.events.push((event.reason, event.note)),
             }
         }
+    }
+
+    /// Notes the sessions that the plan would write, and that cannot be written.
+    fn is_refused(&mut self, plan: &Plan) -> bool {
+        let writes = |action: &&Action| {
+            matches!(action, Action::UpdateSessionStatus { .. } | Action::SetFinalizer { hold: true, .. })
+        };
+        let written: BTreeSet<&str> =
+            plan.actions.iter().filter(writes).filter_map(Action::session).collect();
+        let refused = self
+            .sessions
+            .iter()
+            .filter(|it| written.contains(it.meta.name.as_str()) && self.unwritable.contains(&it.meta.name));
+        let mut any = false;
+        for session in refused {
+            let Meta { uid, resource_version, .. } = &session.meta;
+            let noted = self.observations.unwritable.note(uid, *resource_version, "too large", at(self.now));
+            assert_ne!(noted, Noted::InSpiteOfIt, "{} was tried again", session.meta.name);
+            any = true;
+        }
+        any
     }
 
     /// As `operator::spark_sessions` notes it: what runs counts as a use.

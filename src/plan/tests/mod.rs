@@ -26,5 +26,6 @@ mod sharing;
 mod shrinking;
 mod size;
 mod status;
+mod unwritable;
 mod utilization;
 mod waiting;

@@ -48,6 +48,9 @@ enum Happening {
     InstanceDies(Index),
     /// Its Pod is deleted, and there is no kubelet that would confirm its end.
     NodeIsLost(Index),
+    /// The API server takes nothing that is written of this session; and then it does again.
+    BecomesUnwritable(Index),
+    BecomesWritable,
     /// A leader whose clock was so far ahead has written all times.
     ClockWasAhead(i64),
     DeletionEnds,
@@ -81,6 +84,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => which().prop_map(Happening::ServerAnswers),
         1 => which().prop_map(Happening::InstanceDies),
         1 => which().prop_map(Happening::NodeIsLost),
+        1 => which().prop_map(Happening::BecomesUnwritable),
+        1 => Just(Happening::BecomesWritable),
         1 => (1..100_000_i64).prop_map(Happening::ClockWasAhead),
         2 => Just(Happening::DeletionEnds),
         1 => Just(Happening::AnotherReplicaLeads),
@@ -261,6 +266,12 @@ impl World {
                     instance.going = Some(Going { for_good: false, until: Some(at(now + 30)) });
                 }
             }
+            Happening::BecomesUnwritable(which) => {
+                if let Some(name) = self.named_by(which, |_| true) {
+                    self.cluster.unwritable.insert(name);
+                }
+            }
+            Happening::BecomesWritable => self.become_writable(),
             Happening::ClockWasAhead(seconds) => {
                 let ahead = time(now + seconds);
                 times_of_pool(&mut self.cluster.pool.status).for_each(|time| *time = ahead.clone());
@@ -287,6 +298,14 @@ impl World {
                 self.write_down_uses();
                 self.cluster.observations.watching_since = Some(at(self.cluster.now));
             }
+        }
+    }
+
+    /// Another version of the object, with less in it.
+    fn become_writable(&mut self) {
+        let unwritable = std::mem::take(&mut self.cluster.unwritable);
+        for session in self.cluster.sessions.iter_mut().filter(|it| unwritable.contains(&it.meta.name)) {
+            session.meta.resource_version += 1;
         }
     }
 
@@ -364,7 +383,12 @@ impl World {
         let spec = &self.cluster.pool.spec;
         let mut of_user: BTreeMap<&str, i32> = BTreeMap::new();
         let mut on: BTreeMap<&str, i32> = BTreeMap::new();
+        // One that can be given no place takes none.
+        let unplaced = |it: &Session| {
+            it.status.assigned_instance.is_none() && self.cluster.unwritable.contains(&it.meta.name)
+        };
         let counted = self.cluster.sessions.iter().filter(|it| !it.is_finished() && !self.is_held_back(it));
+        let counted = counted.filter(|it| !unplaced(it));
         for session in counted {
             if let Some(place) =
                 session.status.assigned_instance.as_deref().filter(|_| session.has_made_room())
@@ -373,7 +397,9 @@ impl World {
                 continue;
             }
             *of_user.entry(&session.spec.user).or_default() += 1;
-            if let Some(place) = &session.status.assigned_instance {
+            // One that has ended without a word has left its place.
+            let is_so = !self.cluster.unwritable.contains(&session.meta.name);
+            if let Some(place) = session.status.assigned_instance.as_ref().filter(|_| is_so) {
                 *on.entry(place).or_default() += 1;
             }
         }
@@ -394,7 +420,7 @@ impl World {
             assert!(!gone || self.deleted.contains(name), "{name} is lost");
         }
         for session in &cluster.sessions {
-            if self.is_held_back(session) {
+            if self.is_held_back(session) || cluster.unwritable.contains(&session.meta.name) {
                 continue;
             }
             let (name, status) = (&session.meta.name, &session.status);
@@ -502,6 +528,7 @@ impl World {
     /// From now on nobody comes and nothing fails; what is asked for is done.
     fn wind_down(&mut self) {
         self.cluster.spark_runs.clear();
+        self.become_writable();
         for _ in 0..12 {
             self.cluster.now += 600;
             self.settle_and_check();

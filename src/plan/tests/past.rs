@@ -11,7 +11,7 @@ use crate::api::{
 };
 use crate::model::fixtures::{at, connect_pool, ready, session, time, told};
 use crate::plan::past::{times_of_pool, times_of_session};
-use crate::plan::{Action, plan_without_pool};
+use crate::plan::{Action, Objection, Observations, Refusal, plan_without_pool};
 
 /// A day ahead.
 const AHEAD: i64 = 86_400;
@@ -99,6 +99,18 @@ fn a_session_that_waits_has_its_patience_from_now_on() {
 fn what_the_api_server_dates_in_the_future_is_left_alone() {
     let cluster = Cluster::of(connect_pool("p").sized(1, 1)).session(session("s").created(3)).settled();
     assert_eq!(cluster.sessions[0].status.created_at, Some(time(3)));
+}
+
+#[test]
+fn what_was_observed_before_the_clock_was_set_back_was_observed_now() {
+    let (generation, objection, message) = (1, Objection::Template, "no".to_owned());
+    let refusal = Some(Refusal { generation, at: at(AHEAD), objection, message });
+    let mut observations = Observations { refusal, ..Observations::default() };
+    observations.unwritable.note("uid-of-s", 1, "too large", at(AHEAD));
+    let session = session("s");
+    observations.begin_plan([&session].into_iter(), at(0));
+    assert_eq!(observations.refusal.unwrap().stands_until(), at(60));
+    assert_eq!(observations.unwritable.next_attempt(&session), Some(at(1)));
 }
 
 /// Some of the times of all statuses, as these bits say. Those that only others write stay.

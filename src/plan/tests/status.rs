@@ -173,7 +173,7 @@ fn what_did_not_come_is_not_told() {
     let plan = Cluster::of(connect_pool("p").sized(2, 5)).plan();
     let told = |not_created: &[String]| -> Vec<String> {
         let events = plan.actions.iter().filter_map(|action| match action {
-            Action::Event(event) if !event.tells_of(not_created) => Some(event.note.clone()),
+            Action::Event(event) if !event.tells_of(not_created, &[]) => Some(event.note.clone()),
             _ => None,
         });
         events.filter(|note| note.contains("p-") || note.contains('→')).collect()
