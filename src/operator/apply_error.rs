@@ -15,7 +15,7 @@ pub enum ApplyError {
     #[error("the object has changed meanwhile: {0}")]
     Outdated(String),
     /// The API server does not take the session as it would be; trying again at once will not help.
-    #[error("session {} cannot be written: {}", .0.session, .0.message)]
+    #[error("the status of session {} cannot be written, {}", .0.session, .0.why())]
     Unwritable(NotTaken),
     /// Another replica leads by now, and plans.
     #[error("this replica does not lead any more")]
@@ -35,6 +35,12 @@ pub struct NotTaken {
     pub is_too_large: bool,
     /// The API server's words.
     pub message: String,
+}
+
+impl NotTaken {
+    fn why(&self) -> &str {
+        if self.is_too_large { "its object would be too large" } else { &self.message }
+    }
 }
 
 /// Of the request, or of the object in etcd.
