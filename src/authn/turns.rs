@@ -102,6 +102,10 @@ impl Turns {
             // It gave way to a login from elsewhere.
             Ok(Err(_)) => Err(AuthnError::TooManyLogins.into()),
             Err(_) => {
+                // Whoever waited in vain for failures that did not come back hears so.
+                if let Some(address) = lane.guesses_from() {
+                    self.failures.look(address, Instant::now())?;
+                }
                 if let Some(more) = self.warnings.note("no turn", Instant::now()) {
                     let at_once = MAX_AT_ONCE;
                     tracing::warn!(at_once, more, "a login did not get its turn at the identity provider");

@@ -111,6 +111,23 @@ async fn nobody_waits_for_longer_than_twenty_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_in_vain_at_an_address_without_free_failures_hears_so() {
+    let turns = turns(100);
+    let _hanging = join_all((0..MAX_AT_ONCE).map(|_| turns.take(Lane::Confirmed))).await;
+    let guesses_elsewhere = async {
+        tokio::time::sleep(PATIENCE - ANSWER).await;
+        while turns.failures.reserve([10, 0, 0, 1].into(), Instant::now()).is_ok() {}
+        std::future::pending().await
+    };
+    tokio::select! {
+        said = asks(&turns, from(1), false) => {
+            assert_eq!(said.unwrap_err(), "Too many failed logins from 10.0.0.1. Try again in 1 s.");
+        }
+        () = guesses_elsewhere => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_gone_leaves_the_queue_and_a_turn_that_comes_too_late_goes_on_to_the_next() {
     let turns = turns(100);
     let hanging = join_all((0..MAX_AT_ONCE).map(|_| turns.take(Lane::Confirmed))).await;
