@@ -56,7 +56,7 @@ async fn a_session_in_use_outlives_the_blindness_of_the_replica_that_sees_it() {
         let session = cluster.sessions.list(&Default::default()).await.unwrap().items.remove(0);
         let status = session.status.unwrap();
         assert_eq!(status.state, SessionState::Active, "{:?}", status.conditions);
-        let last = status.last_activity_at.expect("it is used").0;
+        let last = status.last_activity_at.as_ref().expect("it is used").0;
         assert!(last > blind_since, "used until {last}, blind since {blind_since}");
         spark.release_streams();
         query.message().await.unwrap().expect("the query ends");
