@@ -11,6 +11,7 @@ use kube::{Api, Client, Resource};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spark_session_operator::api::{SparkInteractiveSession, SparkSessionPool, crds};
+use tokio::sync::RwLock;
 
 #[path = "api_server/apply.rs"]
 mod apply;
@@ -57,7 +58,16 @@ const CONNECT_POOL: &str = include_str!("manifests/connect-pool.yaml");
 const THRIFT_POOL: &str = include_str!("manifests/thrift-pool.yaml");
 const SESSION: &str = include_str!("manifests/session.yaml");
 
+/// A definition that changes ends every watch of its objects: whoever changes one is alone.
+static DEFINITIONS: RwLock<()> = RwLock::const_new(());
+
 async fn in_a_namespace(test: impl AsyncFnOnce(Client, String)) {
+    let _as_they_are = DEFINITIONS.read().await;
+    namespace::in_a_namespace("test", test).await;
+}
+
+async fn alone_in_a_namespace(test: impl AsyncFnOnce(Client, String)) {
+    let _alone = DEFINITIONS.write().await;
     namespace::in_a_namespace("test", test).await;
 }
 

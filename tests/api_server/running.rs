@@ -16,7 +16,7 @@ use super::asking::Asking;
 use super::operator::Operator;
 use super::process::free_port;
 use super::stand_in::StandIn;
-use super::{create, in_a_namespace, objects};
+use super::{alone_in_a_namespace, create, in_a_namespace, objects};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than the operator waits before it tries a plan again that it could not carry out.
@@ -36,6 +36,12 @@ pub struct Running {
 /// Runs the test in a namespace of its own with this pool in it.
 pub async fn with_operator(pool: Value, test: impl AsyncFnOnce(Running)) {
     in_a_namespace(async |client, namespace| test(Running::start(client, namespace, pool).await).await).await;
+}
+
+/// The same while no other test runs, which may change the definitions.
+pub async fn alone_with_operator(pool: Value, test: impl AsyncFnOnce(Running)) {
+    alone_in_a_namespace(async |client, namespace| test(Running::start(client, namespace, pool).await).await)
+        .await;
 }
 
 impl Running {
