@@ -228,7 +228,6 @@ fn ext_authz(settings: &EnvoySettings) -> ExtAuthz {
                 cluster_name: settings.control_cluster.clone(),
                 ..Default::default()
             })),
-            ..Default::default()
         })),
         with_request_body: Some(BufferSettings {
             max_request_bytes: settings.max_body_head,
