@@ -44,7 +44,8 @@ pub fn refusal() -> Denial {
          better connection if this lasts.",
         LIMIT.as_secs()
     );
-    Denial::new(DenialKind::Unavailable, message)
+    let retry_after = Some(Duration::from_secs(1));
+    Denial { retry_after, ..Denial::new(DenialKind::Unavailable, message) }
 }
 
 /// A program in Lua that waits until a check with so many bytes of the body can begin, and then does what `program` says.

@@ -9,7 +9,6 @@ from . import commands, control_channel
 from .services import Services
 from .settings import REPOSITORY, Settings
 
-
 MAX_HEAP_BYTES = 1 << 30
 
 
