@@ -6,7 +6,7 @@
 //! SQL's `url_decode` takes for a space. `url_decode(current_user())` is the full name. Spark was seen to keep all others as
 //! they are: backslashes, spaces, letters of any alphabet, upper and lower case.
 //!
-//! Spark Connect is told the full name (`edge::allow`).
+//! A Connect server is told the full name (`edge::allow`), which SQL does not show there.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
