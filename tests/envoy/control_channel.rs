@@ -13,6 +13,7 @@ use spark_session_operator::xds::{
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptorLayer;
 use tonic::transport::Server;
 
@@ -44,9 +45,13 @@ impl Replica {
             Ok(request)
         });
         let discovery = DiscoveryService::new(publisher.clone(), stop.clone()).into_routes();
+        // Not of its health, about which Envoy asks all replicas.
+        let discovery = Routes::from(discovery.into_axum_router().layer(notes_peer));
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_service_status("", tonic_health::ServingStatus::Serving).await;
         let incoming = Incoming::bind(address, Some(Arc::clone(&certificates))).await.unwrap();
         let address = incoming.local_addr().unwrap();
-        let server = Server::builder().layer(notes_peer).add_routes(discovery);
+        let server = Server::builder().add_routes(discovery).add_service(health_service);
         let stopped = stop.clone().cancelled_owned();
         let served = tokio::spawn(server.serve_with_incoming_shutdown(incoming.into_stream(), stopped));
         Self { address, certificates, publisher, peers, stop, served }
