@@ -49,7 +49,9 @@ impl Ledger {
         let (mut on_instance, mut of_user) = (BTreeMap::<_, usize>::new(), BTreeMap::<_, usize>::new());
         for session in self.sessions.values() {
             let status = session.status.clone().unwrap_or_default().status;
-            let Some(instance) = status.assigned_instance.filter(|_| !status.state.is_finished()) else {
+            // What its client has released takes no place of the quota while Spark is told.
+            let counts = !status.state.is_finished() && status.released_at.is_none();
+            let Some(instance) = status.assigned_instance.filter(|_| counts) else {
                 continue;
             };
             *on_instance.entry(instance).or_default() += 1;
