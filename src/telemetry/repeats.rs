@@ -11,6 +11,8 @@ use tokio::time::Instant;
 pub const REPEAT_AFTER: Duration = Duration::from_secs(10);
 /// How many kinds are told apart, unless said otherwise; the rest is one number.
 const MAX_KINDS: usize = 1_000;
+/// How often at most all kinds are looked through for one that makes room: a client may come up with new ones for ever.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Repeats<K> {
@@ -23,6 +25,7 @@ struct Counted<K> {
     kinds: HashMap<K, Kind>,
     /// Of kinds for which there was no room.
     others: u64,
+    swept_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl<K> Default for Repeats<K> {
 
 impl<K> Repeats<K> {
     pub fn with_room_for(max_kinds: usize) -> Self {
-        Self { counted: Mutex::new(Counted { kinds: HashMap::new(), others: 0 }), max_kinds }
+        Self { counted: Mutex::new(Counted { kinds: HashMap::new(), others: 0, swept_at: None }), max_kinds }
     }
 }
 
@@ -57,11 +60,7 @@ impl<K: Hash + Eq> Repeats<K> {
             return Some(std::mem::take(&mut known.more));
         }
         if counted.kinds.len() >= self.max_kinds {
-            counted.kinds.retain(|_, kind| {
-                let stays = kind.is_fresh(now);
-                counted.others += if stays { 0 } else { kind.more };
-                stays
-            });
+            counted.sweep(now);
         }
         if counted.kinds.len() >= self.max_kinds {
             counted.others += 1;
@@ -95,6 +94,22 @@ impl<K: Hash + Eq> Repeats<K> {
 
     fn lock(&self) -> MutexGuard<'_, Counted<K>> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K> Counted<K> {
+    /// Forgets kinds that have not come for a while.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept_at.is_some_and(|swept_at| now.duration_since(swept_at) < SWEEP_EVERY) {
+            return;
+        }
+        self.swept_at = Some(now);
+        let others = &mut self.others;
+        self.kinds.retain(|_, kind| {
+            let stays = kind.is_fresh(now);
+            *others += if stays { 0 } else { kind.more };
+            stays
+        });
     }
 }
 

@@ -11,7 +11,7 @@
 //!                                                                        ──► route without a limit ──► check
 //! ```
 //!
-//! By the second time the request has a header that it had not at the first: a filter in between adds it, and Envoy looks for
+//! By the second time the request has a header that it had not at the first: the first filter adds it, and Envoy looks for
 //! routes again only when it is told to. (Each of the routes has to be one that can lead somewhere: Envoy leaves the limit as it
 //! is when it comes to a direct response.)
 //!
@@ -57,7 +57,7 @@ pub fn awaiting(bytes: u32, program: &str) -> DataSource {
 /// The whole program where nothing else is to be done.
 pub const NOTHING_ELSE: &str = "function envoy_on_request(request)\n  await_beginning(request)\nend\n";
 
-/// For a filter between Lua and the check. Where Envoy limits a request by its route, it also tells the server so, in the
+/// For a filter before Lua. Where Envoy limits a request by its route, it also tells the server so, in the
 /// client's `grpc-timeout`: Spark would end the query then. So what the client said comes back, which may be nothing.
 pub fn mark() -> Vec<HeaderMutation> {
     let kept = format!("%REQ({KEPT_TIMEOUT_HEADER})%");

@@ -1,4 +1,3 @@
-use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -150,7 +149,6 @@ fn http_filters(settings: &EnvoySettings) -> Vec<HttpFilter> {
         .map(|limit| http_filter("envoy.filters.http.local_ratelimit", pack_any(limit)));
     let open_session = http_filter(EXT_PROC, pack_any(open_session::processor(settings)));
     let others = [
-        http_filter(trailers::FILTER, pack_any(trailers::of_requests_removed())),
         http_filter(EXT_AUTHZ, pack_any(ext_authz(settings))),
         // Only where the first route has a setting for it.
         HttpFilter { disabled: true, ..open_session },
@@ -160,7 +158,9 @@ fn http_filters(settings: &EnvoySettings) -> Vec<HttpFilter> {
     // Before the limit, which is for the operator: one JDBC tool alone can ask for more rows in a second than it allows.
     let programs = finished_operations::filter(THRIFT_BODY_BYTES, settings.max_body_head);
     let repeated = http_filter(LUA, pack_any(programs));
-    iter::once(repeated).chain(limited).chain(others).collect()
+    // First, so that whatever has the route looked for again finds the mark of `beginning`.
+    let marked = http_filter(trailers::FILTER, pack_any(trailers::of_requests_removed()));
+    [marked, repeated].into_iter().chain(limited).chain(others).collect()
 }
 
 /// A client could steer itself to any instance whenever an answer of ours lacked the routing header, and have its

@@ -99,3 +99,32 @@ async fn a_request_that_begins_too_slowly_hears_so_and_a_slow_upload_goes_on() {
     })
     .await;
 }
+
+/// An OpenSession call with the user's name, which is as long as a question whether an operation has finished.
+fn as_jdbc_clients_send_it() -> Raw {
+    let call = b"\x80\x01\0\x01\0\0\0\x0bOpenSession\0\0\0\x01\x0c\0\x01";
+    let user = b"\x0b\0\x02\0\0\0\x13nineteen-characters\0\0";
+    let body = [&call[..], user].concat();
+    let length = body.len().to_string();
+    let raw = Raw::open_session().without("Content-Length").header("Content-Length", &length);
+    Raw { body, ..raw }
+}
+
+/// Over HTTP/1.1, too, where a small call comes in one piece with its headers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_has_begun_may_wait_for_longer_than_its_beginning() {
+    World::run("begun", both(), &[], async move |world| {
+        world.spark.hold_starts();
+        let ana = world.connect(HOST, "ana").await;
+        let connect = tokio::spawn(async move { ana.config().await });
+        let listens = world.envoy.listens;
+        let thrift = tokio::spawn(async move { as_jdbc_clients_send_it().user("ana").send(listens).await });
+        world.operator.until_checks_in_flight(2).await;
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        world.spark.let_start();
+        connect.await.unwrap().expect("it is answered when its instance is there");
+        let thrift = thrift.await.unwrap();
+        assert!(thrift.has_arrived(), "{thrift:?}");
+    })
+    .await;
+}
