@@ -69,12 +69,7 @@ impl<K: Clone + Eq + Hash> FairShares<K> {
         amount: usize,
         answer: impl Future<Output = T>,
     ) -> Result<T, Refused> {
-        let mut answer = pin!(answer);
-        if let Poll::Ready(answer) = futures::poll!(answer.as_mut()) {
-            return Ok(answer);
-        }
-        let _share = self.take(who(), amount)?;
-        Ok(answer.await)
+        unless_ready(answer, || self.take(who(), amount)).await
     }
 
     /// Gives `amount` to `who` until the share is dropped.
@@ -113,6 +108,19 @@ impl<K: Clone + Eq + Hash> FairShares<K> {
         // A panic while the lock was held leaves numbers that are whole: nothing in between can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Awaits `answer`. One that does not come at once needs what `take` gives, for as long as it does not come.
+pub async fn unless_ready<T, S, E>(
+    answer: impl Future<Output = T>,
+    take: impl FnOnce() -> Result<S, E>,
+) -> Result<T, E> {
+    let mut answer = pin!(answer);
+    if let Poll::Ready(answer) = futures::poll!(answer.as_mut()) {
+        return Ok(answer);
+    }
+    let _taken = take()?;
+    Ok(answer.await)
 }
 
 /// Somebody's share, for as long as it lives.

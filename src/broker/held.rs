@@ -8,16 +8,14 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use crate::authn::network;
-use crate::fair_share::{FairShares, Limits, Refused, Share};
+use crate::fair_share::{FairShares, Limits, Refused, Share, unless_ready};
 use crate::model::{Denial, DenialKind};
 use crate::telemetry::{Metrics, Repeats, WaitsFor};
 
@@ -104,12 +102,7 @@ impl Place<'_> {
 
     /// Takes it if the answer does not come at once.
     pub async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Denial> {
-        let mut answer = pin!(answer);
-        if let Poll::Ready(answer) = futures::poll!(answer.as_mut()) {
-            return Ok(answer);
-        }
-        self.take()?;
-        Ok(answer.await)
+        unless_ready(answer, || self.take()).await
     }
 
     fn refused(&self, refused: Refused) -> Denial {
