@@ -26,7 +26,8 @@ impl<'a> Drafts<'a> {
         let mut of_user: HashMap<&str, Vec<&Session>> = HashMap::new();
         let mut in_total = 0;
         let placed = |draft: &&Draft<'_>| {
-            draft.still_shows_a_place() || draft.counts() && !draft.waits() && !draft.has_made_room()
+            let has_place = draft.still_shows_a_place() || draft.counts() && !draft.waits();
+            has_place && !draft.has_made_room()
         };
         for draft in self.drafts.iter().filter(placed) {
             of_user.entry(&draft.session.spec.user).or_default().push(draft.session);

@@ -56,8 +56,10 @@ impl<'a> Drafts<'a> {
     /// that is reached.
     pub fn make_room(&mut self, n: usize, exceeded: &Exceeded, plan: &mut Plan) -> Room<'a> {
         let newer = self.drafts[n].session;
-        let own =
-            self.drafts.iter().filter(|draft| draft.goes_on() && draft.session.spec.user == newer.spec.user);
+        // The next plan knows only from its status that it has made room.
+        let own = self.drafts.iter().filter(|draft| {
+            draft.goes_on() && draft.unwritable.is_none() && draft.session.spec.user == newer.spec.user
+        });
         let original = newer.spec.cloned_from.as_deref();
         let candidates = quota::replaceable(own.map(|draft| draft.session), original, self.now);
         let asking = Asking { view: self.view, instances: &self.instances, now: self.now };

@@ -134,6 +134,16 @@ fn where_the_pool_is_full_a_user_s_own_session_makes_room() {
     assert_eq!((cluster.state_of(&name(2)), cluster.state_of(&name(99))), (Active, Active));
 }
 
+/// The API server takes nothing that is written of the session: the next plan would not know that it has made room.
+#[test]
+fn a_session_makes_no_room_if_that_cannot_be_written_down() {
+    let mut cluster = cluster(pool().allowing_each_user(1), [left(1, 150, ClosedByClient)]);
+    cluster.unwritable.insert(name(1));
+    let cluster = cluster.session(made(99).created(200)).at(200).settled();
+    assert_eq!((cluster.told(&name(1)).1, cluster.told(&name(99)).1), ("Placed", "QuotaExceeded"));
+    assert_eq!(cluster.releases, [].into());
+}
+
 #[test]
 fn nobody_is_replaced_while_there_is_room() {
     let cluster = with_a_newer(pool(), [left(1, 150, ClosedByClient)]);

@@ -1,7 +1,7 @@
 //! The life of sessions against what everybody may rely on, whatever happens and in whatever order. That a plan repeats
 //! itself is checked by [`Cluster::settle`] after every happening.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -14,7 +14,7 @@ use crate::model::fixtures::{at, connect_pool, failed, ready, session, thrift_po
 use crate::model::{
     AppliedConf, Going, Instance, InstancePhase, Pool, Progress, ReleaseOutcome, Session, SparkRuns,
 };
-use crate::plan::past::{times_of_pool, times_of_session};
+use crate::plan::past::{session_in_the_past, times_of_pool, times_of_session};
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const SLACK: i64 = 75;
@@ -145,14 +145,16 @@ struct World {
     /// Sessions that had a place when last looked, and where.
     placed: BTreeMap<String, String>,
     deleted: Vec<String>,
+    /// Sessions whose status was not taken, at this time or before.
+    refused: BTreeSet<String>,
     serial: u128,
 }
 
 impl World {
     fn of(pool: Pool) -> Self {
         let cluster = Cluster::of(pool).watching_since(-100_000);
-        let (uses, alive, ending, placed, deleted) = Default::default();
-        Self { cluster, uses, alive, ending, placed, deleted, serial: 0 }
+        let (uses, alive, ending, placed, deleted, refused) = Default::default();
+        Self { cluster, uses, alive, ending, placed, deleted, refused, serial: 0 }
     }
 
     fn named_by(&self, which: Index, fits: impl Fn(&Session) -> bool) -> Option<String> {
@@ -268,7 +270,8 @@ impl World {
             }
             Happening::BecomesUnwritable(which) => {
                 if let Some(name) = self.named_by(which, |_| true) {
-                    self.cluster.unwritable.insert(name);
+                    self.cluster.unwritable.insert(name.clone());
+                    self.refused.insert(name);
                 }
             }
             Happening::BecomesWritable => self.become_writable(),
@@ -390,16 +393,15 @@ impl World {
         let counted = self.cluster.sessions.iter().filter(|it| !it.is_finished() && !self.is_held_back(it));
         let counted = counted.filter(|it| !unplaced(it));
         for session in counted {
-            if let Some(place) =
-                session.status.assigned_instance.as_deref().filter(|_| session.has_made_room())
-            {
-                *on.entry(place).or_default() += 1;
-                continue;
+            // Where nothing can be written, its client's word is all that says so.
+            let unwritable = self.cluster.unwritable.contains(&session.meta.name);
+            let released = unwritable && session.status.released_at.is_some();
+            if !session.has_made_room() && !released {
+                *of_user.entry(&session.spec.user).or_default() += 1;
             }
-            *of_user.entry(&session.spec.user).or_default() += 1;
-            // One that has ended without a word has left its place.
-            let is_so = !self.cluster.unwritable.contains(&session.meta.name);
-            if let Some(place) = session.status.assigned_instance.as_ref().filter(|_| is_so) {
+            // One that has ended without a word has left its place. A leader that comes after that cannot know it.
+            let may_have_ended = self.refused.contains(&session.meta.name);
+            if let Some(place) = session.status.assigned_instance.as_deref().filter(|_| !may_have_ended) {
                 *on.entry(place).or_default() += 1;
             }
         }
@@ -482,7 +484,8 @@ impl World {
         if !matches!(reason, "ReplacedByNewer" | "DisconnectedTimeout" | "ClientGone") {
             return;
         }
-        let gone = session.given_up_at().is_some_and(|at| at <= now);
+        // Who left in the future, by a clock that was ahead, left now.
+        let gone = session_in_the_past(session, now).given_up_at().is_some_and(|at| at <= now);
         assert!(gone && session.was_made_on_connection(), "{name} ended by {reason} with its client there");
         let asks = self.cluster.pool.spec.session_policy.running_queries_keep_sessions;
         if asks && reason != "ClientGone" && state == Terminating {

@@ -3,7 +3,7 @@
 use super::cluster::Cluster;
 use crate::api::SessionState::{Active, Failed, Pending};
 use crate::api::Sharing;
-use crate::model::fixtures::{connect_pool, ready, session, starting};
+use crate::model::fixtures::{connect_pool, ready, session, starting, time};
 use crate::model::{Pool, ReleaseOutcome, Session};
 use crate::plan::{Action, Observations, Plan};
 
@@ -104,6 +104,19 @@ fn its_users_quota_counts_it_as_long_as_its_object_says_so_and_its_place_is_free
     let cluster = cluster.sessions(newer).settled();
     assert_eq!((cluster.told("own").0, cluster.told("own").1), (Failed, "QuotaExceeded"));
     assert_eq!(cluster.place_of("bobs"), Some("p-0"));
+}
+
+/// Its user released it before the API server refused it; and after that it is released on Spark.
+#[test]
+fn one_that_its_user_released_is_no_longer_counted_whatever_else_its_object_says() {
+    let pool = connect_pool("p").sized(1, 1).allowing_each_user(1).held();
+    let mut large = session("large").on("p-0").held();
+    large.status.released_at = Some(time(0));
+    let cluster = refusing(Cluster::of(pool).instance(ready("p-0")).session(large), "large").settled();
+    let next = |cluster: &Cluster| cluster.clone().session(session("next").created(1)).settled();
+    assert_eq!(next(&cluster).told("next").0, Active);
+    let cluster = cluster.released("large", ReleaseOutcome::Released).settled();
+    assert_eq!(next(&cluster).told("next").0, Active);
 }
 
 #[test]
