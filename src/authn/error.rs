@@ -183,7 +183,22 @@ impl AuthnError {
             | Self::ClientRefused { .. }
             | Self::ScopeRefused { .. } => true,
             // The provider may be busy with one user only, and a token or an answer be unusable for one only.
-            _ => false,
+            Self::Busy
+            | Self::GrantUnusable { .. }
+            | Self::GroupsRefused { .. }
+            | Self::UserinfoUnusable { .. } => false,
+            Self::Credentials(_)
+            | Self::UserName(_)
+            | Self::Token(_)
+            | Self::WrongPassword
+            | Self::WrongLatin1Password
+            | Self::NoPassword
+            | Self::AccountRefused { .. }
+            | Self::InteractiveLoginNeeded
+            | Self::TooManyLogins
+            | Self::TooManyFrom { .. }
+            | Self::Limited { .. }
+            | Self::NoProvider => false,
         }
     }
 

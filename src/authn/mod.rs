@@ -69,6 +69,7 @@ pub use refusals::Refusals;
 pub use revocations::Revoker;
 pub use settings::{AuthnSettings, PasswordToken};
 pub use token::{LEEWAY, TokenError, TokenRules, VerifiedToken, verify};
+pub use token_answer::{Tokens, read as read_token_answer};
 pub use user_name::UserNameError;
 
 use std::net::IpAddr;

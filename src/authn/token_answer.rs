@@ -15,7 +15,7 @@ use super::text::one_line;
 
 /// What the endpoint gives; unverified.
 #[derive(Debug, Deserialize)]
-pub(super) struct Tokens {
+pub struct Tokens {
     pub access_token: SecretString,
     pub id_token: Option<SecretString>,
     pub refresh_token: Option<SecretString>,
@@ -30,8 +30,12 @@ struct Refusal {
     error_description: String,
 }
 
-/// `secret` only serves to keep it out of what is shown.
-pub(super) fn read(status: StatusCode, body: &[u8], secret: &str) -> Result<Tokens, AuthnError> {
+/// `secret`, a password or a refresh token, only serves to keep it out of what is shown.
+///
+/// # Errors
+///
+/// Why nobody is let in. [`AuthnErrorKind::Rejected`](super::AuthnErrorKind::Rejected) only if the answer speaks of the user.
+pub fn read(status: StatusCode, body: &[u8], secret: &str) -> Result<Tokens, AuthnError> {
     if status.is_success() {
         return serde_json::from_slice(body).map_err(|_| without_token(body));
     }
@@ -69,7 +73,7 @@ fn without_token(body: &[u8]) -> AuthnError {
 /// `None`: it does not speak of the user.
 fn of_user(status: StatusCode, refusal: &Refusal, secret: &str) -> Option<AuthnError> {
     let speaks = [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
-    let echoed = refusal.error_description.contains(secret);
+    let echoed = shows(&refusal.error_description, secret);
     let description = one_line(&refusal.error_description, 200);
     let description = description.trim_end_matches('.');
     let refused = || AuthnError::AccountRefused { reason: description.to_owned() };
@@ -99,9 +103,20 @@ fn says_wrong_password(description: &str) -> bool {
     text.is_empty() || (wrong && (text.contains("credential") || text.contains("password")))
 }
 
-/// The provider's error code, for the log.
+/// Whether `secret` can be read in it, as it came or in the line that is shown of it.
+fn shows(text: &str, secret: &str) -> bool {
+    text.contains(secret) || one_line(text, usize::MAX).contains(secret)
+}
+
+/// The provider's error code as it came: not for people. Empty if there is none.
 pub(super) fn error_code(body: &[u8]) -> String {
-    one_line(&serde_json::from_slice::<Refusal>(body).unwrap_or_default().error, 60)
+    serde_json::from_slice::<Refusal>(body).unwrap_or_default().error
+}
+
+/// The same for the log. Empty also if it holds `secret`.
+pub(super) fn shown_code(body: &[u8], secret: &str) -> String {
+    let code = error_code(body);
+    if shows(&code, secret) { String::new() } else { one_line(&code, 60) }
 }
 
 #[cfg(test)]

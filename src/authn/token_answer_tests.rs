@@ -40,6 +40,11 @@ fn client_refused(code: &str) -> AuthnError {
     refused("Account is not fully set up")
 )]
 #[case::echoes_the_password(400, refusal("invalid_grant", "cannot parse hunter2"), AuthnError::WrongPassword)]
+#[case::echoes_it_with_what_is_not_shown(
+    400,
+    refusal("invalid_grant", "cannot parse hun\u{0}ter2"),
+    AuthnError::WrongPassword
+)]
 #[case::second_factor(
     403,
     refusal("mfa_required", "Multifactor authentication required"),
@@ -152,4 +157,13 @@ fn what_is_not_json_says_nothing(#[case] status: u16, #[case] body: &str) {
     let status = StatusCode::from_u16(status).unwrap();
     let error = read(status, body.as_bytes(), "hunter2").unwrap_err();
     assert_eq!((error.speaks_of_the_user(), error), (false, AuthnError::Provider));
+}
+
+#[rstest]
+#[case::as_it_is(json!({"error": "invalid_client"}), "invalid_client")]
+#[case::the_password(json!({"error": "hunter2"}), "")]
+#[case::with_what_is_not_shown(json!({"error": "no hun\u{7}ter2"}), "")]
+#[case::none(json!([]), "")]
+fn the_code_for_the_log_has_no_password(#[case] body: Value, #[case] code: &str) {
+    assert_eq!(shown_code(body.to_string().as_bytes(), "hunter2"), code);
 }

@@ -62,7 +62,7 @@ impl TokenEndpoint {
             && !error.speaks_of_the_user()
             && let Some(more) = self.warnings.note(error.reason(), Instant::now())
         {
-            let (client_id, code) = (&self.client.id, token_answer::error_code(&body));
+            let (client_id, code) = (&self.client.id, token_answer::shown_code(&body, secret));
             tracing::warn!(%status, %endpoint, %client_id, code, %error, more,
                 "the identity provider does not let the operator log users in");
         }
