@@ -11,8 +11,8 @@ use crate::spark::thrift_session::SessionHandle;
 
 /// More are not kept, in all sessions together: 100 bytes or so each.
 const MOST: usize = 100_000;
-/// Of one session: twice what its status lists.
-const MOST_OF_SESSION: usize = 1000;
+/// Of one session: what its status lists. With one more, the one that was opened first is closed.
+pub const MOST_OF_SESSION: usize = 500;
 
 /// A session on a Thrift Server, and which server that is.
 #[derive(Clone, Debug)]
@@ -38,25 +38,42 @@ pub struct HeldHandles(Mutex<State>);
 #[derive(Default)]
 struct State {
     count: usize,
+    /// How many were ever kept.
+    serial: u64,
     /// By the session's UID.
     sessions: HashMap<String, OfSession>,
+    /// Of sessions that go on and have too many: not counted any more.
+    crowded_out: Vec<Due>,
 }
 
 struct OfSession {
     session: String,
     pool: String,
     user: String,
-    handles: HashMap<Uuid, Held>,
+    /// Each with the serial number with which it came.
+    handles: HashMap<Uuid, (u64, Held)>,
 }
 
 impl OfSession {
     fn new(session: String, pool: String, user: String) -> Self {
         Self { session, pool, user, handles: HashMap::new() }
     }
+
+    /// Takes out the one that was opened first.
+    fn take_first(&mut self) -> Option<Held> {
+        let (id, _) = self.handles.iter().min_by_key(|(_, (serial, _))| *serial)?;
+        let id = *id;
+        self.handles.remove(&id).map(|(_, held)| held)
+    }
+
+    fn due(&self, uid: &str, handles: Vec<Held>) -> Due {
+        let (session, user) = (self.session.clone(), self.user.clone());
+        Due { session, uid: uid.to_owned(), user, handles }
+    }
 }
 
 impl HeldHandles {
-    /// Whether there was room for it.
+    /// Whether there was room for it. It gets the place of its session's first one, if there are many: that is due then.
     pub fn keep(&self, session: &Session, held: Held) -> bool {
         let (pool, user) = (session.spec.pool.clone(), session.spec.user.clone());
         self.insert(&session.meta.uid, OfSession::new(session.meta.name.clone(), pool, user), held)
@@ -75,12 +92,17 @@ impl HeldHandles {
         if state.count >= MOST {
             return false;
         }
-        if state.sessions.get(uid).is_some_and(|session| session.handles.len() >= MOST_OF_SESSION) {
-            return false;
+        state.serial += 1;
+        let State { count, serial, sessions, crowded_out } = &mut *state;
+        let of_session = sessions.entry(uid.to_owned()).or_insert(new);
+        let new = of_session.handles.insert(held.handle.id, (*serial, held)).is_none();
+        *count += usize::from(new);
+        if of_session.handles.len() > MOST_OF_SESSION
+            && let Some(first) = of_session.take_first()
+        {
+            crowded_out.push(of_session.due(uid, vec![first]));
+            *count -= 1;
         }
-        let of_session = state.sessions.entry(uid.to_owned()).or_insert(new);
-        let new = of_session.handles.insert(held.handle.id, held).is_none();
-        state.count += usize::from(new);
         true
     }
 
@@ -103,8 +125,8 @@ impl HeldHandles {
         names.into_iter().map(str::to_owned).collect()
     }
 
-    /// Takes out what is to be closed: all of sessions that are ending, have ended or are gone. Drops what is on servers
-    /// that are not there any more. Looks at one pool, or at all.
+    /// Takes out what is to be closed: all of sessions that are ending, have ended or are gone, and the first of those that
+    /// have too many. Drops what is on servers that are not there any more. Looks at one pool, or at all.
     pub fn take_due(&self, inventory: &Inventory, pool: Option<&str>) -> Vec<Due> {
         let mut state = self.lock();
         let mut clusters = HashMap::new();
@@ -113,24 +135,20 @@ impl HeldHandles {
             let now = cluster.or_insert_with(|| inventory.instance(&held.instance)?.cluster());
             now.as_deref() == Some(held.cluster.as_str())
         };
-        let (mut due, mut dropped) = (Vec::new(), 0);
+        let (mut due, mut dropped) = (std::mem::take(&mut state.crowded_out), 0);
         state.sessions.retain(|uid, of_session| {
             if pool.is_some_and(|pool| of_session.pool != pool) {
                 return true;
             }
             let before = of_session.handles.len();
-            of_session.handles.retain(|_, held| is_there(held));
+            of_session.handles.retain(|_, (_, held)| is_there(held));
             if goes_on(inventory, &of_session.session, uid) {
                 dropped += before - of_session.handles.len();
                 return !of_session.handles.is_empty();
             }
             dropped += before;
-            due.push(Due {
-                session: of_session.session.clone(),
-                uid: uid.clone(),
-                user: of_session.user.clone(),
-                handles: of_session.handles.drain().map(|(_, held)| held).collect(),
-            });
+            let handles = of_session.handles.drain().map(|(_, (_, held))| held).collect();
+            due.push(of_session.due(uid, handles));
             false
         });
         state.count -= dropped;

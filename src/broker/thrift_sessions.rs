@@ -3,7 +3,8 @@
 //!
 //! With its last connection a session ends, unless somebody is about to open one by way of this replica (`under_way`).
 //! When a session ends, each replica closes the connections that it knows, those that come too late as well. Those of a
-//! replica that is gone are left to the Thrift Server's own timeout.
+//! replica that is gone are left to the Thrift Server's own timeout. A session that opens more than each replica keeps of
+//! one loses those that it opened first: clients that went without a word would fill the server.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio_stream::StreamMap;
 use tokio_stream::wrappers::WatchStream;
 use uuid::Uuid;
 
-use super::held_handles::{Due, Held, HeldHandles};
+use super::held_handles::{Due, Held, HeldHandles, MOST_OF_SESSION};
 use super::session_confs;
 use super::under_way::{Closed, OnItsWay, UnderWay};
 use super::writer::SessionWriter;
@@ -41,8 +42,6 @@ const CLOSINGS_AT_A_TIME: usize = 8;
 /// Writers of the same list in this replica would only get in each other's way. Those of lists that share a turn by
 /// chance wait for each other, too.
 const TURNS: usize = 256;
-/// That the status of one session lists.
-const MOST_CONNECTIONS: usize = 500;
 /// Connections of one session that wait to be listed: beyond, they are not.
 const MOST_LISTINGS: usize = 64;
 
@@ -109,7 +108,7 @@ impl ThriftSessions {
                     open.push(connection.clone());
                 }
                 // Of clients that went without a word.
-                open.drain(..open.len().saturating_sub(MOST_CONNECTIONS));
+                open.drain(..open.len().saturating_sub(MOST_OF_SESSION));
             });
             let written = written.await;
             drop(on_its_way);

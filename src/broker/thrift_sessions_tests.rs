@@ -163,8 +163,18 @@ async fn closed_on(server: &MockServer) -> Vec<Uuid> {
 }
 
 async fn until_closed_on(server: &MockServer, number: u128) {
+    until_all_closed_on(server, &[number]).await;
+}
+
+/// Each once, in whatever order.
+async fn until_all_closed_on(server: &MockServer, numbers: &[u128]) {
+    let expected: Vec<_> = numbers.iter().copied().map(Uuid::from_u128).collect();
+    let in_order = |mut closed: Vec<Uuid>| {
+        closed.sort();
+        closed
+    };
     let closed = async {
-        while closed_on(server).await != [Uuid::from_u128(number)] {
+        while in_order(closed_on(server).await) != expected {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -451,10 +461,31 @@ fn one_session_does_not_use_up_what_can_be_held_of_all() {
         let one = Held { handle: handle(number), instance: "p-0".to_owned(), cluster };
         held.keep(&crate::model::fixtures::session(session).on("p-0"), one)
     };
-    let kept = (0..2000).filter(|number| keep("s", *number)).count();
-    assert_eq!(kept, 1000);
-    assert!(keep("other", 1) && !keep("s", 5000));
-    assert!(held.forget("uid-of-s", Uuid::from_u128(1)) && keep("s", 5000));
+    assert!((0..2000).all(|number| keep("s", number)) && keep("other", 5000));
+    let due = Stores::new().read(|inventory| held.take_due(inventory, Some("another pool")));
+    let first: Vec<_> = due.iter().flat_map(|due| &due.handles).map(|held| held.handle.id).collect();
+    assert_eq!(first, (0..1500).map(Uuid::from_u128).collect::<Vec<_>>());
+    assert!(
+        !held.forget("uid-of-s", Uuid::from_u128(1499)) && held.forget("uid-of-s", Uuid::from_u128(1500))
+    );
+    let due = |due: Vec<Due>| due.into_iter().flat_map(|due| due.handles).count();
+    assert!(keep("s", 2000), "there is room again");
+    assert_eq!(due(Stores::new().read(|inventory| held.take_due(inventory, Some("another pool")))), 0);
+}
+
+/// A script that runs every minute and never closes its connection.
+#[tokio::test]
+async fn of_many_connections_those_that_were_opened_first_are_closed() {
+    let (api_server, thrift) = (ApiServer::new(), thrift_server().await);
+    let (stores, sessions) = replica(&api_server, *thrift.address());
+    let _running = JoinSet::from_iter([sessions.clone().run()]);
+    for number in 0..502 {
+        opened(&sessions, number).await;
+        api_server.shows(&stores);
+    }
+    until_all_closed_on(&thrift, &[0, 1]).await;
+    until(&stores, || api_server.connections().len() == 500).await;
+    assert_eq!(api_server.connections(), (2..502).map(id).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, Request};
 use prost::bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::connect_client::ConnectClient;
 use super::pools::HOST;
@@ -18,56 +19,64 @@ pub const SETTINGS: u8 = 4;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// A Config call of ana's session, on a connection of its own, with a trailer. Returns the headers of the answer.
-pub async fn config_with_trailer(world: &World, ana: &ConnectClient, name: &str, value: &str) -> HeaderMap {
-    let stream = TcpStream::connect(world.envoy.listens).await.unwrap();
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let request = Request::post(format!("http://{HOST}/spark.connect.SparkConnectService/Config"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", basic("ana"))
-        .body(())
-        .unwrap();
-    let (answer, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
-    let message = ana.message(&[]);
-    let frame = [&[0], u32::try_from(message.len()).unwrap().to_be_bytes().as_slice(), &message].concat();
-    body.send_data(Bytes::from(frame), false).unwrap();
-    let trailers = HeaderMap::from_iter([(name.parse::<HeaderName>().unwrap(), value.parse().unwrap())]);
-    body.send_trailers(trailers).unwrap();
-    let headers = answer.await.unwrap().into_parts().0.headers;
-    connection.abort();
-    headers
+/// A call of ana's on a connection of its own, whose body is still to be sent.
+struct Call {
+    answer: h2::client::ResponseFuture,
+    body: h2::SendStream<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// An AnalyzePlan call of ana's session on a connection of its own, whose body comes in these pieces, with so much time
-/// between them; without an end if there is none. Returns the headers of the answer.
+impl Call {
+    async fn of(world: &World, method: &str) -> Self {
+        let stream = TcpStream::connect(world.envoy.listens).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::post(format!("http://{HOST}/spark.connect.SparkConnectService/{method}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", basic("ana"))
+            .body(())
+            .unwrap();
+        let (answer, body) = client.ready().await.unwrap().send_request(request, false).unwrap();
+        Self { answer, body, connection }
+    }
+
+    /// The headers of its answer. The connection ends with it.
+    async fn headers(self) -> HeaderMap {
+        let headers = self.answer.await.unwrap().into_parts().0.headers;
+        self.connection.abort();
+        headers
+    }
+}
+
+/// A Config call of ana's session with a trailer. Returns the headers of the answer.
+pub async fn config_with_trailer(world: &World, ana: &ConnectClient, name: &str, value: &str) -> HeaderMap {
+    let mut call = Call::of(world, "Config").await;
+    let message = ana.message(&[]);
+    let frame = [&[0], u32::try_from(message.len()).unwrap().to_be_bytes().as_slice(), &message].concat();
+    call.body.send_data(Bytes::from(frame), false).unwrap();
+    let trailers = HeaderMap::from_iter([(name.parse::<HeaderName>().unwrap(), value.parse().unwrap())]);
+    call.body.send_trailers(trailers).unwrap();
+    call.headers().await
+}
+
+/// An AnalyzePlan call of ana's session whose body comes in these pieces, with so much time between them; without an end
+/// if there is none. Returns the headers of the answer.
 pub async fn analyze_plan_in_pieces(
     world: &World,
     pieces: &[&[u8]],
     pause: Duration,
     end: bool,
 ) -> HeaderMap {
-    let stream = TcpStream::connect(world.envoy.listens).await.unwrap();
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let request = Request::post(format!("http://{HOST}/spark.connect.SparkConnectService/AnalyzePlan"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", basic("ana"))
-        .body(())
-        .unwrap();
-    let (answer, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    let mut call = Call::of(world, "AnalyzePlan").await;
     for (n, piece) in pieces.iter().enumerate() {
         if n > 0 {
             tokio::time::sleep(pause).await;
         }
         let last = n + 1 == pieces.len();
-        body.send_data(Bytes::copy_from_slice(piece), end && last).expect("the request goes on");
+        call.body.send_data(Bytes::copy_from_slice(piece), end && last).expect("the request goes on");
     }
-    let headers = answer.await.unwrap().into_parts().0.headers;
-    connection.abort();
-    headers
+    call.headers().await
 }
 
 /// So many Config calls of ana's session on a connection of its own, each cancelled in the moment in which it is sent.
