@@ -1,8 +1,10 @@
-//! What Envoy's memory comes to at most, and that it comes back.
+//! What Envoy's memory and its connections come to at most, and that there is room again.
 
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::pools::{self, HOST};
@@ -87,4 +89,38 @@ async fn near_its_limit_envoy_takes_nothing_new_in_words_and_what_runs_goes_on()
         println!("Envoy holds {} MiB afterwards", world.envoy.memory_allocated().await / MIB);
     })
     .await;
+}
+
+const MOST_CONNECTIONS: usize = 20;
+
+/// The bootstrap says 10,000.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_its_limit_envoy_closes_new_connections_and_keeps_the_others() {
+    World::run("connections", vec![pools::connect("connect", HOST)], &[], async move |mut world| {
+        world.envoy.kill();
+        world.envoy.limit_connections(MOST_CONNECTIONS as u64);
+        world.envoy.start();
+        world.envoy.until_it_listens().await;
+        let bob = world.connect(HOST, "bob").await;
+        bob.config().await.unwrap();
+        let mut held = Vec::new();
+        for _ in 1..MOST_CONNECTIONS {
+            held.push(idle_connection(&world).await.expect("there is room"));
+        }
+        assert!(idle_connection(&world).await.is_none(), "one too many");
+        bob.config().await.expect("who is connected is served");
+        held.pop();
+        until("there is room again", async || idle_connection(&world).await).await;
+    })
+    .await;
+}
+
+/// A connection that Envoy has greeted. `None`: it has closed it.
+async fn idle_connection(world: &World) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(world.envoy.listens).await.unwrap();
+    // Envoy's settings follow the client's preface.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.ok()?;
+    let mut greeting = [0; 9];
+    stream.read_exact(&mut greeting).await.ok()?;
+    Some(stream)
 }

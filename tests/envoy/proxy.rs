@@ -132,10 +132,19 @@ impl Envoy {
 
     /// Where it has less memory, from its next start on.
     pub fn limit_heap(&self, bytes: u64) {
+        self.limit("/0/typed_config/max_heap_size_bytes", bytes);
+    }
+
+    /// Where it takes fewer connections, from its next start on.
+    pub fn limit_connections(&self, most: u64) {
+        self.limit("/1/typed_config/max_active_downstream_connections", most);
+    }
+
+    fn limit(&self, of_monitor: &str, limit: u64) {
         let mut bootstrap: Value =
             serde_json::from_slice(&std::fs::read(self.bootstrap.path()).unwrap()).unwrap();
-        let limit = "/overload_manager/resource_monitors/0/typed_config/max_heap_size_bytes";
-        *bootstrap.pointer_mut(limit).unwrap() = json!(bytes);
+        let field = format!("/overload_manager/resource_monitors{of_monitor}");
+        *bootstrap.pointer_mut(&field).unwrap() = json!(limit);
         std::fs::write(self.bootstrap.path(), bootstrap.to_string()).unwrap();
     }
 
