@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::pools::{self, HOST};
@@ -108,6 +110,22 @@ fn as_jdbc_clients_send_it() -> Raw {
     let length = body.len().to_string();
     let raw = Raw::open_session().without("Content-Length").header("Content-Length", &length);
     Raw { body, ..raw }
+}
+
+/// Envoy has no words of ours for what it cannot read yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_headers_do_not_end_is_given_up() {
+    World::run("headers", both(), &[], async move |world| {
+        let mut stream = TcpStream::connect(world.envoy.listens).await.unwrap();
+        let began = Instant::now();
+        stream.write_all(format!("POST {THRIFT} HTTP/1.1\r\nHost: {HOST}\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(ENDED_WITHIN, stream.read_to_string(&mut answer)).await.expect("it ends").unwrap();
+        println!("it had ended after {:?}", began.elapsed());
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.ends_with("request header timeout"), "{answer}");
+    })
+    .await;
 }
 
 /// Over HTTP/1.1, too, where a small call comes in one piece with its headers.
