@@ -109,6 +109,15 @@ pub enum AuthnError {
     UserinfoUnusable { problem: String },
 }
 
+/// Of whom an error says something.
+#[derive(PartialEq, Eq)]
+enum Concerns {
+    TheUser,
+    Everybody,
+    /// Nobody beyond this login.
+    TheAttempt,
+}
+
 impl AuthnError {
     /// The same in view of how `credentials`, which it refuses, were read.
     pub(super) fn of(self, credentials: &Credentials) -> Self {
@@ -149,44 +158,16 @@ impl AuthnError {
     /// is an outage in the end, whoever has to mend it: the client's secret is being rotated, an ingress answers instead
     /// of the provider, a setting was changed.
     pub(super) fn speaks_of_the_user(&self) -> bool {
-        match self {
-            Self::Credentials(_)
-            | Self::UserName(_)
-            | Self::Token(_)
-            | Self::WrongPassword
-            | Self::WrongLatin1Password
-            | Self::NoPassword
-            | Self::AccountRefused { .. }
-            | Self::InteractiveLoginNeeded
-            | Self::GroupsRefused { .. } => true,
-            Self::PasswordLoginOff
-            | Self::Unavailable
-            | Self::Busy
-            | Self::TooManyLogins
-            | Self::TooManyFrom { .. }
-            | Self::Limited { .. }
-            | Self::NoProvider
-            | Self::Provider
-            | Self::ClientRefused { .. }
-            | Self::ScopeRefused { .. }
-            | Self::GrantUnusable { .. }
-            | Self::UserinfoUnusable { .. } => false,
-        }
+        self.concerns() == Concerns::TheUser
     }
 
     /// Whether all users hear the same at this moment, so that not each of them has to ask.
     pub(super) fn stops_everybody(&self) -> bool {
+        self.concerns() == Concerns::Everybody
+    }
+
+    fn concerns(&self) -> Concerns {
         match self {
-            Self::Unavailable
-            | Self::PasswordLoginOff
-            | Self::Provider
-            | Self::ClientRefused { .. }
-            | Self::ScopeRefused { .. } => true,
-            // The provider may be busy with one user only, and a token or an answer be unusable for one only.
-            Self::Busy
-            | Self::GrantUnusable { .. }
-            | Self::GroupsRefused { .. }
-            | Self::UserinfoUnusable { .. } => false,
             Self::Credentials(_)
             | Self::UserName(_)
             | Self::Token(_)
@@ -195,10 +176,20 @@ impl AuthnError {
             | Self::NoPassword
             | Self::AccountRefused { .. }
             | Self::InteractiveLoginNeeded
+            | Self::GroupsRefused { .. } => Concerns::TheUser,
+            Self::Unavailable
+            | Self::PasswordLoginOff
+            | Self::Provider
+            | Self::ClientRefused { .. }
+            | Self::ScopeRefused { .. } => Concerns::Everybody,
+            // The provider may be busy with one user only, and an answer be unusable for one only.
+            Self::Busy
             | Self::TooManyLogins
             | Self::TooManyFrom { .. }
             | Self::Limited { .. }
-            | Self::NoProvider => false,
+            | Self::NoProvider
+            | Self::GrantUnusable { .. }
+            | Self::UserinfoUnusable { .. } => Concerns::TheAttempt,
         }
     }
 
